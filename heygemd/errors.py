@@ -1,0 +1,95 @@
+"""Everything that can go wrong, as one small tree.
+
+HeygemdError            a sentence for a person: what, which file, why, what to do
+├── ConfigError         config.toml is faulty (all faults at once); exit code 2
+├── InputError          the user's file or manifest is at fault; the job fails, trying again would not help
+├── EngineError         an engine could not do the job; the job fails
+├── StorageError        a line's folder did not answer or refused; the work waits and is tried again
+├── WorkerDied          the child process ended without a result; the job is tried again a few times
+├── Cancelled           somebody asked for it
+└── SetupError          something is missing on this machine (ffmpeg, a GPU, a folder); says the cure
+
+Raised everywhere, caught once per process: at the job's boundary in the daemon, at ``main`` in the command line,
+at the request's boundary in the child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HeygemdError(Exception):
+    """Base of all.  ``str(error)`` is one or two sentences for a person; ``code`` is for machines."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        """``detail`` holds what only an administrator reads, such as the end of ffmpeg's stderr."""
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class InputError(HeygemdError):
+    """The user's file or manifest is at fault."""
+
+    code = "input"
+
+    def __init__(self, message: str, *, detail: str = "", reason: str = "input") -> None:
+        """``reason`` is a short stable word such as ``no_face``, ``empty_file``, ``not_media``."""
+        super().__init__(message, detail=detail)
+        self.reason = reason
+
+
+class EngineError(HeygemdError):
+    """An engine could not do the job."""
+
+    code = "engine"
+
+
+class StorageError(HeygemdError):
+    """A line's folder did not answer or refused."""
+
+    code = "storage"
+
+
+class WorkerDied(HeygemdError):
+    """The child process ended without a result."""
+
+    code = "worker"
+
+
+class Cancelled(HeygemdError):
+    """Somebody asked for it."""
+
+    code = "cancelled"
+
+
+class SetupError(HeygemdError):
+    """Something is missing on this machine."""
+
+    code = "setup"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a configuration or manifest: where it is, and what is wrong with it."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class ConfigError(HeygemdError):
+    """config.toml is faulty; carries every fault at once."""
+
+    code = "config"
+
+    def __init__(self, source: str, faults: list[Fault]) -> None:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__(f"{source}: {count}\n{lines}")
+        self.source = source
+        self.faults = faults

@@ -1,0 +1,1 @@
+"""How the shipped lips network is made: synthesized speech, targets, recipe."""
