@@ -1,0 +1,432 @@
+"""What the daemon does.
+
+    start     lock the state folder, open the journal, note what was interrupted
+    lines     one task a line: watch the inbox, claim what has settled                    (lines.py)
+    render    one task: the next job when the guard lets it, in the worker's process      (_render)
+    deliver   finished films into the outbox, drops into done/ or failed/                 (_deliver)
+    answer    status, cancel, pause … on the control socket                               (_answer)
+    stop      the same backwards; a job that cannot end in time starts anew later
+
+One event loop that never blocks: share I/O, rendering and probing are in children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from heygemd import __version__, control, log
+from heygemd.config import Config
+from heygemd.errors import Cancelled, EngineError, HeygemdError, InputError, SetupError, StorageError, WorkerDied
+from heygemd.guard import Go, Never, decide, need_of
+from heygemd.jobs import Job, JobState, Journal, Store, settings_for
+from heygemd.journal import ENDED, DropState, now
+from heygemd.lines import Line
+from heygemd.machine import read
+from heygemd.notify import Notifier
+from heygemd.shares import Share
+from heygemd.worker import Message, Worker
+
+EXIT_OK, EXIT_JOBS_FAILED = 0, 3
+DELIVERY_RETRY_SECONDS = 5.0
+DEFERRAL_SECONDS = 5.0
+TURN_SECONDS = 1.0
+
+
+def run(config: Config, *, once: bool = False, terminal: bool = False) -> int:
+    """Serve the configured lines until told to stop, or with ``once`` until all that is there has been done.
+
+    Returns 0, or with ``once`` 3 where a job failed or a line could not be reached.  Raises ``HeygemdError`` where it
+    cannot start.
+    """
+    settings = config.daemon
+    log.setup(settings.log_level, settings.log_file, settings.log_mib, settings.log_keep, terminal)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    with _only_one(config):
+        journal = Journal(settings.state_dir / "journal.sqlite")
+        try:
+            return asyncio.run(Daemon(config, journal, once=once).serve())
+        finally:
+            journal.close()
+
+
+@contextlib.contextmanager
+def _only_one(config: Config) -> Any:
+    """Hold the state folder's lock: two daemons on one journal would deliver twice."""
+    path = config.daemon.state_dir / "lock"
+    file: TextIO = open(path, "a+")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise SetupError(
+            f"Another heygemd (process {file.read().strip() or 'unknown'}) runs with the state folder "
+            f"{config.daemon.state_dir}; stop it first."
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    try:
+        yield
+    finally:
+        file.close()
+
+
+@dataclass
+class Running:
+    """The job that the worker has, as status shows it."""
+
+    job: Job
+    progress: Message = field(default_factory=dict)
+    cancelled: bool = False
+
+
+class Daemon:
+    """One daemon: its lines, its store, its one worker."""
+
+    def __init__(self, config: Config, journal: Journal, *, once: bool) -> None:
+        self.config, self.journal, self.once = config, journal, once
+        self.shares = {line.name: Share(line.name, config.intake.share_seconds) for line in config.lines}
+        self.store = Store(config, journal, self.shares)
+        limits = config.limits
+        self.worker = Worker(
+            stall_seconds=limits.stall_seconds, idle_seconds=limits.idle_seconds, max_seconds=limits.max_hours * 3600
+        )
+        self.lines: dict[str, Line] = {}
+        self.running: Running | None = None
+        self.paused = False
+        self.stopping = False
+        self.started = now()
+        self._work = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._not_before: dict[str, float] = {}
+        self._beat = time.monotonic()
+        self._log = log.get()
+
+    # ------------------------------------------------------------ the story
+
+    async def serve(self) -> int:
+        """Start, go on until told to stop, stop in the reverse order."""
+        self.store.recover_jobs()
+        self._listen_to_signals()
+        async with control.serve(self.config.daemon.socket, self._answer), self._watched_lines() as watches:
+            notifier = Notifier()
+            self._log.info("daemon_started", version=__version__, pid=os.getpid(), lines=sorted(self.lines))
+            render = asyncio.create_task(self._render_loop())
+            notifier.ready()
+            while not self._stop.is_set():
+                _raise_dead([render, *watches])
+                notifier.beat(self._beat, self._summary())
+                if self.once and self._drained():
+                    break
+                await self.worker.rest()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), TURN_SECONDS)
+            notifier.stopping()
+            await self._wind_down(render)
+        bad = self.journal.failed_since(self.started) or any(line.problem for line in self.lines.values())
+        self._log.info("daemon_stopped")
+        return EXIT_JOBS_FAILED if self.once and bad else EXIT_OK
+
+    @contextlib.asynccontextmanager
+    async def _watched_lines(self) -> AsyncIterator[list[asyncio.Task[None]]]:
+        for settings in self.config.lines:
+            self.lines[settings.name] = Line(self.config, settings, self.store, self._work.set)
+        tasks = [asyncio.create_task(line.run()) for line in self.lines.values()]
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for share in self.shares.values():
+                await share.close()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._told_to_stop, signum)
+
+    def _told_to_stop(self, signum: signal.Signals) -> None:
+        if self.stopping and signum == signal.SIGINT:  # a second Ctrl-C does not wait for the job
+            self.worker.cancel()
+        self._log.info("stop_requested", signal=signum.name)
+        self.stopping = True
+        self._stop.set()
+        self._work.set()
+
+    async def _wind_down(self, render: asyncio.Task[None]) -> None:
+        """Let the running job end within ``stop_seconds``; else it is queued again, at no cost to it."""
+        self.stopping = True
+        self._work.set()
+        _, late = await asyncio.wait([render], timeout=self.config.daemon.stop_seconds)
+        if late:
+            render.cancel()
+            await asyncio.gather(render, return_exceptions=True)
+            if self.running is not None:
+                job = self.journal.job(self.running.job.id)
+                if job.state is JobState.RUNNING:
+                    self._requeue(job)
+        await self.worker.stop()
+
+    # ------------------------------------------------------------ rendering
+
+    async def _render_loop(self) -> None:
+        while not self.stopping:
+            self._work.clear()
+            await self._deliver()
+            job = None if self.paused else self._next()
+            if job is not None and not self.stopping:
+                await self._render(job)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
+            self._beat = time.monotonic()
+        await self._deliver()
+
+    def _next(self) -> Job | None:
+        """The first queued job whose line is reachable and whose time has come."""
+        for job in self.journal.jobs_in(JobState.QUEUED):
+            line = self.lines.get(self.journal.drop(job.drop_id).line)
+            held = self.journal.drop(job.drop_id).state is DropState.HELD
+            if line is not None and line.open and held and self._due(job.id):
+                return job
+        return None
+
+    async def _render(self, job: Job) -> None:
+        """One job: guard, stage, render, and whatever came of it into the journal."""
+        settings = settings_for(self.config, job.request.options)
+        if not await self._admitted(job, settings):
+            return
+        job = self.journal.set_job(
+            job, JobState.RUNNING, attempts=job.attempts + 1, started=now(), reason=None, reason_code=None
+        )
+        self.running = Running(job)
+        try:
+            job = await self._make(job, settings)
+        except Cancelled as error:
+            job = self._requeue(job) if self.stopping else self._end(job, JobState.CANCELLED, error)
+        except WorkerDied as error:
+            job = self._died(job, error)
+        except StorageError as error:
+            job = self._postpone(job, error)
+        except (InputError, EngineError, SetupError) as error:
+            job = self._end(job, JobState.FAILED, error)
+        self.running = None
+        self._beat = time.monotonic()
+        self._work.set()
+
+    async def _make(self, job: Job, settings: Message) -> Job:
+        staged = await self.store.stage(job)
+        if self.running is not None and self.running.cancelled:
+            raise Cancelled("Cancelled before it was begun.")
+        task = {
+            "audio": staged["audio"]["path"], "video": staged["video"]["path"], "work": str(self.store.scratch(job)),
+            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "settings": settings,
+        }  # fmt: skip
+        job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": settings})
+        result = await self.worker.run({"task": "render", "job": task}, self._hear)
+        return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
+
+    def _hear(self, message: Message) -> None:
+        self._beat = time.monotonic()
+        if self.running is None:
+            return
+        if message["type"] == "progress":
+            self.running.progress = {k: message.get(k) for k in ("stage", "frame", "of", "fps", "eta")}
+        elif message["type"] == "event":
+            fields = {k: v for k, v in message.items() if k not in ("id", "type", "level", "event")}
+            write = self._log.warning if message.get("level") == "warning" else self._log.info
+            write(str(message.get("event")), job=self.running.job.id, **fields)
+
+    async def _admitted(self, job: Job, settings: Message) -> bool:
+        """Ask the guard; a job that must wait says what for, and loses nothing by it."""
+        readings = await asyncio.to_thread(read, (self.store.work,))
+        verdict = decide(need_of(self.config, str(settings["engine"]), self.store.work), readings, self.config.limits)
+        if isinstance(verdict, Go):
+            if job.deferred_since is not None:
+                self._log.info("job_admitted", job=job.id, deferred_since=job.deferred_since)
+            return True
+        if isinstance(verdict, Never):
+            self._end(job, JobState.FAILED, EngineError(verdict.reason))
+            return False
+        if job.deferred_since is None or job.deferred_reason != verdict.reason:
+            if job.deferred_since is None:
+                self._log.warning("job_deferred", job=job.id, reason=verdict.reason)
+            self.journal.set_job(
+                job, JobState.QUEUED, deferred_since=job.deferred_since or now(), deferred_reason=verdict.reason,
+                deferrals=job.deferrals + (job.deferred_since is None),
+            )  # fmt: skip
+        self._not_before[job.id] = time.monotonic() + DEFERRAL_SECONDS
+        return False
+
+    # ------------------------------------------------------------ outcomes
+
+    def _end(self, job: Job, state: JobState, error: HeygemdError) -> Job:
+        reason = getattr(error, "reason", error.code)
+        self._log.warning("job_ended_badly", job=job.id, state=state, reason=error.message, detail=error.detail)
+        return self.journal.set_job(job, state, reason=error.message, reason_code=reason)
+
+    def _died(self, job: Job, error: WorkerDied) -> Job:
+        if self.stopping:
+            return self._requeue(job)
+        if job.attempts >= self.config.limits.attempts:
+            message = f"{error.message} It was tried {job.attempts} times."
+            return self._end(job, JobState.FAILED, WorkerDied(message, detail=error.detail))
+        self._log.warning("worker_died", job=job.id, reason=error.message, detail=error.detail)
+        self._not_before[job.id] = time.monotonic() + TURN_SECONDS * job.attempts
+        return self.journal.set_job(job, JobState.QUEUED)
+
+    def _requeue(self, job: Job) -> Job:
+        """Back into the queue at no cost to the job: we are the ones who stopped."""
+        self._log.info("job_interrupted", job=job.id)
+        return self.journal.set_job(job, JobState.QUEUED, attempts=max(0, job.attempts - 1))
+
+    def _postpone(self, job: Job, error: StorageError) -> Job:
+        self._log.warning("job_postponed", job=job.id, reason=error.message)
+        self._not_before[job.id] = time.monotonic() + DELIVERY_RETRY_SECONDS
+        return self.journal.set_job(
+            job, JobState.QUEUED, attempts=job.attempts - 1, deferred_since=job.deferred_since or now(),
+            deferred_reason=error.message, deferrals=job.deferrals + 1,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ delivering
+
+    async def _deliver(self) -> None:
+        """Publish what is rendered and file what is over; a share that refuses is tried again later."""
+        for job in self.journal.jobs_in(JobState.REVEALING, JobState.PUBLISHING, JobState.RENDERED):
+            await self._tried(job.drop_id, job)
+        for drop in self.journal.drops(DropState.HELD, DropState.FILING):
+            if all(job.state in ENDED for job in self.journal.jobs_of(drop.id)):
+                await self._tried(drop.id, None)
+
+    async def _tried(self, drop_id: str, job: Job | None) -> None:
+        drop = self.journal.drop(drop_id)
+        line = self.lines.get(drop.line)
+        if line is None or not line.open or not self._due(drop_id):
+            return
+        try:
+            await line.check()
+            if job is not None:
+                job = await self.store.publish(job)
+                if job.state is JobState.DELIVERED:
+                    self._log.info("film_delivered", job=job.id, film=f"{job.base}.mp4", line=drop.line)
+            else:
+                await self.store.file_if_over(drop)
+        except StorageError as error:
+            self._log.warning("delivery_postponed", drop=drop_id, reason=error.message)
+            self._not_before[drop_id] = time.monotonic() + DELIVERY_RETRY_SECONDS
+            line.wake()
+
+    def _due(self, key: str) -> bool:
+        if self._not_before.get(key, 0.0) > time.monotonic():
+            return False
+        self._not_before.pop(key, None)
+        return True
+
+    def _drained(self) -> bool:
+        """With ``once``: every line has been looked at, nothing is on its way, and no job is left that could run."""
+        if not all(line.looked and line.at_rest for line in self.lines.values()):
+            return False
+        reachable = {line.line.name for line in self.lines.values() if line.open}
+        states = (DropState.CLAIMING, DropState.HELD, DropState.FILING, DropState.RETURNING)
+        return not any(drop.line in reachable for drop in self.journal.drops(*states))
+
+    # ------------------------------------------------------------ answering
+
+    async def _answer(self, request: Message) -> Message:
+        command = request.get("cmd")
+        if command == "ping":
+            return {"pid": os.getpid(), "version": __version__}
+        if command == "status":
+            return self.status()
+        if command == "jobs":
+            states = set(request["states"]) if request.get("states") else None
+            return {"jobs": self.journal.jobs(states, int(request.get("limit") or 100))}
+        if command in ("pause", "resume"):
+            self.paused = command == "pause"
+            self._log.info("paused" if self.paused else "resumed")
+            self._work.set()
+            return {"state": self.state}
+        if command in ("cancel", "retry"):
+            job = self._job(str(request.get("job", "")))
+            return await (self._cancel(job) if command == "cancel" else self._retry(job))
+        raise HeygemdError(f"There is no command {command!r}.")
+
+    def _job(self, job_id: str) -> Job:
+        """A job by its id, or by its drop's id where that has only one job."""
+        with contextlib.suppress(KeyError):
+            return self.journal.job(job_id)
+        jobs = self.journal.jobs_of(job_id)
+        if len(jobs) == 1:
+            return jobs[0]
+        raise HeygemdError(
+            f"There is no job {job_id!r}; 'heygemd jobs' lists them."
+            if not jobs
+            else f"Drop {job_id} holds {len(jobs)} jobs; name one: {jobs[0].id} to {jobs[-1].id}."
+        )
+
+    async def _cancel(self, job: Job) -> Message:
+        if job.state is JobState.RUNNING and self.running is not None and self.running.job.id == job.id:
+            self.running.cancelled = True
+            self.worker.cancel()
+        elif job.state is JobState.QUEUED:
+            self._end(job, JobState.CANCELLED, Cancelled("Cancelled before it was begun."))
+        else:
+            raise HeygemdError(f"{job.id} is {job.state.value}; only a queued or running job can be cancelled.")
+        self._work.set()
+        return {"job": job.id}
+
+    async def _retry(self, job: Job) -> Message:
+        job = await self.store.retry(job)
+        self._work.set()
+        return {"job": job.id}
+
+    @property
+    def state(self) -> str:
+        """``running``, ``paused`` or ``stopping``."""
+        return "stopping" if self.stopping else "paused" if self.paused else "running"
+
+    def status(self) -> Message:
+        """What ``heygemd status`` shows."""
+        running = []
+        if self.running is not None:
+            running = [{**self.journal.row(self.running.job), "state": "running", **self.running.progress}]
+        return {
+            "pid": os.getpid(), "version": __version__, "started": self.started, "state": self.state,
+            "lines": [line.row() for line in self.lines.values()], "running": running,
+            "queue": self.journal.queue(), "waiting": [w for line in self.lines.values() for w in line.waiting],
+            "recent": self.journal.recent(), "counts": self.journal.counts(),
+        }  # fmt: skip
+
+    def _summary(self) -> str:
+        """One line for systemd."""
+        counts = self.journal.counts()
+        queued = counts.get("queued", 0)
+        lost = [f"line {line.line.name} unavailable" for line in self.lines.values() if line.problem]
+        if self.running is not None:
+            p = self.running.progress
+            share = f" {100 * (p.get('frame') or 0) // p['of']} %" if p.get("of") else ""
+            text = f"{self.running.job.request.name}: {p.get('stage') or 'starting'}{share}, {queued} waiting"
+        else:
+            text = f"{self.state}, {queued} waiting, {counts.get('delivered', 0)} delivered"
+        return "; ".join([text, *lost])
+
+
+def _raise_dead(tasks: list[asyncio.Task[None]]) -> None:
+    """A task of ours that has ended is a fault of ours: better to end and be started anew than to go on half."""
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                log.get().error("daemon_fault", problem=repr(error), exc_info=error)
+                print(f"heygemd: internal fault, ending: {error!r}", file=sys.stderr)
+                raise error

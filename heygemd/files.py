@@ -1,0 +1,390 @@
+"""The only code that touches a line's folders.
+
+Every function here is one *operation*: it may be killed at any instant and done again, and says in its docstring what
+a second run does.  They run in a child process (``python -m heygemd.files``, driven by ``shares.py``) because an
+operation on a share that has gone away can hang in the kernel, where no signal reaches; the daemon then goes on.
+
+Nothing here overwrites a name that somebody else may have taken, and nothing is visible under its final name before
+it is whole: copies are written to ``.heygemd-*.part``, fsynced, and then renamed without replacing.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import pwd
+import signal
+import stat
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from heygemd import container
+from heygemd.inbox import blind, ignored, underway
+
+MARKER = ".heygemd-line"
+PART_PREFIX = ".heygemd-"
+_CHUNK = 1 << 20
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+# ---------------------------------------------------------------- looking
+
+
+def open_line(folders: dict[str, str], marker: str | None) -> dict[str, Any]:
+    """Make sure that a line's folders are there and are the ones that we knew; return ``{"marker", "blind"}``.
+
+    A share that is not mounted looks like an empty folder on the local disk, and work begun there would be lost from
+    sight once the share returns.  So each inbox carries a marker file with a random id.  ``marker`` is the id that the
+    journal remembers (``None``: the line is new to it, folders and marker may be made).
+    """
+    path = Path(folders["inbox"]) / MARKER
+    found = _read_marker(path)
+    if marker is not None and found != marker:
+        seen = "has no marker file" if found is None else "carries another line's marker file"
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"the inbox {seen}: is the share mounted? (If the folder was replaced on purpose, put the text "
+            f"'{marker}' into a file named {MARKER} in it.)",
+            folders["inbox"],
+        )
+    for folder in folders.values():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    if found is None:
+        found = uuid.uuid4().hex
+        _write_new(path, found.encode() + b"\n")
+    inbox = os.stat(folders["inbox"])
+    for name in ("processing", "done", "failed"):
+        if os.stat(folders[name]).st_dev != inbox.st_dev:
+            raise OSError(
+                errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name]
+            )
+    return {"marker": found, "blind": blind(Path(folders["inbox"]))}
+
+
+def _read_marker(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()[:64] or None
+    except FileNotFoundError:
+        return None
+
+
+def scan(inbox: str) -> list[list[Any]]:
+    """Everything below the inbox that is not on the ignore list (files on their way are listed all the same).
+
+    Returns rows ``[path, is_dir, size, mtime_ns, inode, other]``; ``path`` is relative with ``/``; ``other`` is true
+    for what is neither a regular file nor a folder (symbolic links are not followed).
+    """
+    return list(_walk(inbox, ""))
+
+
+def _walk(folder: str, prefix: str) -> Iterator[list[Any]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if ignored(entry.name) and not underway(entry.name):
+                continue
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # gone between the listing and the look: the next scan tells
+            path = prefix + entry.name
+            is_dir = stat.S_ISDIR(info.st_mode)
+            other = not is_dir and not stat.S_ISREG(info.st_mode)
+            yield [path, is_dir, info.st_size, info.st_mtime_ns, info.st_ino, other]
+            if is_dir:
+                with suppress(PermissionError, FileNotFoundError):
+                    yield from _walk(entry.path, path + "/")
+
+
+def inspect(inbox: str, paths: list[str]) -> dict[str, str | None]:
+    """For each path: a sentence why the file looks unfinished, or ``None``."""
+    found: dict[str, str | None] = {}
+    for path in paths:
+        try:
+            with _open_regular(os.path.join(inbox, path)) as file:
+                size = os.fstat(file.fileno()).st_size
+                found[path] = container.incomplete(file, size, Path(path).suffix.lower())
+        except PermissionError:
+            found[path] = None  # not ours to read: the job says so when it is staged
+        except OSError as error:
+            found[path] = f"cannot be read ({error.strerror})"
+    return found
+
+
+def read(path: str, limit: int) -> str:
+    """The file's bytes, base64; more than ``limit`` bytes raise ``EFBIG``."""
+    with _open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", path)
+    return base64.b64encode(data).decode()
+
+
+def listing(folder: str) -> list[str]:
+    """The names in a folder; an absent folder has none."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything of that name (a broken link counts)."""
+    return os.path.lexists(path)
+
+
+def owner(path: str) -> str:
+    """The login name of the file's owner, or the number where it has none."""
+    uid = os.stat(path, follow_symlinks=False).st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def free_bytes(folder: str) -> int:
+    """Bytes that an unprivileged writer may still use on the folder's file system."""
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize
+
+
+# ---------------------------------------------------------------- claiming
+
+
+def open_drop(folder: str, request: dict[str, Any]) -> None:
+    """Make ``processing/<drop>/`` with ``request.json`` in it.  Again: the same."""
+    os.makedirs(folder, exist_ok=True)
+    write_whole(os.path.join(folder, "request.json"), base64.b64encode(_pretty(request)).decode())
+
+
+def move(source: str, target: str) -> str:
+    """Rename a file or folder that is ours to take; ``"moved"``, ``"already"`` or ``"gone"``.
+
+    On NFS a rename that reports failure may have happened all the same, so both names are looked at, not the error.
+    """
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        if rename_new(source, target):
+            return "moved"
+    except FileNotFoundError:
+        return "already" if os.path.lexists(target) else "gone"
+    # The target lies in a folder that is ours alone: it is there because an earlier run moved it.  A source of the
+    # same inode is the second name that link-and-unlink left; any other is a newer file and stays.
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(source), os.lstat(target)):
+            os.unlink(source)
+    return "already"
+
+
+def discard_drop(folder: str) -> None:
+    """Remove a drop folder of which nothing was ever moved: ``request.json`` and the folder.  Again: nothing."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, "request.json"))
+    remove_empty(folder)
+
+
+def stage(source: str, target: str) -> dict[str, Any]:
+    """Copy a claimed input to a local file of ours while hashing it.
+
+    Returns ``{"sha256", "size", "steady"}``; ``steady`` is false where the file changed while it was read.  Symbolic
+    links, devices and FIFOs are refused (``ELOOP``/``EINVAL``).  Again: the copy is made anew.
+    """
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    digest = hashlib.sha256()
+    with _open_regular(source) as file, open(target, "wb") as copy:
+        before = os.fstat(file.fileno())
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+        after = os.fstat(file.fileno())
+    steady = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    return {"sha256": digest.hexdigest(), "size": after.st_size, "steady": steady}
+
+
+# ---------------------------------------------------------------- publishing
+
+
+def put(source: str, part: str) -> str:
+    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written anew."""
+    os.makedirs(os.path.dirname(part), exist_ok=True)
+    digest = hashlib.sha256()
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    with open(source, "rb") as file, open(part, "xb") as copy:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+        _sync(copy.fileno())
+    return digest.hexdigest()
+
+
+def write_part(part: str, data: str) -> None:
+    """Write base64 ``data`` to ``part``, fsynced.  Again: written anew."""
+    os.makedirs(os.path.dirname(part), exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    _write_new(Path(part), base64.b64decode(data))
+
+
+def reveal(part: str, final: str) -> str:
+    """Give a whole part its final name: ``"moved"``, ``"taken"`` (by somebody else), or ``"gone"``.
+
+    ``"gone"`` means that it was revealed before: a part disappears in no other way.
+    """
+    try:
+        moved = rename_new(part, final)
+    except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(final)):
+            raise
+        return "gone"
+    if not moved:
+        return "gone" if not os.path.lexists(part) else "taken"
+    sync_folder(os.path.dirname(final))
+    return "moved"
+
+
+def write_whole(path: str, data: str) -> None:
+    """Replace one of *our own* files in a folder of ours by base64 ``data``, whole or not at all."""
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f"{PART_PREFIX}{name}.part")
+    write_part(part, data)
+    os.replace(part, path)
+    sync_folder(folder)
+
+
+def remove_part(path: str) -> None:
+    """Delete an unfinished part of ours.  Again: nothing."""
+    if not os.path.basename(path).startswith(PART_PREFIX):
+        raise ValueError(path)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def file_drop(source: str, target: str) -> str:
+    """Move a whole drop folder to ``done/`` or ``failed/``: ``"moved"``, ``"gone"`` or ``"taken"``."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        moved = rename_new(source, target)
+    except FileNotFoundError:
+        return "gone"
+    if not moved:
+        return "gone" if not os.path.lexists(source) else "taken"
+    sync_folder(os.path.dirname(target))
+    return "moved"
+
+
+def remove_empty(folder: str) -> None:
+    """Remove a folder of ours if nothing is in it."""
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
+# ---------------------------------------------------------------- the pieces
+
+
+def rename_new(source: str, target: str) -> bool:
+    """Rename without replacing; false where ``target`` exists.
+
+    ``renameat2(RENAME_NOREPLACE)`` where the file system has it.  NFS does not: there a file is linked and unlinked
+    (``link`` fails on a taken name), and a folder is renamed onto one that ``mkdir`` has just made for it.
+    """
+    result = _libc.renameat2(
+        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+    )
+    if result == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        return False
+    if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(number, os.strerror(number), source)
+    try:
+        if os.path.isdir(source) and not os.path.islink(source):
+            os.mkdir(target)
+            os.rename(source, target)
+        else:
+            os.link(source, target, follow_symlinks=False)
+            os.unlink(source)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _open_regular(path: str) -> Any:
+    """Open for reading, following no link and waiting for no FIFO."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(fd, "rb")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        _sync(file.fileno())
+
+
+def _sync(fd: int) -> None:
+    """A failed fsync is never tried again on the same file: the caller writes the file anew."""
+    os.fsync(fd)
+
+
+def sync_folder(folder: str) -> None:
+    """fsync a folder; file systems that cannot (old cifs: EINVAL) have made the entry durable in their own way."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _pretty(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
+
+
+# ---------------------------------------------------------------- the child
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation
+    for operation in (
+        open_line, scan, inspect, read, listing, exists, owner, free_bytes, open_drop, discard_drop, move, stage, put, write_part,
+        reveal, write_whole, remove_part, file_drop, remove_empty,
+    )
+}  # fmt: skip
+
+
+def serve() -> None:
+    """Answer one request a line until standard input ends."""
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive the daemon
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # the daemon ends us, after it has finished its own business
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        try:
+            answer = {"value": OPERATIONS[request["op"]](*request["args"])}
+        except OSError as error:
+            answer = {
+                "errno": error.errno or errno.EIO,
+                "error": error.strerror or str(error),
+                "path": os.fsdecode(error.filename) if error.filename else None,
+            }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,382 @@
+"""The life of a drop and its jobs on disk: claim, stage, publish, file, recover.
+
+The order is the promise: record, then move; publish last.
+
+    claim     journal CLAIMING → processing/<drop>/request.json → the inputs, one rename each → journal HELD
+    stage     inputs → local copies under names of ours, hashed; read again while they change
+    publish   journal PUBLISHING(name) → both parts in the outbox, fsynced → journal REVEALING
+              → rename the film → rename the log → journal DELIVERED
+    file      journal FILING(name) → processing/<drop>/ → done/ or failed/ → journal ENDED
+
+A part disappears only by being renamed, so once REVEALING is in the journal a part that is gone was delivered, even
+if somebody has already taken the film away.  ``recover`` takes up each drop and job where the journal says it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import json
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heygemd import log, outbox
+from heygemd.config import Config, LineConfig
+from heygemd.errors import HeygemdError, InputError, StorageError
+from heygemd.journal import ENDED, Drop, DropState, Job, JobState, Journal, now
+from heygemd.names import display, free_name, safe_component
+from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, JobOptions, Source
+from heygemd.shares import Share, ShareError
+
+__all__ = ["Drop", "DropState", "Job", "JobState", "Journal", "Store"]
+
+BYTES_PER_SECOND = 2e6  # slower than any share worth the name; sets the deadline of a copy
+_KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
+
+
+class Store:
+    """Moves drops and jobs through their states.  Raises ``StorageError`` where a folder did not answer: try later."""
+
+    def __init__(self, config: Config, journal: Journal, shares: Mapping[str, Share]) -> None:
+        self.config = config
+        self.journal = journal
+        self.shares = shares
+        self.lines = {line.name: line for line in config.lines}
+        self.work = config.daemon.work_dir
+        self._log = log.get()
+
+    # ------------------------------------------------------------ places
+
+    def line(self, drop: Drop) -> LineConfig:
+        """The line of a drop."""
+        return self.lines[drop.line]
+
+    def held(self, drop: Drop) -> str:
+        """``processing/<drop>``."""
+        return os.path.join(self.line(drop).processing, drop.id)
+
+    def outbox(self, drop: Drop) -> str:
+        """The outbox folder in which the drop's films appear."""
+        return os.path.join(self.line(drop).outbox, drop.request.folder)
+
+    def scratch(self, job: Job) -> Path:
+        """The job's local work folder."""
+        return self.work / job.drop_id / str(job.number)
+
+    async def _do(self, drop: Drop, operation: str, *args: Any, size: int = 0) -> Any:
+        share = self.shares[drop.line]
+        return await share.do(operation, *args, seconds=share.seconds + size / BYTES_PER_SECOND)
+
+    # ------------------------------------------------------------ claim
+
+    async def claim(self, line: LineConfig, request: DropRequest) -> Drop:
+        """Take a settled drop out of the inbox."""
+        drop_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        request = outbox.without_own_names(request)
+        submitter = None
+        if request.moves:
+            first = os.path.join(line.inbox, request.moves[0].source)
+            submitter = await self.shares[line.name].do("owner", first)
+        return await self._take(self.journal.add_drop(drop_id, line.name, request, submitter))
+
+    async def _take(self, drop: Drop) -> Drop:
+        """Move the inputs of a CLAIMING drop; safe to do again."""
+        folder, inbox = self.held(drop), self.line(drop).inbox
+        await self._do(drop, "open_drop", folder, outbox.request_record(drop))
+        gone = set()
+        for move in drop.request.moves:
+            source, target = os.path.join(inbox, move.source), os.path.join(folder, move.target)
+            if await self._do(drop, "move", source, target) == "gone":
+                gone.add(move.target)
+        if gone and len(gone) == len(drop.request.moves):
+            await self._do(drop, "discard_drop", folder)
+            self.journal.forget_drop(drop)
+            return drop
+        drop = self.journal.set_drop(drop, DropState.HELD)
+        for job in self.journal.jobs_of(drop.id):
+            problem = job.request.problem or _vanished(job, gone)
+            if problem and job.state not in ENDED:
+                self.journal.set_job(job, JobState.FAILED, reason=problem, reason_code="request")
+        await self.file_if_over(drop)
+        return drop
+
+    # ------------------------------------------------------------ stage
+
+    async def stage(self, job: Job) -> dict[str, Any]:
+        """Copy the job's inputs to the work folder; return ``{"audio": {path, name, sha256, size}, "video": …}``.
+
+        Raises ``InputError`` where an input cannot be read.
+        """
+        drop = self.journal.drop(job.drop_id)
+        staged = {}
+        for role, source in (("audio", job.request.audio), ("video", job.request.video)):
+            assert source is not None
+            suffix = os.path.splitext(source.path)[1].lower()
+            local = self.scratch(job) / f"{role}{suffix if suffix in _KNOWN else ''}"
+            copy = await self._stage_steady(drop, source, str(local))
+            staged[role] = {"path": str(local), "name": display(os.path.basename(source.path)), **copy}
+        return staged
+
+    async def _stage_steady(self, drop: Drop, source: Source, local: str) -> dict[str, Any]:
+        path = source.path if source.library else os.path.join(self.held(drop), source.path)
+        while True:
+            try:
+                copy: dict[str, Any] = await self._do(drop, "stage", path, local, size=1 << 34)
+            except ShareError as error:
+                raise _staging_error(error, source) from error
+            if copy.pop("steady"):
+                return copy
+            self._log.warning("input_still_changing", drop=drop.id, file=display(source.path))
+            await asyncio.sleep(self.config.intake.settle_seconds)
+
+    # ------------------------------------------------------------ publish
+
+    async def publish(self, job: Job) -> Job:
+        """Bring a RENDERED, PUBLISHING or REVEALING job to DELIVERED; safe to do again after any death."""
+        drop = self.journal.drop(job.drop_id)
+        while job.state in (JobState.RENDERED, JobState.PUBLISHING, JobState.REVEALING):
+            if job.state is JobState.RENDERED:
+                base = await self._free_base(drop, job.request.name, (".mp4", ".json"))
+                job = self.journal.set_job(job, JobState.PUBLISHING, base=base)
+            if job.state is JobState.PUBLISHING:
+                job = await self._write_parts(drop, job)
+            if job.state is JobState.REVEALING:
+                job = await self._reveal(drop, job)
+        if job.state is JobState.DELIVERED:
+            shutil.rmtree(self.scratch(job), ignore_errors=True)
+        return job
+
+    async def _write_parts(self, drop: Drop, job: Job) -> Job:
+        film, result = self.scratch(job) / "film.mp4", job.result or {}
+        if not film.exists():
+            return self.journal.set_job(job, JobState.QUEUED, base=None, result=None)
+        size = film.stat().st_size
+        sha256 = await self._do(drop, "put", str(film), self._part(drop, job, "mp4"), size=size)
+        result = {**result, "film_file": {"sha256": sha256, "bytes": size}}
+        job = self.journal.set_job(job, JobState.PUBLISHING, result=result)
+        receipt = outbox.to_bytes(outbox.film_log(drop, job, finder_machine=machine_facts()))
+        await self._do(drop, "write_part", self._part(drop, job, "json"), _b64(receipt))
+        return self.journal.set_job(job, JobState.REVEALING)
+
+    async def _reveal(self, drop: Drop, job: Job) -> Job:
+        final = os.path.join(self.outbox(drop), job.base or "")
+        if await self._do(drop, "reveal", self._part(drop, job, "mp4"), f"{final}.mp4") == "taken":
+            return self.journal.set_job(job, JobState.RENDERED, base=None)
+        if await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.json") == "taken":
+            # Somebody took the log's name in this instant; the film is out, so the log gets one that is surely free.
+            await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.{job.id}.json")
+        return self.journal.set_job(job, JobState.DELIVERED)
+
+    def _part(self, drop: Drop, job: Job, suffix: str) -> str:
+        return os.path.join(self.outbox(drop), f".heygemd-{job.id}.{suffix}.part")
+
+    async def _free_base(self, drop: Drop, name: str, suffixes: tuple[str, ...]) -> str:
+        """``name``, or ``name (2)`` … such that none of its files exists, in whatever case."""
+        names = {_fold(n) for n in await self._do(drop, "listing", self.outbox(drop))}
+        return free_name(name, lambda base: any(_fold(base + suffix) in names for suffix in suffixes))
+
+    # ------------------------------------------------------------ file
+
+    async def file_if_over(self, drop: Drop) -> Drop:
+        """Once the last job of a HELD drop has ended: batch log, reason, and its folder to done/ or failed/."""
+        drop = self.journal.drop(drop.id)
+        jobs = self.journal.jobs_of(drop.id)
+        if drop.state is DropState.HELD and all(job.state in ENDED for job in jobs):
+            if len(jobs) > 1:
+                drop = await self._deliver_batch_log(drop, jobs)
+            done = bool(jobs) and all(job.state is JobState.DELIVERED for job in jobs)
+            if not done:
+                text = outbox.reason_text(drop, jobs).encode("utf-8", "backslashreplace")
+                await self._do(drop, "write_whole", os.path.join(self.held(drop), "reason.txt"), _b64(text))
+            drop = await self._choose_home(drop, "done" if done else "failed")
+        if drop.state is DropState.FILING:
+            drop = await self._file(drop)
+        return drop
+
+    async def _deliver_batch_log(self, drop: Drop, jobs: list[Job]) -> Drop:
+        part = os.path.join(self.outbox(drop), f".heygemd-{drop.id}.batch.part")
+        while True:
+            if not drop.batch_ready:
+                base = await self._free_base(drop, drop.request.name, (".batch.json",))
+                drop = self.journal.set_drop(drop, drop.state, batch=base)
+                await self._do(drop, "write_part", part, _b64(outbox.to_bytes(outbox.batch_log(drop, jobs))))
+                drop = self.journal.set_drop(drop, drop.state, batch_ready=1)
+            final = os.path.join(self.outbox(drop), f"{drop.batch}.batch.json")
+            if await self._do(drop, "reveal", part, final) != "taken":
+                return drop
+            drop = self.journal.set_drop(drop, drop.state, batch_ready=0)
+
+    async def _choose_home(self, drop: Drop, verdict: str) -> Drop:
+        folder = os.path.join(self._shelf(drop, verdict), _parent(drop))
+        names = {_fold(n) for n in await self._do(drop, "listing", folder)}
+        home = free_name(safe_component(drop.request.name), lambda base: _fold(base) in names)
+        home = os.path.join(_parent(drop), home)
+        return self.journal.set_drop(drop, DropState.FILING, verdict=verdict, home=home)
+
+    async def _file(self, drop: Drop) -> Drop:
+        assert drop.verdict is not None and drop.home is not None
+        while True:
+            target = os.path.join(self._shelf(drop, drop.verdict), drop.home or "")
+            if await self._do(drop, "file_drop", self.held(drop), target) != "taken":
+                break
+            drop = await self._choose_home(drop, drop.verdict)
+        drop = self.journal.set_drop(drop, DropState.ENDED, ended=now())
+        shutil.rmtree(self.work / drop.id, ignore_errors=True)
+        return drop
+
+    def _shelf(self, drop: Drop, verdict: str) -> str:
+        line = self.line(drop)
+        return str(line.done if verdict == "done" else line.failed)
+
+    # ------------------------------------------------------------ again
+
+    async def retry(self, job: Job) -> Job:
+        """Queue an ended, undelivered job again; its drop's folder comes back from failed/."""
+        drop = self.journal.drop(job.drop_id)
+        if job.state not in (JobState.FAILED, JobState.CANCELLED):
+            raise HeygemdError(f"{job.id} is {job.state}; only a failed or cancelled job can be tried again.")
+        if job.request.problem:
+            raise HeygemdError(f"{job.id} cannot be tried again as it is: {job.request.problem}")
+        if drop.line not in self.lines:
+            raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is not configured any more.")
+        if drop.state is DropState.ENDED:
+            drop = self.journal.set_drop(drop, DropState.RETURNING, ended=None, batch_ready=0)
+            drop = await self._return(drop)
+        return self.journal.set_job(
+            job, JobState.QUEUED, attempts=0, reason=None, reason_code=None, ended=None, result=None, base=None,
+            started=None,
+        )  # fmt: skip
+
+    async def _return(self, drop: Drop) -> Drop:
+        assert drop.verdict is not None and drop.home is not None
+        source = os.path.join(self._shelf(drop, drop.verdict), drop.home)
+        if await self._do(drop, "move", source, self.held(drop)) == "gone":
+            self.journal.set_drop(drop, DropState.ENDED, ended=now())
+            raise HeygemdError(f"The inputs are not in {source} any more; drop them into the inbox again.")
+        return self.journal.set_drop(drop, DropState.HELD, home=None, verdict=None)
+
+    # ------------------------------------------------------------ recover
+
+    def recover_jobs(self) -> None:
+        """At start, before any share is touched: what says "running" was interrupted; clear unowned work."""
+        for job in self.journal.jobs_in(JobState.RUNNING):
+            limit = self.config.limits.attempts + 2  # deaths of the daemon are not the job's fault, unless they go on
+            if job.attempts >= limit:
+                reason = f"The job was interrupted {job.attempts} times in a row; heygemd gave it up."
+                self.journal.set_job(job, JobState.FAILED, reason=reason, reason_code="interrupted")
+            else:
+                self.journal.set_job(job, JobState.QUEUED)
+        for job in self.journal.jobs_in(JobState.RENDERED):
+            if not (self.scratch(job) / "film.mp4").exists():
+                self.journal.set_job(job, JobState.QUEUED, result=None)
+        open_drops = {d.id for d in self.journal.drops(*(s for s in DropState if s is not DropState.ENDED))}
+        self.work.mkdir(parents=True, exist_ok=True)
+        for entry in self.work.iterdir():
+            if entry.is_dir() and entry.name not in open_drops:
+                shutil.rmtree(entry, ignore_errors=True)
+
+    async def recover_line(self, line: LineConfig) -> None:
+        """Once a line's folders answer: finish whatever was interrupted in them."""
+        for drop in self.journal.drops(DropState.CLAIMING):
+            if drop.line == line.name:
+                await self._take(drop)
+        for drop in self.journal.drops(DropState.RETURNING):
+            if drop.line == line.name:
+                await self._return(drop)
+        await self._adopt(line)
+        for drop in self.journal.drops(DropState.HELD, DropState.FILING):
+            if drop.line == line.name:
+                await self.file_if_over(drop)
+
+    async def _adopt(self, line: LineConfig) -> None:
+        """Take up drops in processing/ that the journal does not know (it was lost)."""
+        share = self.shares[line.name]
+        for name in sorted(await share.do("listing", str(line.processing))):
+            folder = os.path.join(line.processing, name)
+            try:
+                known = self.journal.drop(name).state is not DropState.ENDED
+            except KeyError:
+                known = False
+            if known or name.startswith("."):
+                continue
+            try:
+                record = json.loads(
+                    base64.b64decode(await share.do("read", os.path.join(folder, "request.json"), 1 << 24))
+                )
+                request = DropRequest.from_json(record["request"])
+            except (ShareError, ValueError, KeyError, TypeError):
+                await share.do("remove_empty", folder)
+                self._log.warning("unknown_folder_in_processing", line=line.name, folder=display(name))
+                continue
+            self._log.warning("drop_adopted", drop=name, line=line.name)
+            drop = self.journal.add_drop(name, line.name, request, record.get("submitter"))
+            await self._recall_deliveries(drop)
+            await self._take(drop)
+
+    async def _recall_deliveries(self, drop: Drop) -> None:
+        """Jobs of an adopted drop whose log lies in the outbox have been delivered."""
+        logs = [n for n in await self._do(drop, "listing", self.outbox(drop)) if n.endswith(".json")]
+        for job in self.journal.jobs_of(drop.id):
+            for name in logs:
+                if not name.startswith(job.request.name):
+                    continue
+                data = base64.b64decode(await self._do(drop, "read", os.path.join(self.outbox(drop), name), 1 << 24))
+                if f'"job": "{job.id}"'.encode() in data:
+                    self.journal.set_job(job, JobState.DELIVERED, base=name.removesuffix(".json"))
+                    break
+
+
+def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
+    """The renderer's ``Settings`` as plain data: [render] with the job's own options over it."""
+    render = asdict(config.render)
+    mine = {k: v for k, v in asdict(options).items() if v is not None and k != "priority"}
+    command = {"command": list(config.command.argv), "command_seconds": config.command.seconds}
+    return {**render, **mine, **command}
+
+
+def machine_facts() -> dict[str, Any]:
+    """The machine as the film's log names it."""
+    return {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
+
+
+def _vanished(job: Job, gone: set[str]) -> str | None:
+    for source in (job.request.audio, job.request.video):
+        if source is not None and not source.library and source.path in gone:
+            return f"{display(source.path)} disappeared from the inbox before it could be taken; drop it again."
+    return None
+
+
+def _staging_error(error: ShareError, source: Source) -> HeygemdError:
+    name = display(os.path.basename(source.path))
+    reasons: Mapping[int, tuple[str, str]] = {
+        errno.EACCES: ("unreadable", f"{name} cannot be read: permission denied. Make it readable for heygemd's user."),
+        errno.EPERM: ("unreadable", f"{name} cannot be read: permission denied. Make it readable for heygemd's user."),
+        errno.ENOENT: ("missing", f"{name} is not there any more; drop it again."),
+        errno.ELOOP: ("not_regular", f"{name} is a symbolic link; copy the file itself."),
+        errno.EINVAL: ("not_regular", f"{name} is not a regular file; copy the file itself."),
+    }
+    if error.errno in reasons:
+        reason, message = reasons[error.errno]
+        return InputError(message, reason=reason)
+    return StorageError(f"{name} could not be copied to the work folder: {error}")
+
+
+def _parent(drop: Drop) -> str:
+    """The subfolder of done/ and failed/: a job folder's own name is the drop's, so only what is above it."""
+    return os.path.dirname(drop.request.folder) if drop.request.kind == "folder" else drop.request.folder
+
+
+def _fold(name: str) -> str:
+    return name.casefold()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

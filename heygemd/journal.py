@@ -1,0 +1,370 @@
+"""The journal: which drops and jobs there are and how far each has come.  SQLite, on a local disk.
+
+Every change is one committed transaction before the act that it announces (``synchronous=FULL``), so that after any
+death the next start finds in it what was about to happen.  It is the only owner of states; ``set_job`` and
+``set_drop`` are the only ways to change them, and log each change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from heygemd import log
+from heygemd.errors import SetupError
+from heygemd.requests import DropRequest, JobRequest
+
+SCHEMA = 1
+NETWORK_FILE_SYSTEMS = {0x6969: "nfs", 0xFF534D42: "cifs", 0xFE534D42: "smb2", 0x517B: "smb"}
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE lines (name TEXT PRIMARY KEY, marker TEXT NOT NULL);
+CREATE TABLE drops (
+  id TEXT PRIMARY KEY, line TEXT NOT NULL, state TEXT NOT NULL, request TEXT NOT NULL, submitter TEXT,
+  created TEXT NOT NULL, ended TEXT, home TEXT, verdict TEXT, batch TEXT, batch_ready INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE jobs (
+  id TEXT PRIMARY KEY, drop_id TEXT NOT NULL REFERENCES drops(id), number INTEGER NOT NULL, state TEXT NOT NULL,
+  rank INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL, started TEXT, ended TEXT,
+  reason TEXT, reason_code TEXT, result TEXT, base TEXT, inputs TEXT,
+  deferred_since TEXT, deferred_reason TEXT, deferrals INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX jobs_state ON jobs(state);
+CREATE INDEX jobs_drop ON jobs(drop_id);
+CREATE INDEX drops_state ON drops(state);
+"""
+
+
+class DropState(StrEnum):
+    """How far a drop has come."""
+
+    CLAIMING = "claiming"  #: its inputs are being moved into processing/
+    HELD = "held"  #: its inputs are in processing/, its jobs wait, run or have ended
+    FILING = "filing"  #: its folder is about to move to done/ or failed/, under the journalled name
+    ENDED = "ended"  #: its folder is in done/ or failed/
+    RETURNING = "returning"  #: asked for again: its folder is about to move back from failed/ to processing/
+
+
+class JobState(StrEnum):
+    """How far a job has come."""
+
+    QUEUED = "queued"  #: waits for its turn
+    RUNNING = "running"  #: the worker renders it; found at a start, it was interrupted
+    RENDERED = "rendered"  #: its verified film is in the work folder
+    PUBLISHING = "publishing"  #: its name in the outbox is chosen, its parts are being written there
+    REVEALING = "revealing"  #: its parts are whole and durable; a part that is gone has been delivered
+    DELIVERED = "delivered"  #: film and log are, or have been, in the outbox
+    FAILED = "failed"  #: it cannot be done; the reason says why
+    CANCELLED = "cancelled"  #: somebody asked for it
+
+
+ENDED = frozenset({JobState.DELIVERED, JobState.FAILED, JobState.CANCELLED})
+_RANK = {"high": 0, "normal": 1, "low": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One row of ``drops``.  ``home`` is the name chosen for it below done/ or failed/ (``verdict`` says which)."""
+
+    id: str
+    line: str
+    state: DropState
+    request: DropRequest
+    submitter: str | None
+    created: str
+    ended: str | None
+    home: str | None
+    verdict: str | None
+    batch: str | None
+    batch_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of ``jobs`` with the request it stems from."""
+
+    id: str
+    drop_id: str
+    number: int
+    state: JobState
+    request: JobRequest
+    attempts: int
+    created: str
+    started: str | None
+    ended: str | None
+    reason: str | None
+    reason_code: str | None
+    result: dict[str, Any] | None
+    base: str | None
+    inputs: dict[str, Any] | None
+    deferred_since: str | None
+    deferred_reason: str | None
+    deferrals: int
+
+
+def now() -> str:
+    """The local time with its offset, to the millisecond, ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """The journal file, opened."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or make it.  Raises ``SetupError`` where it cannot be trusted, with what to do."""
+        self.path = path
+        self.read_only_mode = read_only
+        self._log = log.get()
+        try:
+            self._db = self._open()
+            self._check()
+        except sqlite3.DatabaseError as error:
+            raise SetupError(
+                f"The journal {path} cannot be read ({error}). Move it away and start again: it is rebuilt from the "
+                "line's folders."
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self.read_only_mode:
+            db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
+        else:
+            self._refuse_network()
+            db = sqlite3.connect(self.path, isolation_level=None)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+        db.row_factory = sqlite3.Row
+        return db
+
+    def _refuse_network(self) -> None:
+        """SQLite's locks and shared memory are not safe on a network file system."""
+        kind = _file_system(self.path.parent)
+        if kind in NETWORK_FILE_SYSTEMS:
+            raise SetupError(
+                f"state_dir {self.path.parent} lies on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); "
+                "the journal needs a local disk. Set [daemon] state_dir to a local folder."
+            )
+
+    def _check(self) -> None:
+        """Make the tables in a new file; refuse a newer one."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
+            if self.read_only_mode:
+                return
+            self._db.executescript(
+                f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;"
+            )
+        self._db.execute("PRAGMA quick_check").fetchone()
+        schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
+        if schema > SCHEMA:
+            raise SetupError(
+                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this one knows {SCHEMA}). "
+                "Install that version again, or move the journal away: it is rebuilt from the line's folders."
+            )
+
+    @staticmethod
+    def read_only(path: Path) -> Journal:
+        """For commands while the daemon is down.  Raises ``SetupError`` where there is none."""
+        if not path.exists():
+            raise SetupError(f"No daemon answers, and there is no journal at {path}.")
+        return Journal(path, read_only=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """One transaction: all of it is in the journal, durably, or none."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # ------------------------------------------------------------ lines
+
+    def marker(self, line: str) -> str | None:
+        """The id in the marker file of the line's inbox, as it was last seen."""
+        row = self._db.execute("SELECT marker FROM lines WHERE name=?", (line,)).fetchone()
+        return row["marker"] if row else None
+
+    def set_marker(self, line: str, marker: str) -> None:
+        """Remember the marker of a line."""
+        with self.change():
+            self._db.execute("INSERT OR REPLACE INTO lines VALUES (?,?)", (line, marker))
+
+    # ------------------------------------------------------------ drops
+
+    def add_drop(self, drop_id: str, line: str, request: DropRequest, submitter: str | None) -> Drop:
+        """Record the intent to take a drop, with its jobs."""
+        stamp = now()
+        with self.change():
+            self._db.execute(
+                "INSERT INTO drops(id,line,state,request,submitter,created) VALUES (?,?,?,?,?,?)",
+                (drop_id, line, DropState.CLAIMING, json.dumps(request.to_json()), submitter, stamp),
+            )
+            for number, job in enumerate(request.jobs, 1):
+                rank = _RANK[job.options.priority or request.priority]
+                self._db.execute(
+                    "INSERT INTO jobs(id,drop_id,number,state,rank,created) VALUES (?,?,?,?,?,?)",
+                    (f"{drop_id}.{number}", drop_id, number, JobState.QUEUED, rank, stamp),
+                )
+        self._log.info("drop_claimed", drop=drop_id, line=line, name=request.name, jobs=len(request.jobs))
+        return self.drop(drop_id)
+
+    def drop(self, drop_id: str) -> Drop:
+        """One drop; ``KeyError`` where there is none."""
+        row = self._db.execute("SELECT * FROM drops WHERE id=?", (drop_id,)).fetchone()
+        if row is None:
+            raise KeyError(drop_id)
+        return _drop(row)
+
+    def drops(self, *states: DropState) -> list[Drop]:
+        """Drops in these states, oldest first."""
+        marks = ",".join("?" * len(states))
+        rows = self._db.execute(f"SELECT * FROM drops WHERE state IN ({marks}) ORDER BY created,id", states)
+        return [_drop(row) for row in rows]
+
+    def set_drop(self, drop: Drop, state: DropState, **columns: Any) -> Drop:
+        """Change a drop's state and any of its columns, durably."""
+        with self.change():
+            self._update("drops", drop.id, {"state": state, **columns})
+        if state != drop.state:
+            self._log.info("drop_state", drop=drop.id, line=drop.line, **{"from": drop.state, "to": state})
+        return self.drop(drop.id)
+
+    def forget_drop(self, drop: Drop) -> None:
+        """Remove a drop of which nothing was ever moved."""
+        with self.change():
+            self._db.execute("DELETE FROM jobs WHERE drop_id=?", (drop.id,))
+            self._db.execute("DELETE FROM drops WHERE id=?", (drop.id,))
+
+    # ------------------------------------------------------------ jobs
+
+    def job(self, job_id: str) -> Job:
+        """One job; ``KeyError`` where there is none."""
+        rows = self._jobs("WHERE jobs.id=?", (job_id,))
+        if not rows:
+            raise KeyError(job_id)
+        return rows[0]
+
+    def jobs_of(self, drop_id: str) -> list[Job]:
+        """All jobs of a drop, in the order in which it named them."""
+        return self._jobs("WHERE drop_id=? ORDER BY number", (drop_id,))
+
+    def jobs_in(self, *states: JobState) -> list[Job]:
+        """Jobs in these states, in the order in which they are due."""
+        marks = ",".join("?" * len(states))
+        return self._jobs(f"WHERE jobs.state IN ({marks}) ORDER BY rank,jobs.created,drop_id,number", states)
+
+    def set_job(self, job: Job, state: JobState, **columns: Any) -> Job:
+        """Change a job's state and any of its columns, durably."""
+        if state in ENDED:
+            columns.setdefault("ended", now())
+        for key in ("result", "inputs"):
+            if key in columns and columns[key] is not None:
+                columns[key] = json.dumps(columns[key])
+        with self.change():
+            self._update("jobs", job.id, {"state": state, **columns})
+        if state != job.state:
+            extra = {"reason": columns["reason"]} if columns.get("reason") else {}
+            self._log.info("job_state", job=job.id, **{"from": job.state, "to": state}, **extra)
+        return self.job(job.id)
+
+    def _update(self, table: str, row_id: str, columns: dict[str, Any]) -> None:
+        names = ",".join(f"{name}=?" for name in columns)
+        self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*columns.values(), row_id))
+
+    def _jobs(self, where: str, values: Iterable[Any]) -> list[Job]:
+        query = f"SELECT jobs.*, drops.request FROM jobs JOIN drops ON drops.id=drop_id {where}"
+        return [_job(row) for row in self._db.execute(query, tuple(values))]
+
+    # ------------------------------------------------------------ reports
+
+    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Jobs as plain rows for ``heygemd jobs``, newest first."""
+        where, values = "", tuple(sorted(states or ()))
+        if states:
+            where = f"WHERE jobs.state IN ({','.join('?' * len(values))})"
+        rows = self._jobs(f"{where} ORDER BY COALESCE(jobs.ended, jobs.created) DESC LIMIT {limit}", values)
+        return [self.row(job) for job in rows]
+
+    def row(self, job: Job) -> dict[str, Any]:
+        """One job as ``status`` and ``jobs`` show it."""
+        drop = self.drop(job.drop_id)
+        options = job.request.options
+        return {
+            "id": job.id, "drop": drop.id, "line": drop.line, "name": job.request.name, "folder": drop.request.folder,
+            "state": job.state.value, "priority": options.priority or drop.request.priority,
+            "engine": options.engine, "attempts": job.attempts, "created": job.created, "started": job.started,
+            "ended": job.ended, "reason": job.reason, "film": job.base, "deferred_since": job.deferred_since,
+            "deferred_reason": job.deferred_reason,
+        }  # fmt: skip
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        return dict(self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall())
+
+    def failed_since(self, stamp: str) -> int:
+        """How many drops have gone to failed/ since then."""
+        query = "SELECT COUNT(*) FROM drops WHERE verdict='failed' AND julianday(ended) >= julianday(?)"
+        return int(self._db.execute(query, (stamp,)).fetchone()[0])
+
+    def status(self) -> dict[str, Any]:
+        """What ``heygemd status`` shows while no daemon runs."""
+        lines = [
+            {"name": r["name"], "root": "", "inbox": "", "watch": "", "state": "", "problem": None}
+            for r in self._db.execute("SELECT name FROM lines ORDER BY name")
+        ]
+        return {
+            "ok": True, "pid": None, "version": None, "started": None, "state": "stopped", "lines": lines,
+            "running": [], "queue": self.queue(), "waiting": [], "recent": self.recent(), "counts": self.counts(),
+        }  # fmt: skip
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What is still to be done, in order."""
+        open_states = [state for state in JobState if state not in ENDED and state != JobState.RUNNING]
+        return [self.row(job) for job in self.jobs_in(*open_states)]
+
+    def recent(self, limit: int = 10) -> list[dict[str, Any]]:
+        """What ended last."""
+        return self.jobs({str(state) for state in ENDED}, limit)
+
+
+def _drop(row: sqlite3.Row) -> Drop:
+    return Drop(
+        row["id"], row["line"], DropState(row["state"]), DropRequest.from_json(json.loads(row["request"])),
+        row["submitter"], row["created"], row["ended"], row["home"], row["verdict"], row["batch"],
+        bool(row["batch_ready"]),
+    )  # fmt: skip
+
+
+def _job(row: sqlite3.Row) -> Job:
+    request = DropRequest.from_json(json.loads(row["request"])).jobs[row["number"] - 1]
+    return Job(
+        row["id"], row["drop_id"], row["number"], JobState(row["state"]), request, row["attempts"], row["created"],
+        row["started"], row["ended"], row["reason"], row["reason_code"], _loads(row["result"]), row["base"],
+        _loads(row["inputs"]), row["deferred_since"], row["deferred_reason"], row["deferrals"],
+    )  # fmt: skip
+
+
+def _loads(text: str | None) -> dict[str, Any] | None:
+    return json.loads(text) if text else None
+
+
+def _file_system(path: Path) -> int:
+    """The file system's type number of ``statfs(2)``; 0 where it cannot be told."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(path), buffer) != 0:
+        return 0
+    return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF

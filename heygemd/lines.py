@@ -1,0 +1,210 @@
+"""One line's watch: open its folders, look, take what has settled; wait out a share that has gone away.
+
+Each line has its own task, so that a share that hangs stops nothing but itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from heygemd import intake, log
+from heygemd.config import Config, LineConfig
+from heygemd.errors import StorageError
+from heygemd.inbox import Entry, Settled, Settler, Watcher
+from heygemd.jobs import Store
+from heygemd.names import display
+from heygemd.requests import Stamp
+from heygemd.shares import ShareError
+
+BREATH = 0.1  # seconds between two looks at least, however many events come
+RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away
+
+
+class Line:
+    """The inbox of one line, watched."""
+
+    def __init__(self, config: Config, line: LineConfig, store: Store, claimed: Callable[[], None]) -> None:
+        """``claimed`` is called whenever new jobs are in the journal."""
+        self.config, self.line, self.store, self.claimed = config, line, store, claimed
+        self.share = store.shares[line.name]
+        self.open = False
+        self.blind = True
+        self.problem: str | None = None
+        self.waiting: list[dict[str, Any]] = []
+        self.looked = 0
+        self.at_rest = False
+        self._log = log.get(line=line.name)
+        rules = config.intake
+        self._settler = Settler(
+            rules.settle_readings, rules.settle_seconds, rules.folder_seconds, rules.incomplete_seconds
+        )
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set))
+        self._manifests: dict[str, tuple[Stamp, bytes]] = {}
+        self._named: set[str] = set()
+
+    def wake(self) -> None:
+        """Look again soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            while True:
+                try:
+                    await self.check()
+                    await self._look()
+                except (StorageError, ShareError) as error:
+                    self._lost(error)
+                await self._pause()
+        finally:
+            self._watcher.stop()
+
+    # ------------------------------------------------------------ the share
+
+    async def check(self) -> None:
+        """Make sure that the folders are there and ours; the first time, finish what was interrupted in them.
+
+        Raises ``StorageError``.
+        """
+        folders = {name: str(getattr(self.line, name)) for name in ("inbox", "processing", "outbox", "done", "failed")}
+        known = self.store.journal.marker(self.line.name)
+        found = await self.share.do("open_line", folders, known)
+        if known is None:
+            self.store.journal.set_marker(self.line.name, found["marker"])
+        if self.open:
+            return
+        await self.store.recover_line(self.line)
+        self._watch(found["blind"])
+        self.open, self.problem = True, None
+        self._log.info("line_open", root=str(self.line.root), watch=self.watch)
+        self.claimed()
+
+    def _watch(self, blind: bool) -> None:
+        choice = self.config.intake.watch
+        self.blind = choice == "polling" or (choice == "auto" and blind)
+        if not self.blind and (problem := self._watcher.start()):
+            self.blind = True
+            self._log.warning("watch_refused", problem=problem)
+
+    @property
+    def watch(self) -> str:
+        """How changes are noticed."""
+        return "polling" if self.blind else "inotify"
+
+    def _lost(self, error: Exception) -> None:
+        self.looked += 1
+        self.at_rest = True  # nothing more can be taken from it for now
+        if self.problem != str(error):
+            self._log.error("line_unavailable", problem=str(error))
+        self.open, self.problem = False, str(error)
+        self._watcher.stop()
+
+    # ------------------------------------------------------------ looking
+
+    async def _look(self) -> None:
+        rows = await self.share.do("scan", str(self.line.inbox))
+        entries = [Entry.from_list(row) for row in rows]
+        now = time.monotonic()
+        settled = self._settler.observe(now, entries)
+        if settled.to_inspect:
+            await self._inspect(settled)
+            settled = self._settler.observe(time.monotonic(), entries)
+        plan = await self._plan(now, entries, settled)
+        for request in plan.drops:
+            await self.store.claim(self.line, request)
+        if plan.drops:
+            self._wake.set()
+            self.claimed()
+        self._note_waiting(now, plan.waiting)
+        self.at_rest = not plan.drops and self._settler.next_due(now) is None
+        self.looked += 1
+
+    async def _inspect(self, settled: Settled) -> None:
+        paths = [entry.path for entry in settled.to_inspect]
+        found = await self.share.do("inspect", str(self.line.inbox), paths)
+        for entry in settled.to_inspect:
+            self._settler.inspected(entry.path, entry.stamp, found[entry.path])
+
+    async def _plan(self, now: float, entries: list[Entry], settled: Settled) -> intake.Plan:
+        stamps = {entry.path: entry.stamp for entry in entries}
+        self._manifests = {p: v for p, v in self._manifests.items() if stamps.get(p) == v[0]}
+        while True:
+            view = intake.View(
+                now=now,
+                entries=tuple(entries),
+                settled=settled.files,
+                quiet_dirs=settled.quiet_dirs,
+                first_seen=settled.first_seen,
+                incomplete=settled.incomplete,
+                manifest_bytes={path: data for path, (_, data) in self._manifests.items()},
+                library_has=self._library_has,
+                line=self.line,
+                rules=self.config.intake,
+            )
+            plan = intake.plan(view)
+            wanted = [path for path in plan.manifests_to_read if path not in self._manifests]
+            if not wanted:
+                return plan
+            for path in wanted:
+                self._manifests[path] = (stamps[path], await self._read(path))
+
+    async def _read(self, path: str) -> bytes:
+        limit = self.config.intake.max_manifest_kib * 1024
+        try:
+            data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
+        except ShareError as error:
+            self._log.warning("manifest_unreadable", file=display(path), problem=str(error))
+            return b"\0" * (limit + 1) if error.errno == 27 else b""  # EFBIG: intake refuses it by its length
+        return base64.b64decode(data)
+
+    def _library_has(self, path: str) -> str | None:
+        """The absolute path of a library file.  Libraries are local or mounted for good; a stat is all it takes."""
+        for folder in self.line.library:
+            candidate = (folder / path).resolve()
+            if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
+                return str(candidate)
+        return None
+
+    def _note_waiting(self, now: float, waiting: tuple[intake.Waiting, ...]) -> None:
+        wall = datetime.now().astimezone()
+        patience = self.config.intake.partner_minutes * 60
+        self.waiting = []
+        for item in waiting:
+            since = wall - timedelta(seconds=now - item.since)
+            name = display(item.path)
+            self.waiting.append(
+                {"line": self.line.name, "path": name, "reason": item.reason, "since": since.isoformat(timespec="seconds")}
+            )
+            if now - item.since >= patience and item.path not in self._named:
+                self._named.add(item.path)
+                self._log.warning("still_waiting", file=name, reason=item.reason)
+        self._named &= {item.path for item in waiting}
+
+    async def _pause(self) -> None:
+        rules = self.config.intake
+        seconds = rules.poll_seconds if self.blind else rules.rescan_seconds
+        if not self.open:
+            seconds = min(RETRY_SECONDS, max(seconds, BREATH))
+        elif (due := self._settler.next_due(time.monotonic())) is not None:
+            seconds = min(seconds, max(due - time.monotonic(), BREATH))
+        await asyncio.sleep(min(BREATH, seconds))
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(seconds - BREATH, 0.0))
+        except TimeoutError:
+            if not self.blind and not self._watcher.alive() and self.open:
+                self._watch(False)
+        self._wake.clear()
+
+    def row(self) -> dict[str, Any]:
+        """The line as ``status`` shows it."""
+        return {
+            "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
+            "state": "ok" if self.open else "unavailable", "problem": self.problem,
+        }  # fmt: skip

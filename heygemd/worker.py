@@ -1,0 +1,177 @@
+"""The child process that renders: started, kept warm, watched, ended.  Only the parent's half is here.
+
+The child is ``python -m heygemd.pipeline`` in a session of its own, so that it and every ffmpeg that it starts can be
+ended together.  It is spoken to in JSON lines (see ``pipeline/__main__.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from heygemd.errors import Cancelled, EngineError, HeygemdError, InputError, SetupError, WorkerDied
+
+Message = dict[str, Any]
+_KINDS: dict[str, type[HeygemdError]] = {"engine": EngineError, "setup": SetupError, "cancelled": Cancelled}
+
+
+class Worker:
+    """At most one child, doing at most one task at a time."""
+
+    def __init__(self, *, stall_seconds: float, idle_seconds: float = 60.0, max_seconds: float = 86400.0) -> None:
+        """A child that reports nothing for ``stall_seconds`` hangs and is ended."""
+        self.stall_seconds = stall_seconds
+        self.idle_seconds = idle_seconds
+        self.max_seconds = max_seconds
+        self.busy = False
+        self._child: asyncio.subprocess.Process | None = None
+        self._stderr: deque[str] = deque(maxlen=40)
+        self._drain: asyncio.Task[None] | None = None
+        self._idle_since = time.monotonic()
+        self._cancelled = False
+        self._serial = 0
+
+    async def run(self, request: Message, hear: Callable[[Message], None]) -> Message:
+        """Do one task; ``hear`` gets every progress and event message.
+
+        Raises the error that the child reports; ``WorkerDied`` where it ended without one; ``Cancelled``.
+        """
+        self.busy, self._cancelled = True, False
+        self._serial += 1
+        try:
+            return await self._run({"id": str(self._serial), **request}, hear)
+        finally:
+            self.busy, self._idle_since = False, time.monotonic()
+
+    async def _run(self, request: Message, hear: Callable[[Message], None]) -> Message:
+        child = await self._started()
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps(request).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):
+            await child.stdin.drain()
+        ends = time.monotonic() + self.max_seconds
+        while True:
+            patience = min(self.stall_seconds, ends - time.monotonic())
+            try:
+                line = await asyncio.wait_for(child.stdout.readline(), max(patience, 0.01))
+            except TimeoutError:
+                await self.stop()
+                raise WorkerDied(
+                    f"The renderer made no progress for {self.stall_seconds:.0f} s and was ended."
+                    if time.monotonic() < ends
+                    else f"The job took longer than {self.max_seconds / 3600:.1f} h and was ended."
+                ) from None
+            if not line:
+                raise await self._death()
+            message = _parse(line)
+            if message is None or message.get("id") != request["id"]:
+                continue
+            if message["type"] == "done":
+                result: Message = message["result"]
+                return result
+            if message["type"] == "failed":
+                raise _error(message["error"])
+            hear(message)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._child is not None and self._child.returncode is None:
+            return self._child
+        self._stderr.clear()
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "heygemd.pipeline", start_new_session=True, limit=1 << 24,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self._drain = asyncio.create_task(self._read_stderr(self._child))
+        return self._child
+
+    async def _read_stderr(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stderr is not None
+        with contextlib.suppress(ValueError):  # a line without end: what it says is not worth more
+            async for line in child.stderr:
+                self._stderr.append(line.decode(errors="replace").rstrip())
+
+    async def _death(self) -> HeygemdError:
+        child = self._child
+        assert child is not None
+        code = await child.wait()
+        if self._drain is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drain, 1.0)
+        await self.stop()
+        if self._cancelled:
+            return Cancelled("Cancelled while it was being rendered.")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        hint = " Is the machine short of memory?" if code == -signal.SIGKILL else ""
+        return WorkerDied(f"The renderer {how} in the middle of the job.{hint}", detail="\n".join(self._stderr))
+
+    def cancel(self) -> None:
+        """End the running task; its ``run`` raises ``Cancelled``."""
+        self._cancelled = True
+        self._kill(signal.SIGKILL)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a child, busy or warm."""
+        return self._child is not None and self._child.returncode is None
+
+    async def rest(self) -> None:
+        """End a child that has been idle for too long, so that its memory goes back."""
+        if self.alive and not self.busy and time.monotonic() - self._idle_since > self.idle_seconds:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End the child and everything that it has started."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        self._child = child
+        self._kill(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.wait(), 5.0)
+        self._child = None
+
+    def _kill(self, signum: signal.Signals) -> None:
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signum)
+
+
+def _parse(line: bytes) -> Message | None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and "type" in message else None
+
+
+def _error(data: Message) -> HeygemdError:
+    message, detail = str(data.get("message", "")), str(data.get("detail", ""))
+    if data.get("code") == "input":
+        return InputError(message, detail=detail, reason=str(data.get("reason", "input")))
+    return _KINDS.get(str(data.get("code")), EngineError)(message, detail=detail)
+
+
+def render_once(job: Message, hear: Callable[[Message], None], *, stall_seconds: float = 300.0) -> Message:
+    """Render one task in a child of its own and wait for it: what ``heygemd render`` does."""
+    return run_once({"task": "render", "job": job}, hear, stall_seconds=stall_seconds)
+
+
+def run_once(request: Message, hear: Callable[[Message], None], *, stall_seconds: float = 300.0) -> Message:
+    """Do one task of any kind in a child of its own.  Raises as ``Worker.run``."""
+
+    async def once() -> Message:
+        worker = Worker(stall_seconds=stall_seconds)
+        try:
+            return await worker.run(request, hear)
+        finally:
+            await worker.stop()
+
+    return asyncio.run(once())
