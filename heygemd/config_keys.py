@@ -1,0 +1,293 @@
+"""Every key of ``config.toml``: its default, its limits and its meaning, in one place, as frozen dataclasses.
+
+The commented default file and the README's table come from here; ``config.py`` reads a file into them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from heygemd.requests import EXTENDS, FACES, PRESETS, PRIORITIES, JobOptions, Priority
+from heygemd.schema import Key, Rule, as_toml, keys_of
+
+ENGINES = ("footage", "command")
+"""The engines of this version."""
+
+LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
+_LINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _not_home(path: Path) -> str | None:
+    return "begins with ~, which a service does not have; write the whole path" if "~" in path.parts else None
+
+
+def _not_empty(path: Path) -> str | None:
+    return "must not be empty" if path == Path() else _not_home(path)
+
+
+def _none_empty(paths: tuple[Path, ...]) -> str | None:
+    return next((problem for p in paths if (problem := _not_empty(p))), None)
+
+
+def _line_name(name: str) -> str | None:
+    if _LINE_NAME.fullmatch(name) and name.strip("."):
+        return None
+    return f"{name!r} may hold only A-Z a-z 0-9 . _ - and 1 to 64 of them; it names folders and log entries"
+
+
+def _some(engines: tuple[str, ...]) -> str | None:
+    return None if engines else "must name at least one engine"
+
+
+def _placeholders(argv: tuple[str, ...]) -> str | None:
+    missing = [p for p in ("{audio}", "{video}", "{output}") if not any(p in a for a in argv)] if argv else []
+    return f"lacks {', '.join(missing)}: the program must be told these files" if missing else None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """Where the daemon keeps its own things, and how it stops."""
+
+    state_dir: Annotated[
+        Path, Rule("the journal and everything below; a local disk, never a share", check=_not_empty)
+    ] = Path("/var/lib/heygemd")
+    work_dir: Annotated[
+        Path, Rule("where films are made, on a local disk with room; empty: state_dir/work", check=_not_home)
+    ] = Path()
+    socket: Annotated[
+        Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=_not_home)
+    ] = Path()
+    log_file: Annotated[
+        Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=_not_home)
+    ] = Path()
+    log_level: Annotated[
+        str, Rule("debug, info, warning or error", choices=("debug", "info", "warning", "error"))
+    ] = "info"
+    log_mib: Annotated[
+        int, Rule("the run log starts a new file at this size, in MiB", low=1, high=10_000)
+    ] = 20
+    log_keep: Annotated[int, Rule("so many older run logs are kept", low=0, high=1000)] = 5
+    stop_seconds: Annotated[
+        float,
+        Rule(
+            "a job may end within this time when the daemon stops, else it starts anew later",
+            low=0,
+            high=86_400,
+        ),
+    ] = 20.0
+
+    def __post_init__(self) -> None:
+        """Empty paths become their places below ``state_dir``."""
+        for name, below in (("work_dir", "work"), ("socket", "heygemd.sock"), ("log_file", "heygemd.log")):
+            if getattr(self, name) == Path():
+                object.__setattr__(self, name, self.state_dir / below)
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeConfig:
+    """When something in an inbox counts as arrived."""
+
+    watch: Annotated[
+        str,
+        Rule(
+            "inotify, polling, or auto: polling where inotify is blind (cifs, NFS, FUSE)",
+            choices=("auto", "inotify", "polling"),
+        ),
+    ] = "auto"
+    poll_seconds: Annotated[
+        float, Rule("time between two looks where an inbox is polled", low=0.05, high=3600)
+    ] = 2.0
+    rescan_seconds: Annotated[
+        float,
+        Rule("time between two full looks at every inbox, whatever the events say", low=0.05, high=86_400),
+    ] = 30.0
+    settle_readings: Annotated[
+        int, Rule("a file has arrived after so many equal looks (size, time, inode)", low=1, high=100)
+    ] = 3
+    settle_seconds: Annotated[float, Rule("… which span at least this time", low=0, high=3600)] = 3.0
+    folder_seconds: Annotated[
+        float, Rule("a job folder has arrived when nothing in it changed for this time", low=0, high=86_400)
+    ] = 10.0
+    incomplete_seconds: Annotated[
+        float,
+        Rule(
+            "a file that looks cut short is taken as it is after this time without a change",
+            low=0,
+            high=86_400,
+        ),
+    ] = 60.0
+    partner_minutes: Annotated[
+        float,
+        Rule(
+            "a lone file is named in the log after this time; a manifest's missing file fails its job",
+            low=0,
+            high=525_600,
+        ),
+    ] = 30.0
+    max_jobs: Annotated[
+        int, Rule("the most jobs that one manifest or job folder may ask for", low=1, high=100_000)
+    ] = 1000
+    max_manifest_kib: Annotated[
+        int, Rule("the largest manifest that is read, in KiB", low=1, high=65_536)
+    ] = 1024
+    share_seconds: Annotated[
+        float,
+        Rule("a line whose share has not answered for this time is called unavailable", low=0.1, high=3600),
+    ] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderConfig:
+    """How films are made, where the line, the folder or the job says nothing else."""
+
+    engine: Annotated[
+        str, Rule("footage (the template's own pixels) or command (your program)", choices=ENGINES)
+    ] = "footage"
+    device: Annotated[str, Rule("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))] = "auto"
+    crf: Annotated[int, Rule("quality of the film: 0 lossless, 18 visually so, 51 worst", low=0, high=51)] = (
+        18
+    )
+    preset: Annotated[str, Rule("effort of the encoder, ultrafast … veryslow", choices=PRESETS)] = "veryfast"
+    encoder: Annotated[
+        str,
+        Rule(
+            "auto (h264_nvenc where it works), libx264 or h264_nvenc",
+            choices=("auto", "libx264", "h264_nvenc"),
+        ),
+    ] = "auto"
+    extend: Annotated[
+        str, Rule("speech longer than the template: bounce (to and fro), loop or hold", choices=EXTENDS)
+    ] = "bounce"
+    face: Annotated[str, Rule("which face speaks where there are several", choices=FACES)] = "largest"
+    threads: Annotated[int, Rule("processor threads of a render; 0: all cores", low=0, high=1024)] = 0
+    min_eye_px: Annotated[
+        float,
+        Rule(
+            "faces whose eyes are closer than so many pixels are refused, not rendered badly",
+            low=8,
+            high=1000,
+        ),
+    ] = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """What is left to others, and when enough is enough."""
+
+    attempts: Annotated[
+        int, Rule("a job whose worker died is begun so many times in all", low=1, high=100)
+    ] = 3
+    stall_seconds: Annotated[
+        float, Rule("a worker without progress for this time is killed", low=1, high=86_400)
+    ] = 300.0
+    idle_seconds: Annotated[
+        float,
+        Rule("an idle worker is kept warm for this time, then its memory is given back", low=0, high=86_400),
+    ] = 60.0
+    max_hours: Annotated[
+        float, Rule("a job that takes longer than this is stopped and fails", low=0.01, high=8760)
+    ] = 24.0
+    free_disk_mib: Annotated[
+        int, Rule("no job starts that would leave less disk than this free, in MiB", low=0)
+    ] = 2048
+    free_ram_mib: Annotated[
+        int, Rule("no job starts that would leave less memory than this free, in MiB", low=0)
+    ] = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CommandConfig:
+    """The program behind the engine ``command``."""
+
+    argv: Annotated[
+        tuple[str, ...],
+        Rule("the program and its arguments with {audio} {video} {output}; no shell", check=_placeholders),
+    ] = ()
+    gpu_need_mib: Annotated[
+        int, Rule("the GPU memory it needs, in MiB: jobs wait until so much is free", low=0, high=10_000_000)
+    ] = 0
+    seconds: Annotated[float, Rule("it is killed after this time", low=1, high=604_800)] = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LineConfig:
+    """One production line: its folders, what it allows, its defaults."""
+
+    name: Annotated[str, Rule("the line's name in status and logs: A-Z a-z 0-9 . _ -", check=_line_name)]
+    root: Annotated[Path, Rule("the line's folder; the five folders below stand in it", check=_not_empty)]
+    inbox: Annotated[Path, Rule("where people drop files; empty: root/inbox", check=_not_home)] = Path()
+    processing: Annotated[
+        Path, Rule("on the inbox's file system; empty: root/processing", check=_not_home)
+    ] = Path()
+    outbox: Annotated[Path, Rule("finished films and their logs; empty: root/outbox", check=_not_home)] = (
+        Path()
+    )
+    done: Annotated[Path, Rule("inputs whose films are delivered; empty: root/done", check=_not_home)] = (
+        Path()
+    )
+    failed: Annotated[
+        Path, Rule("inputs that could not be done, with the reason; empty: root/failed", check=_not_home)
+    ] = Path()
+    library: Annotated[
+        tuple[Path, ...],
+        Rule("folders of templates that manifests may name; only ever read", check=_none_empty),
+    ] = ()
+    allowed_engines: Annotated[
+        tuple[str, ...],
+        Rule("the engines that people may ask for on this line", choices=ENGINES, check=_some),
+    ] = ("footage",)
+    options: JobOptions = field(default_factory=JobOptions)
+    folders: Mapping[str, JobOptions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Empty folders become their places below ``root``."""
+        for name in LINE_FOLDERS:
+            if getattr(self, name) == Path():
+                object.__setattr__(self, name, self.root / name)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole of ``config.toml``, checked; every path is absolute.  ``source`` is the file it came from."""
+
+    daemon: DaemonConfig = field(default_factory=DaemonConfig)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    command: CommandConfig = field(default_factory=CommandConfig)
+    lines: tuple[LineConfig, ...] = ()
+    source: Path = Path("built-in defaults")
+
+
+TABLES: dict[str, type[Any]] = {
+    "daemon": DaemonConfig,
+    "intake": IntakeConfig,
+    "render": RenderConfig,
+    "limits": LimitsConfig,
+    "command": CommandConfig,
+}
+"""The plain tables, in the order of the file."""
+
+LINE_KEYS: dict[str, Key] = keys_of(LineConfig)
+"""The keys of a line that are its own."""
+
+
+def _option_keys() -> dict[str, Key]:
+    render = keys_of(RenderConfig)
+    names = ("engine", "crf", "preset", "extend", "face")
+    keys = {n: Key(n, render[n].kind, _instead(n, render[n].rule), render[n].shown) for n in names}
+    priority: Priority = "normal"
+    rule = Rule("high, normal or low among the jobs of all lines", choices=PRIORITIES)
+    return {**keys, "priority": Key("priority", str, rule, as_toml(priority))}
+
+
+def _instead(name: str, rule: Rule) -> Rule:
+    return Rule(f"this line's {name} instead of [render]'s", rule.choices, rule.low, rule.high, rule.check)
+
+
+OPTION_KEYS: dict[str, Key] = _option_keys()
+"""The keys of a line, and of its ``[line.folders.<subfolder>]``, that become ``JobOptions``."""
