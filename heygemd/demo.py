@@ -32,7 +32,8 @@ from heygemd.show import Show, View, on_stderr
 from heygemd.worker import Worker
 
 EXIT_DELIVERED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 3, 130
-ENDED = frozenset({"delivered", "failed", "cancelled"})
+DAEMON = (sys.executable, "-m", "heygemd", "run")
+ENDED_BADLY = frozenset({"failed", "cancelled"})
 START_SECONDS = 60.0  # a daemon that has not answered by then will not
 STOP_SECONDS = 30.0
 PATIENCE_SECONDS = 600.0  # without any change: nobody waits longer for a demonstration
@@ -133,8 +134,8 @@ def run(video: Path | None, audio: Path | None, out: Path | None, json_output: b
             pair = _pair(stage, video, audio, show)
             with _daemon(stage, show) as ask:
                 _drop(stage, pair, show)
-                job = _wait(stage, ask, show)
-            delivered = _deliver(stage, pair, job, _folder(out), show)
+                _wait(stage, ask, show)
+            delivered = _deliver(stage, pair, _folder(out), show)
     except Refused as refusal:
         return _tell_failure(refusal, json_output)
     except KeyboardInterrupt:
@@ -204,7 +205,7 @@ def _daemon(stage: Stage, show: Show) -> Iterator[Ask]:
     It runs in a session of its own, so that Ctrl-C reaches only us and its end is ours to order.
     """
     show.tell(View("starting the daemon"))
-    argv = [sys.executable, "-m", "heygemd", "run", "--config", str(stage.config)]
+    argv = [*DAEMON, "--config", str(stage.config)]
     with stage.output.open("wb") as output:
         daemon = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -212,12 +213,16 @@ def _daemon(stage: Stage, show: Show) -> Iterator[Ask]:
 
     def ask(command: str) -> Mapping[str, Any]:
         try:
-            return control.call(stage.socket, {"cmd": command}, timeout=30)
+            reply = control.call(stage.socket, {"cmd": command}, timeout=30)
         except SetupError as error:
-            if daemon.poll() is None:
-                raise
-            code = daemon.returncode
+            try:
+                code = daemon.wait(POLL_SECONDS)  # it hangs up a moment before it is gone
+            except subprocess.TimeoutExpired:
+                raise error from None
             raise EngineError(f"The daemon ended with code {code}. It said:\n{_said(stage)}") from error
+        if not reply["ok"]:
+            raise EngineError(f"The daemon refused '{command}': {reply['error']}")
+        return reply
 
     try:
         _wait_for_start(ask, stage)
@@ -232,7 +237,6 @@ def _wait_for_start(ask: Ask, stage: Stage) -> None:
         with contextlib.suppress(SetupError):
             ask("ping")
             return
-        time.sleep(POLL_SECONDS)
     raise SetupError(f"The daemon did not answer in {START_SECONDS:.0f} seconds. It said:\n{_said(stage)}")
 
 
@@ -278,8 +282,8 @@ def _drop(stage: Stage, pair: Pair, show: Show) -> None:
         shutil.copyfile(source, inbox / (pair.name + source.suffix.lower()))
 
 
-def _wait(stage: Stage, ask: Ask, show: Show) -> Mapping[str, Any]:
-    """Watch until the only job there is has been delivered; that job, as the daemon's status tells it.
+def _wait(stage: Stage, ask: Ask, show: Show) -> None:
+    """Watch until the only job there is has been delivered.
 
     Raises Refused where it ended in another way, or where nothing moves any more.
     """
@@ -287,8 +291,10 @@ def _wait(stage: Stage, ask: Ask, show: Show) -> Mapping[str, Any]:
     while True:
         status = ask("status")
         for job in status["recent"]:
-            if str(job["state"]).lower() in ENDED:
-                return _film_or_refusal(stage, job)
+            if job["state"] == "delivered":
+                return
+            if job["state"] in ENDED_BADLY:
+                raise Refused(_reason(stage, job))
         view = _view(status)
         if view != seen:
             seen, since = view, time.monotonic()
@@ -312,12 +318,11 @@ def _view(status: Mapping[str, Any]) -> View:
     return View("in the inbox")
 
 
-def _film_or_refusal(stage: Stage, job: Mapping[str, Any]) -> Mapping[str, Any]:
-    if str(job["state"]).lower() == "delivered":
-        return job
-    reasons = sorted((stage.line / "failed").rglob("reason.txt"))
-    text = reasons[0].read_text(encoding="utf-8").strip() if reasons else str(job.get("reason") or "")
-    raise Refused(text or f"The job ended as {job['state']} and left no reason.")
+def _reason(stage: Stage, job: Mapping[str, Any]) -> str:
+    """What the daemon wrote for the person who dropped it."""
+    for path in sorted((stage.line / "failed").rglob("reason.txt")):
+        return path.read_text(encoding="utf-8").strip()
+    return str(job.get("reason") or f"The job ended as {job['state']} and left no reason.")
 
 
 # What comes out
@@ -337,15 +342,14 @@ def _folder(out: Path | None) -> Path:
         n += 1
 
 
-def _deliver(stage: Stage, pair: Pair, job: Mapping[str, Any], folder: Path, show: Show) -> Delivered:
+def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
     """Move film and log from the outbox into ``folder``, draw the sheet beside them, look at all three."""
-    film = stage.line / "outbox" / Path(str(job["film"])).name
+    films = sorted((stage.line / "outbox").rglob("*.mp4"))
+    if len(films) != 1 or not films[0].with_suffix(".json").is_file():
+        lies = ", ".join(sorted(path.name for path in (stage.line / "outbox").rglob("*"))) or "nothing"
+        raise EngineError(f"A film and its log were delivered, says the daemon; in the outbox lies: {lies}.")
     target = _free_names(folder, pair.name)
-    for source, name in ((film, target.film), (film.with_suffix(".json"), target.log)):
-        if not source.is_file():
-            raise EngineError(
-                f"{source.name} was delivered, says the daemon, but the outbox has no such file."
-            )
+    for source, name in ((films[0], target.film), (films[0].with_suffix(".json"), target.log)):
         shutil.move(source, name)
     show.tell(View("drawing the before/after sheet"))
     draw_sheet(pair.video, target.film, target.sheet)
