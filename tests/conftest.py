@@ -1,0 +1,39 @@
+"""Shared fixtures: media that the tests make themselves, and a daemon on folders of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.site import Site, make_film, make_wav
+
+CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "clips"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this machine cannot run, and say why."""
+    slow_wanted = "slow" in (config.getoption("-m") or "")
+    for item in items:
+        if item.get_closest_marker("clips") and not CLIPS.is_dir():
+            item.add_marker(pytest.mark.skip(reason="the real clips in ../shared/clips are not here"))
+        if item.get_closest_marker("slow") and not slow_wanted:
+            item.add_marker(pytest.mark.skip(reason="takes long; ask for it with -m slow"))
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``voice.wav`` (1 s) and ``film.mp4`` (1 s, 25 frames)."""
+    folder = tmp_path_factory.mktemp("media")
+    make_wav(folder / "voice.wav")
+    make_film(folder / "film.mp4")
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A line with the command engine; its daemon, if one was started, is ended."""
+    site = Site(tmp_path / "site")
+    yield site
+    site.kill()

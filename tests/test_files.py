@@ -1,0 +1,161 @@
+"""One operation after the other, on real files."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from heygemd import files
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def line_folders(root: Path) -> dict[str, str]:
+    return {name: str(root / name) for name in ("inbox", "processing", "outbox", "done", "failed")}
+
+
+def test_a_new_line_gets_its_folders_and_a_marker_that_is_found_again(tmp_path: Path) -> None:
+    folders = line_folders(tmp_path)
+    first = files.open_line(folders, None)
+    assert all(Path(folder).is_dir() for folder in folders.values())
+    assert files.open_line(folders, first["marker"]) == first
+
+
+def test_an_inbox_without_the_marker_that_we_knew_is_not_the_inbox(tmp_path: Path) -> None:
+    folders = line_folders(tmp_path)
+    known = files.open_line(folders, None)["marker"]
+    (tmp_path / "inbox" / files.MARKER).unlink()
+    with pytest.raises(FileNotFoundError, match="is the share mounted"):
+        files.open_line(folders, known)
+
+
+def test_a_scan_lists_files_and_folders_but_no_litter_and_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "zhang").mkdir()
+    (tmp_path / "zhang" / "课.mp4").write_bytes(b"abc")
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / ".hidden").write_bytes(b"x")
+    (tmp_path / "link.mp4").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "pipe.wav")
+    rows = {row[0]: row[1:] for row in files.scan(str(tmp_path))}
+    assert sorted(rows) == ["link.mp4", "pipe.wav", "zhang", "zhang/课.mp4"]
+    assert rows["zhang/课.mp4"][0] is False and rows["zhang/课.mp4"][1] == 3 and rows["zhang/课.mp4"][4] is False
+    assert rows["link.mp4"][4] is True and rows["pipe.wav"][4] is True and rows["zhang"][0] is True
+
+
+def test_a_name_that_is_not_utf8_is_listed_and_moved(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    (tmp_path / name).write_bytes(b"x")
+    assert files.scan(str(tmp_path))[0][0] == name
+    assert files.move(str(tmp_path / name), str(tmp_path / "in" / name)) == "moved"
+
+
+def test_move_says_moved_then_already_then_gone(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "a"), str(tmp_path / "held" / "a")
+    Path(source).write_bytes(b"1")
+    assert files.move(source, target) == "moved"
+    assert files.move(source, target) == "already"
+    assert files.move(str(tmp_path / "b"), str(tmp_path / "held" / "b")) == "gone"
+
+
+def test_move_again_leaves_a_newer_file_of_the_same_name_in_the_inbox(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "held" / "a"
+    source.write_bytes(b"old")
+    files.move(str(source), str(target))
+    source.write_bytes(b"new")
+    assert files.move(str(source), str(target)) == "already"
+    assert (source.read_bytes(), target.read_bytes()) == (b"new", b"old")
+
+
+def test_move_finishes_what_link_and_unlink_left_half_done(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "held" / "a"
+    target.parent.mkdir()
+    source.write_bytes(b"1")
+    os.link(source, target)
+    assert files.move(str(source), str(target)) == "already"
+    assert not source.exists() and target.read_bytes() == b"1"
+
+
+def test_reveal_never_replaces_a_strangers_file(tmp_path: Path) -> None:
+    part, final = tmp_path / ".heygemd-1.mp4.part", tmp_path / "film.mp4"
+    part.write_bytes(b"ours")
+    final.write_bytes(b"theirs")
+    assert files.reveal(str(part), str(final)) == "taken"
+    assert (part.read_bytes(), final.read_bytes()) == (b"ours", b"theirs")
+
+
+def test_reveal_says_gone_for_a_part_that_was_revealed_before(tmp_path: Path) -> None:
+    part, final = str(tmp_path / ".heygemd-1.mp4.part"), str(tmp_path / "film.mp4")
+    files.write_part(part, b64(b"film"))
+    assert files.reveal(part, final) == "moved"
+    Path(final).unlink()  # somebody has taken the film away
+    assert files.reveal(part, final) == "gone"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_where_the_file_system_has_no_renameat2_the_fallback_does_not_replace_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    class Old:
+        @staticmethod
+        def renameat2(*_args: object) -> int:
+            return -1
+
+    monkeypatch.setattr(files, "_libc", Old)
+    monkeypatch.setattr(files.ctypes, "get_errno", lambda: 22)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir() if folder else (tmp_path / name).write_text(name)
+    assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "b")) is False
+    assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "c")) is True
+    assert sorted(os.listdir(tmp_path)) == ["b", "c"]
+
+
+def test_stage_copies_and_hashes_and_refuses_links_and_pipes(tmp_path: Path) -> None:
+    source = tmp_path / "a.wav"
+    source.write_bytes(b"sound")
+    staged = files.stage(str(source), str(tmp_path / "work" / "audio.wav"))
+    assert staged == {
+        "sha256": "dd29442deca69f52c50006b831cb216edf78a7da33748f0a80ff19f2ebe57ecd",
+        "size": 5,
+        "steady": True,
+    }
+    assert (tmp_path / "work" / "audio.wav").read_bytes() == b"sound"
+    (tmp_path / "link").symlink_to(source)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError):
+            files.stage(str(tmp_path / name), str(tmp_path / "work" / "x"))
+
+
+def test_an_unfinished_part_is_written_anew(tmp_path: Path) -> None:
+    film = tmp_path / "film"
+    film.write_bytes(b"whole film")
+    part = tmp_path / "out" / ".heygemd-1.mp4.part"
+    part.parent.mkdir()
+    part.write_bytes(b"who")
+    files.put(str(film), str(part))
+    assert part.read_bytes() == b"whole film"
+
+
+def test_only_parts_of_ours_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"x")
+    with pytest.raises(ValueError, match="film"):
+        files.remove_part(str(tmp_path / "film.mp4"))
+
+
+def test_a_drop_of_which_nothing_was_moved_is_discarded_whole(tmp_path: Path) -> None:
+    folder = str(tmp_path / "drop")
+    files.open_drop(folder, {"a": 1})
+    files.discard_drop(folder)
+    assert not Path(folder).exists()
+    files.discard_drop(folder)
+
+
+def test_a_manifest_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_bytes(b"x" * 100)
+    with pytest.raises(OSError, match="larger than 99 bytes"):
+        files.read(str(tmp_path / "m.json"), 99)
