@@ -22,6 +22,7 @@ from heygemd.pipeline.settings import Settings
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR or (h, w) luma
 Region = tuple[int, int, int, int]  # x, y, width, height in the film's pixels
 
+WIDEST = 1280  # pixels: sixteen 4K pictures would be 400 MB
 TILE_WIDTH = 240
 GAP = 4
 LABEL_WIDTH = 92  # room for "template", "film" at the left
@@ -61,14 +62,19 @@ def make(
             f"{template.width}x{template.height}: no sheet can be drawn of pictures of two sizes.",
             reason="size_differs",
         )
+    template.learn()
+    film.learn()
     moments = middles(film.count, columns)
     order = media.output_order(template.count, film.count, extend)
     sources = [int(order[k]) for k in moments]
-    befores = [_picture(template, index, before) for index in sources]
-    afters = [_picture(film, index, after) for index in moments]
-    region = _checked(crop, film.width, film.height) if crop else changed_region(befores, afters)
+    befores, afters = _pictures(template, sources), _pictures(film, moments)
+    shrunk = befores[0].shape[1] / film.width
+    found = None if crop else changed_region(befores, afters)
+    region = _scaled(found, 1 / shrunk) if found else None
+    if crop:
+        region = _checked(crop, film.width, film.height)
     seconds = [float(k / film.fps) for k in moments]
-    _write(Path(out), draw(befores, afters, seconds, region))
+    _write(Path(out), draw(befores, afters, seconds, _scaled(region, shrunk) if region else None))
     return {
         "sheet": out,
         "region": list(region) if region else None,
@@ -96,7 +102,8 @@ def changed_region(befores: Sequence[Picture], afters: Sequence[Picture]) -> Reg
     for old, new in zip(befores, afters, strict=True):
         greys = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (old, new)]
         difference = cv2.absdiff(greys[0], greys[1])
-        strongest = np.maximum(strongest, cv2.blur(difference, (size, size)).astype(np.float32))
+        smooth = np.asarray(cv2.blur(difference, (size, size)), np.float32)
+        np.maximum(strongest, smooth, out=strongest)
     mask = (strongest > DIFFERENCE).astype(np.uint8)
     mask = cv2.dilate(
         mask, np.ones((2 * size + 1, 2 * size + 1), np.uint8)
@@ -119,6 +126,11 @@ def _widened(box: Region, width: int, height: int) -> Region:
     left = min(max(0, x + w // 2 - wide // 2), width - wide)
     top = min(max(0, y + h // 2 - high // 2), height - high)
     return left, top, wide, high
+
+
+def _scaled(region: Region, factor: float) -> Region:
+    x, y, w, h = region
+    return round(x * factor), round(y * factor), max(1, round(w * factor)), max(1, round(h * factor))
 
 
 def _checked(crop: Sequence[int], width: int, height: int) -> Region:
@@ -186,12 +198,14 @@ def _open(path: str, settings: Settings) -> media.Clip:
     found = media.probe(Path(path), name, settings)
     if found.video is None:
         raise InputError(f"{name} holds no picture.", reason="no_video")
-    return media.open_clip(Path(path), found.video, settings, name)
+    return media.open_clip(Path(path), found.video, settings, name, found.start)
 
 
-def _picture(clip: media.Clip, index: int, path: str) -> Picture:
-    """Frame ``index`` as (h, w, 3) BGR; read as BT.601 whatever it is tagged, alike in both rows."""
-    for frame in clip.frames(index):
-        planes = frame.data.reshape(-1, clip.width)
-        return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420), np.uint8)
-    raise InputError(f"{Path(path).name} ends before its frame {index}.", reason="truncated")
+def _pictures(clip: media.Clip, indices: Sequence[int]) -> list[Picture]:
+    """These frames as (h, w, 3) BGR, at most ``WIDEST`` wide; read as BT.601 whatever they are tagged."""
+    size = (min(clip.width, WIDEST), round(min(clip.width, WIDEST) * clip.height / clip.width))
+    pictures = []
+    for frame in clip.walk(indices):
+        picture = cv2.cvtColor(frame.data.reshape(-1, clip.width), cv2.COLOR_YUV2BGR_I420)
+        pictures.append(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8))
+    return pictures
