@@ -104,10 +104,8 @@ def changed_region(befores: Sequence[Picture], afters: Sequence[Picture]) -> Reg
         difference = cv2.absdiff(greys[0], greys[1])
         smooth = np.asarray(cv2.blur(difference, (size, size)), np.float32)
         np.maximum(strongest, smooth, out=strongest)
-    mask = (strongest > DIFFERENCE).astype(np.uint8)
-    mask = cv2.dilate(
-        mask, np.ones((2 * size + 1, 2 * size + 1), np.uint8)
-    )  # a mouth and its chin are one place
+    reach = np.ones((2 * size + 1, 2 * size + 1), np.uint8)  # a mouth and its chin are one place
+    mask = cv2.dilate((strongest > DIFFERENCE).astype(np.uint8), reach)
     labels, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
     if labels < 2:
         return None
