@@ -37,6 +37,7 @@ ENDED_BADLY = frozenset({"failed", "cancelled"})
 START_SECONDS = 60.0  # a daemon that has not answered by then will not
 STOP_SECONDS = 30.0
 PATIENCE_SECONDS = 600.0  # without any change: nobody waits longer for a demonstration
+REASON_SECONDS = 15.0
 SHEET_SECONDS = 600.0
 POLL_SECONDS = 0.3
 SOCKET_PATH_BYTES = 100  # the kernel's limit for AF_UNIX is 107
@@ -319,9 +320,12 @@ def _view(status: Mapping[str, Any]) -> View:
 
 
 def _reason(stage: Stage, job: Mapping[str, Any]) -> str:
-    """What the daemon wrote for the person who dropped it."""
-    for path in sorted((stage.line / "failed").rglob("reason.txt")):
-        return path.read_text(encoding="utf-8").strip()
+    """What the daemon wrote for the person who dropped it, a moment after the job had ended."""
+    deadline = time.monotonic() + REASON_SECONDS
+    while time.monotonic() < deadline:
+        for path in sorted((stage.line / "failed").rglob("reason.txt")):
+            return path.read_text(encoding="utf-8").strip()
+        time.sleep(POLL_SECONDS)
     return str(job.get("reason") or f"The job ended as {job['state']} and left no reason.")
 
 
