@@ -1,0 +1,33 @@
+"""Media in and out: probe, decode, encode, mux, verify.
+
+Every ffmpeg and ffprobe child is started by the one runner in ``heygemd.pipeline.tools``.
+"""
+
+from heygemd.pipeline.media.clip import Clip, open_clip
+from heygemd.pipeline.media.film import FilmWriter, choose_encoder, mux
+from heygemd.pipeline.media.frame import Frame
+from heygemd.pipeline.media.order import output_order, wanted_frames
+from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, probe
+from heygemd.pipeline.media.sound import Samples, decode_audio
+from heygemd.pipeline.media.verify import measure, verify
+from heygemd.pipeline.tools import ffmpeg_facts
+
+__all__ = [
+    "AudioInfo",
+    "Clip",
+    "FilmWriter",
+    "Frame",
+    "Media",
+    "Samples",
+    "VideoInfo",
+    "choose_encoder",
+    "decode_audio",
+    "ffmpeg_facts",
+    "measure",
+    "mux",
+    "open_clip",
+    "output_order",
+    "probe",
+    "verify",
+    "wanted_frames",
+]

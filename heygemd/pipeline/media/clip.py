@@ -1,0 +1,318 @@
+"""The template at a constant frame rate: forward in a stream, and in any order with bounded memory.
+
+A template is decoded from its beginning once, and everything later is checked against that pass: the times of
+its pictures say which of them is shown at each tick of the constant rate, and a fingerprint of each says
+whether a decode that began in the middle (for a reversed stretch) came out the same.  Containers differ in
+how exactly they can be searched (MPEG-TS and AVI often land late); where a search fails, the stretch is
+decoded from further ahead, at last from the beginning.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from heygemd.errors import EngineError, InputError
+from heygemd.pipeline.media.decoder import MICRO, Decoder, Shown, converted, working_size
+from heygemd.pipeline.media.frame import Frame, even, fingerprint
+from heygemd.pipeline.media.probe import VideoInfo
+from heygemd.pipeline.settings import Settings
+
+REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
+RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
+SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
+
+
+@dataclass(slots=True)
+class Index:
+    """What one whole pass found out.  Source pictures are numbered in the order in which they are shown."""
+
+    fps: Fraction
+    times: array[int] = field(default_factory=lambda: array("q"))  # microseconds, by source picture
+    prints: array[int] = field(default_factory=lambda: array("Q"))  # fingerprints, by source picture
+    keys: array[int] = field(
+        default_factory=lambda: array("q")
+    )  # source pictures at which decoding can start
+    ticks: array[int] = field(default_factory=lambda: array("q"))  # source picture shown at each tick
+    timed: bool = True  # False: pictures without a time; they follow one another by the frame rate
+    first: int | None = None  # the time of tick 0
+    whole: bool = False  # the pass reached the end
+    faults: int = 0  # lines in which ffmpeg told of damage
+
+    def add(self, shown: Shown) -> int:
+        """Note the next source picture; how many ticks lie between its predecessor's first and its own.
+
+        Tick ``k`` shows the last picture whose time, rounded to the nearest tick, is not after ``k``.
+        """
+        source = len(self.times)
+        time = shown.time
+        if time is None:
+            self.timed = False
+            time = self.times[-1] + round(MICRO / self.fps) if source else 0
+        if self.first is None:
+            self.first = time
+        self.times.append(time)
+        self.prints.append(fingerprint(shown.frame))
+        if shown.key:
+            self.keys.append(source)
+        if source == 0:
+            return 0
+        tick = (Fraction(time - self.first, MICRO) * self.fps + Fraction(1, 2)).__floor__()
+        missing = max(0, tick - len(self.ticks))
+        self.ticks.extend([source - 1] * missing)
+        return missing
+
+    def close(self, faults: int) -> None:
+        """The pass is over: the last picture is shown for one tick."""
+        self.ticks.append(len(self.times) - 1)
+        self.faults = faults
+        self.whole = True
+
+
+class Clip:
+    """A template as ``count`` pictures at ``fps``; see ``open_clip``.
+
+    ``width`` and ``height`` are even; ``info`` tells what the file is.  ``count`` is the container's
+    estimate until one pass has been made (``counted``), then exact.  Every ``Frame`` that is handed out
+    belongs to the taker.
+    """
+
+    def __init__(
+        self, path: Path, info: VideoInfo, settings: Settings, name: str, start: float = 0.0
+    ) -> None:
+        """``start``: the container's own zero in seconds, from ``Media.start``."""
+        width, height = working_size(info)
+        self.path = path
+        self.info = info
+        self.name = name
+        self.width = even(width)
+        self.height = even(height)
+        self.padded = (width, height) != (self.width, self.height)
+        self.fps = info.fps
+        self._settings = settings
+        self._start = start
+        self._index = Index(info.fps)
+
+    @property
+    def count(self) -> int:
+        """Pictures of one pass at ``fps``."""
+        return len(self._index.ticks) if self._index.whole else self.info.frames
+
+    @property
+    def counted(self) -> bool:
+        """Whether a whole pass has been made, so that ``count`` is exact."""
+        return self._index.whole
+
+    @property
+    def faults(self) -> int:
+        """Lines in which ffmpeg told of damage during the counting pass."""
+        return self._index.faults
+
+    @property
+    def first_seconds(self) -> float:
+        """When the first picture is shown, in seconds after the container's start."""
+        return (self._index.first or 0) / MICRO - self._start if self._index.timed else 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """For the log: what was done to the template's pictures before anything else."""
+        shown = set(self._index.ticks)
+        return {
+            "frames": self.count,
+            "fps": f"{self.fps.numerator}/{self.fps.denominator}",
+            "source_frames": len(self._index.times),
+            "repeated": len(self._index.ticks) - len(shown),
+            "dropped": len(self._index.times) - len(shown),
+            "padded_to_even": self.padded,
+            "converted_from": self.info.pix_fmt if converted(self.info) else None,
+            "decode_faults": self._index.faults,
+        }
+
+    def learn(self) -> None:
+        """Make the counting pass if none has been made."""
+        if not self.counted:
+            for _ in self.frames():
+                pass
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """Pictures ``start``, ``start + 1``, … to the end.
+
+        The first call that reads to the end counts.  Raises ``InputError`` (``undecodable``) where not one
+        picture can be decoded.
+        """
+        if self.counted:
+            yield from self.walk(range(start, self.count))
+        else:
+            yield from itertools.islice(self._first_pass(), start, None)
+
+    def _first_pass(self) -> Iterator[Frame]:
+        index = Index(self.fps)
+        held: Frame | None = None
+        with self._decode(None) as decoder:
+            for shown in decoder:
+                yield from _repeat(held, index.add(shown))
+                held = shown.frame
+            if held is None:
+                raise InputError(
+                    f"Not one picture of {self.name} ({self.info.codec}) can be decoded.",
+                    detail=decoder.tail,
+                    reason="undecodable",
+                )
+            index.close(decoder.faults)
+        self._index = index
+        yield held
+
+    def walk(self, order: Sequence[int]) -> Iterator[Frame]:
+        """The pictures ``order[0]``, ``order[1]``, …: runs forward, backward, repeats and jumps, memory
+        bounded.
+
+        The picture of one index is the same in every bit wherever it stands in the order, and equals that of
+        ``frames()``.  Raises ``EngineError`` where the template decodes differently the second time.
+        """
+        self.learn()
+        sources = [self._index.ticks[k] for k in order]
+        for begin, end in _runs(sources):
+            run = sources[begin:end]
+            walker = self._forward if run[0] <= run[-1] else self._backward
+            yield from walker(run)
+
+    def _forward(self, run: Sequence[int]) -> Iterator[Frame]:
+        """A run of source pictures that never steps back; a long step forward begins anew."""
+        at = 0
+        while at < len(run):
+            stop = at + 1
+            while stop < len(run) and run[stop] - run[stop - 1] <= SKIP_PICTURES:
+                stop += 1
+            wanted = run[at:stop]
+            place = 0
+            for source, frame in self._pictures(wanted[0], wanted[-1]):
+                times = 0
+                while place < len(wanted) and wanted[place] == source:
+                    place, times = place + 1, times + 1
+                yield from _repeat(frame, times)
+            at = stop
+
+    def _backward(self, run: Sequence[int]) -> Iterator[Frame]:
+        """A run of source pictures that only steps back, decoded forward in chunks and handed out
+        reversed."""
+        room = max(2, REVERSE_BYTES // (self.width * self.height * 3 // 2))
+        at = 0
+        while at < len(run):
+            first = self._chunk_start(run[at], room, run[-1])
+            stop = at
+            while stop < len(run) and run[stop] >= first:
+                stop += 1
+            wanted = set(run[at:stop])
+            held = {source: frame for source, frame in self._pictures(first, run[at]) if source in wanted}
+            for place in range(at, stop):
+                source = run[place]
+                again = place + 1 < stop and run[place + 1] == source
+                yield held[source].copy() if again else held.pop(source)
+            at = stop
+
+    def _chunk_start(self, last: int, room: int, lowest: int) -> int:
+        """The first source picture of a chunk that ends with ``last``: where decoding can start, if
+        possible."""
+        first = max(last - room + 1, lowest)
+        place = bisect_left(self._index.keys, first)
+        if first > lowest and place < len(self._index.keys) and self._index.keys[place] <= last:
+            return self._index.keys[place]
+        return first
+
+    def _pictures(self, first: int, last: int) -> Iterator[tuple[int, Frame]]:
+        """Source pictures ``first`` to ``last``, checked against the counting pass.
+
+        Tries to begin close by, then further ahead, then at the beginning.  A difference after the first
+        picture has been handed out continues from the picture that differs.
+        """
+        for run_up in (*RUN_UP_SECONDS, None):
+            if first > last:
+                return
+            if run_up is not None and not self._worth_searching(first):
+                continue
+            for source, frame in self._attempt(first, last, run_up):
+                first = source + 1
+                yield source, frame
+        if first <= last:
+            raise EngineError(
+                f"{self.name} decodes differently each time (picture {first}).  "
+                "Please convert it to H.264 and try again."
+            )
+
+    def _worth_searching(self, source: int) -> bool:
+        return self._index.timed and source > SKIP_PICTURES // 4
+
+    def _attempt(self, first: int, last: int, run_up: float | None) -> Iterator[tuple[int, Frame]]:
+        """Decode from ``run_up`` seconds ahead of ``first`` (``None``: from the beginning) until something
+        differs from the counting pass."""
+        index = self._index
+        source = 0 if run_up is None else -1  # of the next picture; -1: not yet known
+        with self._decode(None if run_up is None else self._search_point(first, run_up)) as decoder:
+            for shown in decoder:
+                if source < 0:
+                    source = self._place(shown, first)
+                if source < 0 or source > last:
+                    return
+                if source >= first:
+                    if fingerprint(shown.frame) != index.prints[source]:
+                        return
+                    yield source, shown.frame
+                source += 1
+                if source > last:
+                    return
+
+    def _place(self, shown: Shown, first: int) -> int:
+        """Which source picture a search landed on; -1 where it landed behind ``first`` or nowhere known."""
+        if shown.time is None:
+            return -1
+        place = bisect_left(self._index.times, shown.time)
+        known = place < len(self._index.times) and self._index.times[place] == shown.time
+        return place if known and place <= first else -1
+
+    def _search_point(self, source: int, run_up: float) -> float:
+        """Seconds after the container's start: halfway between a picture and the one before it."""
+        between = (self._index.times[source - 1] + self._index.times[source]) / 2 / MICRO
+        return max(0.0, between - self._start - run_up)
+
+    def _decode(self, seek: float | None) -> Decoder:
+        return Decoder(self.path, self.info, self._settings, self.name, seek)
+
+
+def open_clip(path: Path, info: VideoInfo, settings: Settings, name: str = "", start: float = 0.0) -> Clip:
+    """The template at ``path`` (``name`` to the user) as a ``Clip``; nothing is decoded yet.
+
+    ``start`` is ``Media.start``.  A still is a clip of one picture.
+    """
+    return Clip(path, info, settings, name or path.name, start)
+
+
+def _repeat(frame: Frame | None, times: int) -> Iterator[Frame]:
+    """``frame`` handed out ``times`` times, a copy each but the last."""
+    if frame is not None and times:
+        for _ in range(times - 1):
+            yield frame.copy()
+        yield frame
+
+
+def _runs(sources: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of ``sources`` that never step back or never step forward, as long as they can be.
+
+    Equal neighbours belong to whichever run they stand in.
+    """
+    begin, end = 0, 0
+    while begin < len(sources):
+        direction = 0
+        end = begin + 1
+        while end < len(sources):
+            step = (sources[end] > sources[end - 1]) - (sources[end] < sources[end - 1])
+            if step and direction and step != direction:
+                break
+            direction = direction or step
+            end += 1
+        yield begin, end
+        begin = end

@@ -1,0 +1,152 @@
+"""The film: one video encode fed picture by picture, and the sound put beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from heygemd.errors import EngineError
+from heygemd.pipeline.media.clip import Clip
+from heygemd.pipeline.media.decoder import is_rgb, output_range
+from heygemd.pipeline.media.frame import Frame
+from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv
+from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED_WRITER, Child, cores, nvenc_works, run
+
+_NVENC_PRESETS = {
+    "ultrafast": "p1", "superfast": "p1", "veryfast": "p2", "faster": "p3", "fast": "p4",
+    "medium": "p4", "slow": "p5", "slower": "p6", "veryslow": "p7",
+}  # fmt: skip
+_COPIED = frozenset({"aac", "mp3", "alac", "ac3", "eac3"})  # what mp4 holds and every player plays
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_AAC_BITS_PER_CHANNEL = 96_000
+
+
+def choose_encoder(settings: Settings) -> str:
+    """``libx264`` or ``h264_nvenc``; ``auto`` is NVENC where one frame can really be encoded by it."""
+    if settings.encoder != "auto":
+        return settings.encoder
+    return "h264_nvenc" if nvenc_works() else "libx264"
+
+
+def encoder_argv(settings: Settings, encoder: str) -> list[str]:
+    """The encoder's options.  The thread count is an explicit number, because x264's output depends on it."""
+    if encoder == "h264_nvenc":
+        preset = _NVENC_PRESETS.get(settings.preset, "p4")
+        quality = ["-rc", "vbr", "-cq", str(settings.crf), "-b:v", "0"]
+        return ["-c:v", "h264_nvenc", "-preset", preset, *quality]
+    threads = str(cores(settings.threads))
+    return ["-c:v", encoder, "-preset", settings.preset, "-crf", str(settings.crf), "-threads", threads]
+
+
+def colour_argv(info: VideoInfo) -> list[str]:
+    """The tags that tell a player how to read the planes: the template's own, nothing invented."""
+    rgb = is_rgb(info)  # converted, see picture_filters
+    told = {
+        "-color_range": output_range(info) if info.color_range or rgb else None,
+        "-colorspace": "bt709" if rgb else info.color_space,
+        "-color_primaries": info.color_primaries,
+        "-color_trc": info.color_transfer,
+    }
+    return [word for key, value in told.items() if value for word in (key, value)]
+
+
+class FilmWriter:
+    """Encodes pictures to an H.264 mp4 without sound; a context manager.
+
+    Leaving it normally ends the encode and raises ``EngineError`` where ffmpeg failed; leaving it by an
+    exception kills ffmpeg.  The planes reach the encoder as they are.
+    """
+
+    def __init__(self, path: Path, clip: Clip, settings: Settings) -> None:
+        """``clip`` tells size, rate, sample aspect ratio and colour tags."""
+        self.path = path
+        self.encoder = choose_encoder(settings)
+        self.frames = 0
+        info = clip.info
+        tags = colour_argv(info)
+        rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
+        argv = [*FFMPEG, "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{clip.width}x{clip.height}"]
+        argv += ["-r", rate, *tags, "-i", "pipe:0"]
+        argv += [
+            "-vf",
+            f"setsar={info.sar.numerator}/{info.sar.denominator}",
+            *encoder_argv(settings, self.encoder),
+        ]
+        argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{path}"]
+        self._child = Child(argv, limits=OURS, stall=settings.media_seconds, feed=True)
+
+    def write(self, frame: Frame) -> None:
+        """Encode one picture; ``EngineError`` where ffmpeg has ended early."""
+        if not self._child.write(frame.data.data):
+            self._fail(self._child.finish())
+        self.frames += 1
+
+    def _fail(self, code: int) -> None:
+        raise EngineError(
+            f"The encoder {self.encoder} failed after {self.frames} frames (exit code {code}).",
+            detail=self._child.tail,
+        )
+
+    def __enter__(self) -> FilmWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and (code := self._child.finish()):
+                self._fail(code)
+        finally:
+            self._child.kill()
+
+
+def mux(video: Path, audio: Path, audio_info: AudioInfo, out: Path, settings: Settings) -> str:
+    """Put the sound of ``audio`` beside the pictures of ``video``; what was done to it, as words.
+
+    Copied untouched where mp4 holds it, else one AAC encode at its own sample rate and channels.  Returns
+    ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
+    """
+    if _can_copy(audio_info):
+        done = _mux(video, audio, audio_info, out, settings, ["-c:a", "copy"])
+        if done is None:
+            return f"copied {audio_info.codec}"
+    bits = _AAC_BITS_PER_CHANNEL * max(1, min(audio_info.channels, 6))
+    rate = min((r for r in _AAC_RATES if r >= audio_info.sample_rate), default=96000)
+    encode = ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-af", "aresample=async=1:first_pts=0"]
+    encode += ["-ac", "2"] if audio_info.channels > 6 else []
+    failed = _mux(video, audio, audio_info, out, settings, encode)
+    if failed is not None:
+        raise EngineError("The sound could not be put into the film.", detail=failed)
+    return f"encoded aac {bits // 1000}k"
+
+
+def _can_copy(info: AudioInfo) -> bool:
+    return info.codec in _COPIED
+
+
+def _mux(
+    video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]
+) -> str | None:
+    """Run it; ffmpeg's words where it failed."""
+    argv = [*FFMPEG, "-y", "-i", f"file:{video}", *input_argv(audio)]
+    argv += ["-map", "0:v:0", "-map", f"1:{info.index}", "-c:v", "copy", *sound]
+    argv += [
+        "-map_metadata",
+        "-1",
+        "-map_chapters",
+        "-1",
+        "-movflags",
+        "+faststart",
+        "-f",
+        "mp4",
+        f"file:{out}",
+    ]
+    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds)
+    return done.stderr if done.code else None
+
+
+def film_facts(writer: FilmWriter, settings: Settings) -> dict[str, Any]:
+    """For the log: how the video was encoded."""
+    return {"encoder": writer.encoder, "crf": settings.crf, "preset": settings.preset}

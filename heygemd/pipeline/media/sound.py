@@ -1,0 +1,62 @@
+"""Sound as numbers, placed where it will be heard in the film."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from heygemd.errors import InputError
+from heygemd.pipeline.media.probe import input_argv
+from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child
+
+Samples = npt.NDArray[np.float32]
+
+
+def decode_audio(
+    path: Path,
+    rate: int = 16000,
+    name: str = "",
+    *,
+    stream: int | None = None,
+    start: float = 0.0,
+    stall: float = 600.0,
+) -> Samples:
+    """The whole sound of ``path`` as float32 (n,), mono, within [-1, 1], ``rate`` samples a second.
+
+    Sample 0 is heard ``start`` seconds after the container's zero, which is where a player begins: the
+    encoder's delay that mp3, AAC and Opus carry in front is not part of it, silence is put where the stream
+    begins late or has a gap.  (A 16 kHz mp3 decoded without this comes 69 ms late, which ruins the sync.)
+
+    ``stream``: the stream's number in its file, from ``AudioInfo.index``; ``None``: the first sound.  Raises
+    ``InputError`` with ``empty_audio`` or ``undecodable``.
+    """
+    name = name or path.name
+    chosen = "0:a:0" if stream is None else f"0:{stream}"
+    argv = [*FFMPEG, *input_argv(path), "-map", chosen, "-af", "aresample=async=1:first_pts=0"]
+    argv += ["-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"]
+    child = Child(argv, limits=UNTRUSTED, stall=stall)
+    raw = bytearray()
+    try:
+        while chunk := child.read_some(1 << 20):
+            raw += chunk
+        code = child.finish()
+    finally:
+        child.kill()
+    if not raw:
+        reason, what = (
+            ("empty_audio", "has no length at all") if code == 0 else ("undecodable", "cannot be decoded")
+        )
+        raise InputError(f"The sound of {name} {what}.", detail=child.tail, reason=reason)
+    samples = np.frombuffer(raw, np.float32)
+    np.nan_to_num(samples, copy=False)
+    np.clip(samples, -1.0, 1.0, out=samples)
+    return _shifted(samples, round(start * rate))
+
+
+def _shifted(samples: Samples, by: int) -> Samples:
+    """``samples`` from number ``by`` on; silence is put in front where ``by`` is negative."""
+    if by >= 0:
+        return samples[by:]
+    return np.concatenate((np.zeros(-by, np.float32), samples))

@@ -1,0 +1,92 @@
+"""What the child process is told: one frozen ``Task`` with its ``Settings``.  Imports nothing heavy.
+
+The daemon writes it with ``to_json``; the child reads it with ``from_json``.  Nothing in ``pipeline/``
+reads the configuration file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one film is to be made; the defaults are those of the configuration."""
+
+    engine: str = "footage"  # footage | command
+    crf: int = 18  # constant quality of the one video encode, 0 (lossless) to 51
+    preset: str = "veryfast"  # x264's name for the trade of speed against size
+    encoder: str = "auto"  # auto | libx264 | h264_nvenc; auto takes NVENC where a trial encode works
+    extend: str = "bounce"  # bounce | loop | hold: what a template does that is shorter than the sound
+    face: str = "largest"  # largest | left | right | center: which face speaks
+    threads: int = 0  # of each ffmpeg child and of the network; 0 = all cores
+    device: str = "auto"  # auto | cpu | cuda
+    min_eye_px: float = 40.0  # eye distance in pixels below which a face is refused
+    command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
+    command_seconds: float = 3600.0  # deadline of the command engine
+    media_seconds: float = 600.0  # an ffmpeg child is killed after this long without any output
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; ``from_json`` reads it back equal."""
+        return asdict(self) | {"command": list(self.command)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Settings:
+        """The inverse of ``to_json``.  Absent keys take their defaults; an unknown key is a ``TypeError``."""
+        values = dict(data)
+        if "command" in values:
+            values["command"] = tuple(values["command"])
+        return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One film to be made from two staged files; the result is ``work / "film.mp4"``."""
+
+    audio: Path  # staged local copies under names of our own
+    video: Path
+    work: Path  # an existing private folder
+    audio_name: str  # what the user called them, for messages
+    video_name: str
+    settings: Settings = field(default_factory=Settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of strings and numbers; ``from_json`` reads it back equal."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        paths = {name: str(values[name]) for name in ("audio", "video", "work")}
+        return values | paths | {"settings": self.settings.to_json()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Task:
+        """The inverse of ``to_json``."""
+        return Task(
+            audio=Path(data["audio"]),
+            video=Path(data["video"]),
+            work=Path(data["work"]),
+            audio_name=data["audio_name"],
+            video_name=data["video_name"],
+            settings=Settings.from_json(data["settings"]),
+        )
+
+
+class Tell(Protocol):
+    """How the pipeline says what it is doing; the child writes it to the daemon as JSON lines."""
+
+    def progress(self, stage: str, frame: int, of: int) -> None:
+        """``frame`` of ``of`` frames of ``stage`` are done (0 of 0 where a stage cannot count)."""
+
+    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+        """Something worth a line in the job's log: a snake_case name and JSON values."""
+
+
+class Quiet:
+    """A ``Tell`` that says nothing."""
+
+    def progress(self, stage: str, frame: int, of: int) -> None:
+        """Say nothing."""
+
+    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+        """Say nothing."""

@@ -1,0 +1,274 @@
+"""The one runner of ffmpeg and ffprobe children.  Imports nothing heavy.
+
+Media come from people who are not trusted, so each child is *tethered*: a few lines of Python in the new
+process set its limits and ask the kernel to kill it when this process dies, then become ffmpeg.
+(``preexec_fn`` would do the same after ``fork`` in a process with threads, which may deadlock.)  Nobody
+waits without end: a child that gives no sign of life is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heygemd.errors import EngineError, SetupError
+
+_TETHER = """
+import ctypes, os, resource, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if os.getppid() != int(sys.argv[1]):
+    os._exit(125)
+for limit in filter(None, sys.argv[2].split(",")):
+    name, value = limit.split("=")
+    which = getattr(resource, "RLIMIT_" + name)
+    hard = resource.getrlimit(which)[1]
+    bound = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+    resource.setrlimit(which, (bound, bound))
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+
+_GIB = 1 << 30
+_READ = 1 << 16
+_TAIL_LINES = 30
+_MAX_CAPTURE = 64 << 20  # bytes of a child's stdout that are kept at most: a listing is never larger
+
+DEMUXERS = "mov,matroska,avi,mpeg,mpegts,asf,flv,wav,w64,aiff,mp3,aac,flac,ogg,jpeg_pipe,png_pipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Kernel limits of one child; ``None`` leaves the limit alone."""
+
+    memory: int | None = None  # bytes of address space
+    cpu: int | None = None  # seconds over all threads
+    writes: bool = True  # False: may not write a single byte to a file (pipes are no files)
+
+    def spell(self) -> str:
+        """As the tether reads it."""
+        bounds = {"CORE": 0, "AS": self.memory, "CPU": self.cpu, "FSIZE": None if self.writes else 0}
+        return ",".join(f"{name}={value}" for name, value in bounds.items() if value is not None)
+
+
+OURS = Limits()  # a child that reads only what we made
+UNTRUSTED = Limits(
+    memory=16 * _GIB, writes=False
+)  # a child that opens a user's file and answers through a pipe
+UNTRUSTED_WRITER = Limits(memory=16 * _GIB)  # the same, writing a file of ours
+
+FFMPEG = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "repeat+level+warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A child that has ended.  ``code`` is negative for a signal, as in ``subprocess``."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+
+class Child:
+    """A running tethered child.  Its stderr is drained by a thread, its pipes are never waited on without
+    end."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        limits: Limits = OURS,
+        stall: float = 600.0,
+        feed: bool = False,
+        on_line: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Start ``argv``.
+
+        ``stall``: seconds of silence after which the child is killed and ``EngineError`` is raised.
+        ``feed``: its stdin is a pipe of ours.  ``on_line`` is called in a thread with each line of stderr;
+        a line for which it returns true is consumed and does not show up in ``tail``.
+        """
+        self.name = argv[0]
+        self._stall = stall
+        self._on_line = on_line
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), limits.spell()]
+        self._process = subprocess.Popen(
+            [*tether, require(argv[0]), *argv[1:]],
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"AV_LOG_FORCE_NOCOLOR": "1"},
+        )
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+        self.pid = self._process.pid
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        for raw in self._process.stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            if not (self._on_line and self._on_line(line)) and line:
+                self._lines.append(line)
+
+    @property
+    def tail(self) -> str:
+        """The last lines of stderr."""
+        return "\n".join(tuple(self._lines))
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill ``view`` from stdout; fewer bytes than asked for mean its end."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        got = 0
+        while got < len(view):
+            self._await(stdout.fileno(), for_reading=True)
+            read = os.readv(stdout.fileno(), [view[got:]])
+            if not read:
+                break
+            got += read
+        return got
+
+    def read_some(self, size: int = _READ) -> bytes:
+        """What stdout holds now, at least one byte; empty at its end."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        self._await(stdout.fileno(), for_reading=True)
+        return os.read(stdout.fileno(), size)
+
+    def write(self, data: memoryview) -> bool:
+        """Hand ``data`` to stdin.  False: the child no longer reads; ``finish`` tells why."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        os.set_blocking(stdin.fileno(), False)
+        view = data.cast("B")
+        while len(view):
+            self._await(stdin.fileno(), for_reading=False)
+            try:
+                view = view[os.write(stdin.fileno(), view) :]
+            except BrokenPipeError:
+                return False
+        return True
+
+    def finish(self) -> int:
+        """Close stdin, wait for the end (killing it after ``stall`` seconds), return the exit code."""
+        self._close_pipe(self._process.stdin)
+        try:
+            code = self._process.wait(self._stall)
+        except subprocess.TimeoutExpired:
+            self._give_up()
+        self._drain.join()
+        self._close_pipe(self._process.stdout)
+        return code
+
+    def kill(self) -> None:
+        """End it at once and free its pipes; harmless when it has ended."""
+        self._process.kill()
+        self._process.wait()
+        self._drain.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            self._close_pipe(pipe)
+
+    @staticmethod
+    def _close_pipe(pipe: Any) -> None:
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _await(self, descriptor: int, *, for_reading: bool) -> None:
+        waiter = select.poll()  # select() cannot take descriptors above 1023
+        waiter.register(descriptor, select.POLLIN if for_reading else select.POLLOUT)
+        if not waiter.poll(self._stall * 1000):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.kill()
+        raise EngineError(
+            f"{self.name} gave no sign of life for {self._stall:g} seconds and was stopped.", detail=self.tail
+        )
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    limits: Limits = OURS,
+    stall: float = 600.0,
+    feed: bytes = b"",
+    on_line: Callable[[str], bool] | None = None,
+) -> Done:
+    """Run a child to its end, feeding it ``feed``; its stdout is kept up to 64 MiB.
+
+    Raises ``EngineError`` when it says nothing for ``stall`` seconds or too much, ``SetupError`` when it is
+    not installed.
+    """
+    child = Child(argv, limits=limits, stall=stall, feed=bool(feed), on_line=on_line)
+    try:
+        if feed:
+            child.write(memoryview(feed))
+            child._close_pipe(child._process.stdin)
+        out = bytearray()
+        while chunk := child.read_some():
+            out += chunk
+            if len(out) > _MAX_CAPTURE:
+                raise EngineError(
+                    f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due."
+                )
+        return Done(child.finish(), bytes(out), child.tail)
+    finally:
+        child.kill()
+
+
+@functools.lru_cache(maxsize=8)
+def require(program: str) -> str:
+    """The full path of a program; ``SetupError`` where it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        package = "ffmpeg" if program in ("ffmpeg", "ffprobe") else program
+        raise SetupError(f"{program} is not installed or not on PATH.  Cure: apt-get install {package}")
+    return found
+
+
+def ffmpeg_facts(stall: float = 20.0) -> dict[str, Any]:
+    """What the installed ffmpeg is and can do.
+
+    ``{"version": "5.1.9", "path": str, "encoders": {"libx264": bool, "h264_nvenc": bool, "aac": bool}}``;
+    an encoder counts as present when ffmpeg was built with it, which says nothing yet of the hardware
+    behind it. Raises ``SetupError`` where ffmpeg or ffprobe is missing.
+    """
+    require("ffprobe")
+    listing = run([*FFMPEG, "-encoders"], stall=stall).stdout.decode("utf-8", "replace")
+    present = {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
+    encoders = {name: name in present for name in ("libx264", "h264_nvenc", "aac")}
+    return {"version": ffmpeg_version(), "path": require("ffmpeg"), "encoders": encoders}
+
+
+@functools.lru_cache(maxsize=1)
+def ffmpeg_version() -> str:
+    """Such as ``5.1.9-0+deb12u1``."""
+    first = run(["ffmpeg", "-version"], stall=20.0).stdout.decode("utf-8", "replace").splitlines()[:1]
+    found = re.match(r"ffmpeg version (\S+)", first[0]) if first else None
+    return found.group(1) if found else "unknown"
+
+
+@functools.lru_cache(maxsize=1)
+def nvenc_works() -> bool:
+    """Whether one frame can really be encoded by NVENC on this machine (driver, card and build all fit)."""
+    size = 256  # pixels a side: NVENC refuses very small pictures
+    argv = [*FFMPEG, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{size}x{size}", "-i", "pipe:0"]
+    argv += ["-frames:v", "1", "-c:v", "h264_nvenc", "-f", "null", "-"]
+    return run(argv, stall=60.0, feed=bytes(size * size * 3 // 2)).code == 0
+
+
+def cores(threads: int) -> int:
+    """``threads``, or the number of cores this process may use where it is 0: an explicit number either way,
+    because an encoder's output depends on it."""
+    return threads or len(os.sched_getaffinity(0))
