@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heygemd.config_keys import CommandConfig, LimitsConfig
+from heygemd.config_keys import Config, LimitsConfig
 from heygemd.machine import Gpu, Readings
 
 FOOTAGE_RAM_MIB = 1200
 """What a ``footage`` child needs: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice."""
 COMMAND_RAM_MIB = 200
 """What our own child around a ``command`` needs; what the program itself takes is unknown."""
+
+JOB_DISK_MIB = 512
+"""Staged inputs and film of an ordinary job; for larger ones there is what ``free_disk_mib`` keeps free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,12 @@ class Never:
 Verdict = Go | Wait | Never
 
 
-def footage_need(disk_mib: Mapping[Path, int]) -> Need:
-    """The need of the engine ``footage``."""
-    return Need(ram_mib=FOOTAGE_RAM_MIB, disk_mib=disk_mib)
-
-
-def command_need(command: CommandConfig, disk_mib: Mapping[Path, int]) -> Need:
-    """The need of the engine ``command``, as its configuration declares it."""
-    return Need(vram_mib=command.gpu_need_mib, ram_mib=COMMAND_RAM_MIB, disk_mib=disk_mib)
+def need_of(config: Config, engine: str, work: Path) -> Need:
+    """The need of a job of ``engine`` whose files are made below the folder ``work``."""
+    disk = {work: JOB_DISK_MIB}
+    if engine == "command":
+        return Need(vram_mib=config.command.gpu_need_mib, ram_mib=COMMAND_RAM_MIB, disk_mib=disk)
+    return Need(ram_mib=FOOTAGE_RAM_MIB, disk_mib=disk)
 
 
 def decide(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
@@ -87,12 +88,12 @@ def _gpu(need: Need, readings: Readings) -> Verdict:
         return Go()
     if not readings.gpus:
         why = readings.gpu_problem or "no NVIDIA GPU was found"
-        sentence = f"needs {wanted} MiB of GPU memory, but {why}"
+        sentence = f"The job needs {wanted} MiB of GPU memory, but {why}."
         return Never(sentence) if readings.gpu_absent else Wait(sentence)
     largest = max(readings.gpus, key=lambda g: g.total_mib)
     if wanted > largest.total_mib:
         has = f"the largest GPU, {largest.name}, has {largest.total_mib} MiB"
-        return Never(f"needs {wanted} MiB of GPU memory; {has}")
+        return Never(f"The job needs {wanted} MiB of GPU memory; {has}.")
     roomiest = max(readings.gpus, key=lambda g: g.free_mib)
     if wanted > roomiest.free_mib:
         return Wait(_short_of_gpu(wanted, roomiest))
@@ -104,24 +105,26 @@ def _short_of_gpu(wanted: int, gpu: Gpu) -> str:
     more = len(gpu.processes) - 3
     held = f"; held by {holders}" + (f" and {more} more" if more > 0 else "") if holders else ""
     has = f"{gpu.name} has {gpu.free_mib} MiB free of {gpu.total_mib} MiB"
-    return f"needs {wanted} MiB of GPU memory; {has}{held}"
+    return f"The job needs {wanted} MiB of GPU memory; {has}{held}."
 
 
 def _memory(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
     keep = limits.free_ram_mib
-    told = f"needs {need.ram_mib} MiB of memory and {keep} MiB must stay free (free_ram_mib)"
+    told = f"The job needs {need.ram_mib} MiB of memory and {keep} MiB must stay free (free_ram_mib)"
     if need.ram_mib + keep > readings.ram_total_mib:
-        return Never(f"{told}; this machine has {readings.ram_total_mib} MiB in all")
+        return Never(f"{told}; this machine has {readings.ram_total_mib} MiB in all.")
     if need.ram_mib + keep > readings.ram_available_mib:
-        return Wait(f"{told}; {readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available")
+        return Wait(
+            f"{told}; {readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available."
+        )
     return Go()
 
 
 def _disk(path: Path, wanted: int, readings: Readings, limits: LimitsConfig) -> Verdict:
     free = readings.disks.get(path)
     if free is None:
-        return Wait(f"the free space of {path} cannot be read")
+        return Wait(f"The free space of {path} cannot be read.")
     if wanted + limits.free_disk_mib > free:
         keep = f"{limits.free_disk_mib} MiB must stay free (free_disk_mib)"
-        return Wait(f"needs {wanted} MiB of disk for {path} and {keep}; {free} MiB are free")
+        return Wait(f"The job needs {wanted} MiB of disk for {path} and {keep}; {free} MiB are free.")
     return Go()
