@@ -25,8 +25,16 @@ from typing import Any, TextIO
 
 from heygemd import __version__, control, log
 from heygemd.config import Config
-from heygemd.errors import Cancelled, EngineError, HeygemdError, InputError, SetupError, StorageError, WorkerDied
-from heygemd.guard import Go, Never, decide, need_of
+from heygemd.errors import (
+    Cancelled,
+    EngineError,
+    HeygemdError,
+    InputError,
+    SetupError,
+    StorageError,
+    WorkerDied,
+)
+from heygemd.guard import Go, Never, command_need, decide, footage_need
 from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
@@ -62,7 +70,7 @@ def run(config: Config, *, once: bool = False, terminal: bool = False) -> int:
 def _only_one(config: Config) -> Any:
     """Hold the state folder's lock: two daemons on one journal would deliver twice."""
     path = config.daemon.state_dir / "lock"
-    file: TextIO = open(path, "a+")  # noqa: SIM115
+    file: TextIO = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -98,7 +106,9 @@ class Daemon:
         self.store = Store(config, journal, self.shares)
         limits = config.limits
         self.worker = Worker(
-            stall_seconds=limits.stall_seconds, idle_seconds=limits.idle_seconds, max_seconds=limits.max_hours * 3600
+            stall_seconds=limits.stall_seconds,
+            idle_seconds=limits.idle_seconds,
+            max_seconds=limits.max_hours * 3600,
         )
         self.lines: dict[str, Line] = {}
         self.running: Running | None = None
@@ -108,7 +118,6 @@ class Daemon:
         self._work = asyncio.Event()
         self._stop = asyncio.Event()
         self._not_before: dict[str, float] = {}
-        self._beat = time.monotonic()
         self._log = log.get()
 
     # ------------------------------------------------------------ the story
@@ -124,7 +133,7 @@ class Daemon:
             notifier.ready()
             while not self._stop.is_set():
                 _raise_dead([render, *watches])
-                notifier.beat(self._beat, self._summary())
+                notifier.beat(self._summary())
                 if self.once and self._drained():
                     break
                 await self.worker.rest()
@@ -189,8 +198,7 @@ class Daemon:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
-            self._beat = time.monotonic()
-        await self._deliver()
+            await self._deliver()
 
     def _next(self) -> Job | None:
         """The first queued job whose line is reachable and whose time has come."""
@@ -221,7 +229,6 @@ class Daemon:
         except (InputError, EngineError, SetupError) as error:
             job = self._end(job, JobState.FAILED, error)
         self.running = None
-        self._beat = time.monotonic()
         self._work.set()
 
     async def _make(self, job: Job, settings: Message) -> Job:
@@ -237,7 +244,6 @@ class Daemon:
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
 
     def _hear(self, message: Message) -> None:
-        self._beat = time.monotonic()
         if self.running is None:
             return
         if message["type"] == "progress":
@@ -250,7 +256,9 @@ class Daemon:
     async def _admitted(self, job: Job, settings: Message) -> bool:
         """Ask the guard; a job that must wait says what for, and loses nothing by it."""
         readings = await asyncio.to_thread(read, (self.store.work,))
-        verdict = decide(need_of(self.config, str(settings["engine"]), self.store.work), readings, self.config.limits)
+        disk = {self.store.work: 0}
+        need = command_need(self.config.command, disk) if settings["engine"] == "command" else footage_need(disk)
+        verdict = decide(need, readings, self.config.limits)
         if isinstance(verdict, Go):
             if job.deferred_since is not None:
                 self._log.info("job_admitted", job=job.id, deferred_since=job.deferred_since)

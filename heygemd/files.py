@@ -65,9 +65,7 @@ def open_line(folders: dict[str, str], marker: str | None) -> dict[str, Any]:
     inbox = os.stat(folders["inbox"])
     for name in ("processing", "done", "failed"):
         if os.stat(folders[name]).st_dev != inbox.st_dev:
-            raise OSError(
-                errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name]
-            )
+            raise OSError(errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name])
     return {"marker": found, "blind": blind(Path(folders["inbox"]))}
 
 
@@ -137,11 +135,6 @@ def listing(folder: str) -> list[str]:
         return []
 
 
-def exists(path: str) -> bool:
-    """Whether there is anything of that name (a broken link counts)."""
-    return os.path.lexists(path)
-
-
 def owner(path: str) -> str:
     """The login name of the file's owner, or the number where it has none."""
     uid = os.stat(path, follow_symlinks=False).st_uid
@@ -149,12 +142,6 @@ def owner(path: str) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def free_bytes(folder: str) -> int:
-    """Bytes that an unprivileged writer may still use on the folder's file system."""
-    info = os.statvfs(folder)
-    return info.f_bavail * info.f_frsize
 
 
 # ---------------------------------------------------------------- claiming
@@ -261,14 +248,6 @@ def write_whole(path: str, data: str) -> None:
     sync_folder(folder)
 
 
-def remove_part(path: str) -> None:
-    """Delete an unfinished part of ours.  Again: nothing."""
-    if not os.path.basename(path).startswith(PART_PREFIX):
-        raise ValueError(path)
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 def file_drop(source: str, target: str) -> str:
     """Move a whole drop folder to ``done/`` or ``failed/``: ``"moved"``, ``"gone"`` or ``"taken"``."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -297,9 +276,7 @@ def rename_new(source: str, target: str) -> bool:
     ``renameat2(RENAME_NOREPLACE)`` where the file system has it.  NFS does not: there a file is linked and unlinked
     (``link`` fails on a taken name), and a folder is renamed onto one that ``mkdir`` has just made for it.
     """
-    result = _libc.renameat2(
-        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
-    )
+    result = _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if result == 0:
         return True
     number = ctypes.get_errno()
@@ -361,8 +338,8 @@ def _pretty(data: dict[str, Any]) -> bytes:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
-        open_line, scan, inspect, read, listing, exists, owner, free_bytes, open_drop, discard_drop, move, stage, put, write_part,
-        reveal, write_whole, remove_part, file_drop, remove_empty,
+        open_line, scan, inspect, read, listing, owner, open_drop, discard_drop, move, stage, put, write_part, reveal,
+        write_whole, file_drop, remove_empty,
     )
 }  # fmt: skip
 

@@ -357,8 +357,14 @@ def _vanished(job: Job, gone: set[str]) -> str | None:
 def _staging_error(error: ShareError, source: Source) -> HeygemdError:
     name = display(os.path.basename(source.path))
     reasons: Mapping[int, tuple[str, str]] = {
-        errno.EACCES: ("unreadable", f"{name} cannot be read: permission denied. Make it readable for heygemd's user."),
-        errno.EPERM: ("unreadable", f"{name} cannot be read: permission denied. Make it readable for heygemd's user."),
+        errno.EACCES: (
+            "unreadable",
+            f"{name} cannot be read: permission denied. Make it readable for heygemd's user.",
+        ),
+        errno.EPERM: (
+            "unreadable",
+            f"{name} cannot be read: permission denied. Make it readable for heygemd's user.",
+        ),
         errno.ENOENT: ("missing", f"{name} is not there any more; drop it again."),
         errno.ELOOP: ("not_regular", f"{name} is a symbolic link; copy the file itself."),
         errno.EINVAL: ("not_regular", f"{name} is not a regular file; copy the file itself."),

@@ -156,9 +156,7 @@ class Journal:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
             if self.read_only_mode:
                 return
-            self._db.executescript(
-                f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;"
-            )
+            self._db.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
         self._db.execute("PRAGMA quick_check").fetchone()
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:

@@ -180,7 +180,12 @@ class Line:
             since = wall - timedelta(seconds=now - item.since)
             name = display(item.path)
             self.waiting.append(
-                {"line": self.line.name, "path": name, "reason": item.reason, "since": since.isoformat(timespec="seconds")}
+                {
+                    "line": self.line.name,
+                    "path": name,
+                    "reason": item.reason,
+                    "since": since.isoformat(timespec="seconds"),
+                }
             )
             if now - item.since >= patience and item.path not in self._named:
                 self._named.add(item.path)

@@ -69,6 +69,12 @@ def setup(
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
+def file() -> Path | None:
+    """The run log that ``setup`` has opened, if any."""
+    handlers = (h for h in logging.getLogger().handlers if isinstance(h, _FileHandler))
+    return next((Path(h.baseFilename) for h in handlers), None)
+
+
 def _time(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event["time"] = datetime.now().astimezone().isoformat(timespec="milliseconds")
     return event

@@ -8,7 +8,6 @@ import time
 import sdnotify
 
 STATUS_SECONDS = 2.0
-STALE_SECONDS = 120.0
 
 
 class Notifier:
@@ -27,13 +26,14 @@ class Notifier:
         """The end has begun."""
         self._to.notify("STOPPING=1")
 
-    def beat(self, progress: float, summary: str) -> None:
-        """Called once a turn.  The watchdog is fed only while the loop that renders shows life.
+    def beat(self, summary: str) -> None:
+        """Called once a turn of the main loop, which ends where one of its tasks has died.
 
-        ``progress`` is the monotonic time of its last sign of life.
+        Everything that those tasks wait for has a deadline (a share, a renderer that reports nothing), so a turning
+        loop is a living daemon, and a long copy or a slow frame does not get it killed.
         """
         now = time.monotonic()
-        if self._watchdog and now - progress < STALE_SECONDS:
+        if self._watchdog:
             self._to.notify("WATCHDOG=1")
         if now - self._said >= STATUS_SECONDS:
             self._said = now

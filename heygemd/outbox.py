@@ -79,7 +79,12 @@ def render_log(job: Mapping[str, Any], result: Mapping[str, Any], film: Path) ->
         "drop": None,
         "line": None,
         "submitter": None,
-        "times": {"claimed": None, "started": result.get("started"), "rendered": result.get("rendered"), "published": now()},
+        "times": {
+            "claimed": None,
+            "started": result.get("started"),
+            "rendered": result.get("rendered"),
+            "published": now(),
+        },
         "attempts": 1,
         "deferrals": {"count": 0, "last_since": None, "last_reason": None},
         "inputs": {
@@ -150,12 +155,8 @@ def without_own_names(request: DropRequest) -> DropRequest:
         type(move)(move.source, _other(move.target), {_other(k): v for k, v in move.stamps.items()})
         for move in request.moves
     )
-    jobs = tuple(
-        JobRequest(j.name, _source(j.audio), _source(j.video), j.options, j.problem) for j in request.jobs
-    )
-    return DropRequest(
-        request.kind, request.name, request.folder, moves, jobs, request.priority, request.problem
-    )
+    jobs = tuple(JobRequest(j.name, _source(j.audio), _source(j.video), j.options, j.problem) for j in request.jobs)
+    return DropRequest(request.kind, request.name, request.folder, moves, jobs, request.priority, request.problem)
 
 
 def _other(path: str) -> str:

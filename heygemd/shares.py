@@ -45,8 +45,8 @@ class Share:
             except TimeoutError:
                 await self._drop_child()
                 raise StorageError(
-                    f"line {self.name}: the folder did not answer '{operation}' within {seconds or self.seconds:.0f} s; "
-                    "is the share reachable?"
+                    f"line {self.name}: the folder did not answer '{operation}' within "
+                    f"{seconds or self.seconds:.0f} s; is the share reachable?"
                 ) from None
             except BaseException:
                 await self._drop_child()  # a cancelled request would leave its answer in the pipe

@@ -141,12 +141,6 @@ def test_an_unfinished_part_is_written_anew(tmp_path: Path) -> None:
     assert part.read_bytes() == b"whole film"
 
 
-def test_only_parts_of_ours_can_be_removed(tmp_path: Path) -> None:
-    (tmp_path / "film.mp4").write_bytes(b"x")
-    with pytest.raises(ValueError, match="film"):
-        files.remove_part(str(tmp_path / "film.mp4"))
-
-
 def test_a_drop_of_which_nothing_was_moved_is_discarded_whole(tmp_path: Path) -> None:
     folder = str(tmp_path / "drop")
     files.open_drop(folder, {"a": 1})

@@ -1,1 +1,80 @@
-"""How the shipped lips network is made: synthesized speech, targets, recipe."""
+"""How the shipped lips network is made: synthesized speech, targets, recipe.
+
+``main`` is ``heygemd train-lips``: it makes the data, trains, scores, and writes the weights and a score beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.lips import LipsNet
+
+SEED = 7
+
+
+def main(argv: list[str]) -> int:
+    """``train-lips --out FILE [--steps N] [--seed S] [--workers 2]``: 0 good enough, 1 trained but weaker than the
+    bars in ``score.LOWEST``.  SetupError where libespeak-ng, flite, Babel or ffmpeg is missing."""
+    from heygemd.training import dataset, recipe, score
+
+    options = _parser(recipe.STEPS).parse_args(argv)
+    tell = _teller()
+    dataset.check_tools()
+    examples = dataset.build(dataset.training_items(options.data), options.seed, options.workers, tell)
+    tell(f"training on {dataset.hours(examples):.2f} h for {options.steps} steps")
+    net = recipe.train(examples, options.steps, options.seed, options.workers, _progress(tell, options.steps))
+    held_out = dataset.build(dataset.held_out_items(options.data), options.seed, options.workers, tell)
+    scores = score.score(held_out, net, options.workers)
+    save(net, options.out)
+    facts = {"steps": options.steps, "seed": options.seed, "hours": round(dataset.hours(examples), 2), **scores}
+    options.out.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    tell(json.dumps(scores, indent=1, ensure_ascii=False))
+    tell(f"wrote {options.out} and {options.out.with_suffix('.json')}")
+    return 0 if scores["passed"] else 1
+
+
+def save(net: LipsNet, path: Path) -> None:
+    """Write the weights as safetensors (float32), readable by ``lips.load``."""
+    from safetensors.torch import save_file
+
+    from heygemd.pipeline import lips
+
+    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, {"format": lips.FORMAT})
+
+
+def _parser(steps: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heygemd train-lips",
+        description="Train the lips network on synthesized speech (espeak-ng, flite), score it, write it.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors); scores beside it (.json)")
+    parser.add_argument("--steps", type=int, default=steps, help="training steps (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of data, weights and crops (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes and threads (default %(default)s)")
+    parser.add_argument("--data", type=float, default=1.0, help="share of the usual amount of data (default 1)")
+    return parser
+
+
+def _teller() -> Callable[[str], None]:
+    start = time.monotonic()
+
+    def tell(message: str) -> None:
+        print(f"[{time.monotonic() - start:6.0f} s] {message}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _progress(tell: Callable[[str], None], steps: int) -> Callable[[int, float, LipsNet], None]:
+    def progress(step: int, loss: float, _net: LipsNet) -> None:
+        if step % 50 == 0 or step == steps:
+            tell(f"step {step} of {steps}, loss {loss:.3f}")
+
+    return progress
