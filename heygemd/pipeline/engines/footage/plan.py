@@ -1,0 +1,36 @@
+"""What an analysis leaves behind: enough to draw any output frame, and the facts for the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.compose import Area
+    from heygemd.pipeline.media import Frame
+
+
+class Drawer(Protocol):
+    """One renderer, ready for one film."""
+
+    def area(self, k: int) -> Area | None:
+        """What output frame ``k`` may have changed; None where nothing is."""
+
+    def draw(self, k: int, frame: Frame) -> None:
+        """Edit output frame ``k`` in place, inside ``area(k)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``facts`` is plain data for the log; ``passed_through`` are (first, last) output frames left untouched for want
+    of a usable face; ``warnings`` are (code, message)."""
+
+    drawer: Drawer
+    facts: dict[str, Any]
+    passed_through: list[tuple[int, int]]
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+
+    def region(self, k: int) -> tuple[int, int, int, int] | None:
+        """(x0, y0, x1, y1) in luma px, even, end exclusive: all that ``apply`` may change in output frame ``k``."""
+        area = self.drawer.area(k)
+        return None if area is None else area.bounds

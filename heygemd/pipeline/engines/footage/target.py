@@ -1,0 +1,106 @@
+"""Step 3b: what the sound asks of this template's mouth, one value per output frame.
+
+The voice gate is what keeps a silent mouth still: outside speech it is exactly 0, and within ``RELEASE`` seconds of
+the voice's end the mouth is at rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from heygemd.pipeline.geometry import Floats
+
+RATE = 50
+RELEASE, ATTACK = 0.10, 0.08
+"""Seconds in which the mouth comes to rest after the voice, and leaves it before."""
+_ON, _OFF, _PAUSE = 0.5, 0.35, 0.10  # voice levels; a pause shorter than this (seconds) is none
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Per output frame ``(N,)``: opening 0..1, width -1..1, closure and labiodental 0..1 as the network gave them,
+    and ``gate`` 0..1."""
+
+    opening: Floats
+    width: Floats
+    closure: Floats
+    labiodental: Floats
+    gate: Floats
+
+
+def gate(voice: Floats) -> Floats:
+    """0..1 at 50 Hz from the network's voice activity at 50 Hz: with hysteresis, short pauses filled, ramps added
+    outside of speech."""
+    on = np.zeros(len(voice), bool)
+    state = False
+    for i, v in enumerate(voice):
+        state = v > (_OFF if state else _ON)
+        on[i] = state
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], on, [True]]).astype(np.int8)))
+    for first, end in edges.reshape(-1, 2):
+        if first > 0 and end < len(on) and end - first < _PAUSE * RATE:
+            on[first:end] = True
+    out = on.astype(np.float64)
+    for seconds, direction in ((RELEASE, 1), (ATTACK, -1)):
+        steps = round(seconds * RATE)
+        for k in range(1, steps):
+            moved = np.zeros(len(on))
+            if direction > 0:
+                moved[k:] = on[:-k]
+            else:
+                moved[:-k] = on[k:]
+            out = np.maximum(out, moved * (1 - k / steps))
+    return out
+
+
+def wanted(lip: Any, times: Floats) -> Wanted:
+    """Sample a LipTrack at ``times`` (seconds, the middle of each output frame)."""
+    at = lip.at(times)
+    grid = (np.arange(len(lip.voice)) + 0.5) / RATE
+    opened = (
+        np.interp(times, grid, gate(np.asarray(lip.voice, np.float64))) if len(grid) else np.zeros(len(times))
+    )
+    opening, width, closure, labiodental = (
+        np.asarray(a, np.float64) for a in (at.opening, at.width, at.closure, at.labiodental)
+    )
+    return Wanted(opening, width, closure, labiodental, opened)
+
+
+def closing(w: Wanted) -> Floats:
+    """How much of the opening is taken away, 0..1: all of it on p, b, m; most on f, v."""
+    lips = np.clip((w.closure - 0.3) / 0.25, 0, 1)
+    teeth = 0.75 * np.clip((w.labiodental - 0.4) / 0.3, 0, 1)
+    return np.maximum(lips, teeth)
+
+
+def gaps(w: Wanted, rest: float, most: float) -> Floats:
+    """For the warp: opening in canonical px, ``rest`` where the gate is shut.
+
+    The driver's loud vowels (95th percentile of its voiced frames) are brought to 85 % of ``most``, within limits, so
+    that a mumbled recording still moves the lips.
+    """
+    voiced = w.opening[w.gate > 0.9]
+    loud = float(np.percentile(voiced, 95)) if len(voiced) else 1.0
+    scale = float(np.clip(0.85 / max(loud, 1e-3), 0.8, 1.8))
+    spoken = most * np.clip(w.opening * scale, 0, 1) * (1 - closing(w))
+    return rest + w.gate * (spoken - rest)
+
+
+def to_range(values: Floats, reference: Floats, bank: Floats) -> Floats:
+    """``values`` moved to the quantiles of ``bank`` that they have in ``reference``."""
+    ordered = np.sort(reference)
+    rank = (
+        (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
+        / 2
+        / len(ordered)
+    )
+    return np.quantile(bank, np.clip(rank, 0, 1))
+
+
+def smooth(values: Floats, frames: float) -> Floats:
+    """A little smoothing in time, ``frames`` sigma."""
+    return gaussian_filter1d(values, frames, axis=0)

@@ -1,0 +1,229 @@
+"""The renderer for templates that never speak, and for stills: three layers that slide over each other.
+
+Upper lip and face, lower lip and jaw, and between them the inside of the mouth, which stays with the skull: the
+template's own teeth where they show, a dark inside with a soft row of teeth where they do not.  The lips are cut along
+two smooth curves (``lines``) that follow each frame through its field, so that nothing can tear at a corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from heygemd.pipeline.compose import Area, Canvas, Planes, area_around, mixed, painted, put, shifted
+from heygemd.pipeline.engines.footage.flow import GRID, LEFT, TOP
+from heygemd.pipeline.engines.footage.lines import HubFace, Lines
+from heygemd.pipeline.geometry import IO, Floats, Singles, compose, move, scale_of, similarity
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.media import Frame
+
+_STEP = 2.0  # canonical px of the grid on which everything smooth is worked out
+_SIDE, _ABOVE, _BELOW = 1.05, 0.55, 1.62  # reach around the mouth's centre, in io
+GAP_MAX = 0.21 * IO
+"""Widest opening, canonical px: beyond, a warped still does not look like a mouth."""
+_UPPER_SHARE_OPEN, _UPPER_SHARE_CLOSE = 0.10, 0.28  # how much of a change of opening the upper lip does
+_JAW = 0.85  # chin drop per lower lip drop
+_WIDTH_GAIN = 0.07  # share of its width that the mouth gains or loses at width +-1
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """Inside of the mouth, (y, u, v): the dark, the teeth, the tongue."""
+
+    dark: tuple[float, float, float]
+    teeth: tuple[float, float, float]
+    tongue: tuple[float, float, float]
+
+
+def colours(face: HubFace, lines: Lines) -> Colours:
+    """Derived from the skin around the mouth, so that they share the picture's light."""
+    x, y = (round(c) for c in lines.centre)
+    reach = round(0.55 * IO)
+    around = (slice(y - reach, y + reach), slice(x - reach, x + reach))
+    skin = float(np.percentile(face.y[around], 60))
+    u, v = float(np.median(face.u[around])), float(np.median(face.v[around]))
+    red = float(np.percentile(face.v[y - 8 : y + 12, x - 12 : x + 13], 85))
+    darkest = float(np.percentile(face.y[y - 8 : y + 12, x - 20 : x + 21], 2))
+    dark = min(16 + 0.13 * (skin - 16), max(20.0, darkest))
+    return Colours(
+        (dark, 128 + 0.3 * (u - 128), 128 + 0.35 * (red - 128)),
+        (16 + 0.80 * (skin - 16), 128 + 0.35 * (u - 128), 128 + 0.35 * (v - 128)),
+        (16 + 0.36 * (skin - 16), 128 + 0.4 * (u - 128), 128 + 0.95 * (red - 128)),
+    )
+
+
+def _ramp(value: Singles, low: float, high: float) -> Singles:
+    t = np.clip((value - low) / np.float32(high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+class Warp:
+    """Draws one template's mouth at a given opening and width."""
+
+    def __init__(self, face: HubFace, lines: Lines) -> None:
+        self.lines, self._colours = lines, colours(face, lines)
+        cx, cy = lines.centre
+        columns, rows = (int(2 * _SIDE * IO / _STEP), int((_ABOVE + _BELOW) * IO / _STEP))
+        self._origin = (cx - _SIDE * IO, cy - _ABOVE * IO)
+        x, y = np.meshgrid(
+            self._origin[0] + np.arange(columns) * _STEP, self._origin[1] + np.arange(rows) * _STEP
+        )
+        self._x, self._y = x.astype(np.float32), y.astype(np.float32)
+
+    def area(self, transform: Floats, width: int, height: int) -> Area | None:
+        """What ``draw`` may touch in a frame with this track transform."""
+        x, y = self._x, self._y
+        corners = np.array(
+            [[x[0, 0], y[0, 0]], [x[0, -1], y[0, 0]], [x[0, -1], y[-1, 0]], [x[0, 0], y[-1, 0]]]
+        )
+        return area_around(move(transform, corners.astype(np.float64)), width, height)
+
+    def draw(self, frame: Frame, transform: Floats, field: Singles | None, gap: float, width: float) -> None:
+        """Edit ``frame``: lips ``gap`` canonical px apart in the middle, ``width`` in -1..1 of their usual width.
+
+        ``field`` is the frame's own field (hub to frame), None where the frame is the hub.
+        """
+        area = self.area(transform, frame.width, frame.height)
+        if area is None:
+            return
+        hx, hy = self._hub(field)
+        canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, *self._origin)))
+        source = area.of(frame)
+        put(frame, area, self._layers(source, canvas, transform, hx, hy, gap, width))
+
+    def _hub(self, field: Singles | None) -> tuple[Singles, Singles]:
+        """Hub coordinates of each grid point of the frame's canonical face: h + G(h) = grid."""
+        x, y = self._x, self._y
+        if field is None:
+            return x, y
+        hx, hy = x, y
+        for _ in range(4):
+            g = cv2.remap(
+                field,
+                (hx - LEFT) / GRID - 0.5 + 0.5 / GRID,
+                (hy - TOP) / GRID - 0.5 + 0.5 / GRID,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            hx, hy = x - g[..., 0], y - g[..., 1]
+        return hx, hy
+
+    def _layers(
+        self,
+        source: Planes,
+        canvas: Canvas,
+        transform: Floats,
+        x: Singles,
+        y: Singles,
+        gap: float,
+        width: float,
+    ) -> Planes:
+        lines = self.lines
+        change = min(gap, GAP_MAX) - lines.gap
+        raised = -change * (_UPPER_SHARE_OPEN if change > 0 else _UPPER_SHARE_CLOSE)  # downwards positive
+        dropped = change + raised
+        t = lines.across(x)
+        profile = np.clip(1 - t * t, 0, 1).astype(np.float32)
+        chord = lines.chord(x)
+        upper, lower = chord + lines.upper_sag * profile, chord + lines.lower_sag * profile
+        side = self._narrowed(x, y, t, width)
+        jaw = self._jaw_shift(x, y, lower, profile, dropped)
+        lip = self._lip_shift(y, upper, profile, raised)
+        linear = transform[:, :2].astype(np.float32)
+
+        def native(down: Singles) -> Singles:
+            return np.dstack(
+                [side * linear[0, 0] + down * linear[0, 1], side * linear[1, 0] + down * linear[1, 1]]
+            )
+
+        below, above = (shifted(source, canvas, native(d)) for d in (jaw, lip))
+        upper_edge, lower_edge = upper + raised * profile, lower + dropped * profile
+        pixel = 1 / scale_of(transform)
+        inside = self._inside(source, canvas, x, y, upper, lower, upper_edge, lower_edge)
+        is_upper = _coverage(canvas, upper_edge - y, pixel)
+        is_lower = _coverage(canvas, y - lower_edge, pixel)
+        # Towards the corners the opening becomes thinner than a pixel: the inside fades out instead of fraying.
+        open_here = np.clip((lower_edge - upper_edge) / np.float32(2.0 * pixel), 0, 1) * _ramp(
+            profile, 0.02, 0.22
+        )
+        shown = [a(open_here) for a in (canvas.luma, canvas.chroma)]
+        masks = [
+            np.clip(1 - np.clip((1 - u) * (1 - w) * s, 0, 1), 0, 1)
+            for u, w, s in zip(is_upper, is_lower, shown, strict=True)
+        ]
+        split = [_share(u, w) for u, w in zip(is_upper, is_lower, strict=True)]
+        lips = mixed(below, above, *split)
+        return mixed(inside, lips, *masks)
+
+    def _narrowed(self, x: Singles, y: Singles, t: Singles, width: float) -> Singles:
+        """Sideways shift of the source, canonical px."""
+        reach = np.exp(-((np.abs(t) / 1.5) ** 4) - ((y - self.lines.centre[1]) / (0.5 * IO)) ** 4)
+        return (-_WIDTH_GAIN * width * (x - self.lines.centre[0]) * reach).astype(np.float32)
+
+    def _jaw_shift(self, x: Singles, y: Singles, lower: Singles, profile: Singles, dropped: float) -> Singles:
+        """Downward shift of the source for the lower layer: full at the lip, spread over the jaw, zero at the neck."""
+        cx, cy = self.lines.centre
+        broad = np.exp(-((np.abs(x - cx) / (0.78 * IO)) ** 3)).astype(np.float32) * np.float32(_JAW)
+        neck = 1 - _ramp(y, cy + 0.72 * IO, cy + 1.55 * IO)
+        source = y
+        for _ in range(3):
+            away = _ramp(source - lower, 0.0, 0.30 * IO)
+            weight = ((1 - away) * profile + away * broad) * neck
+            source = y - np.float32(dropped) * weight
+        above = _ramp(lower - y, 0.10 * IO, 0.35 * IO)  # nothing of this layer shows so far up
+        return (source - y) * (1 - above)
+
+    def _lip_shift(self, y: Singles, upper: Singles, profile: Singles, raised: float) -> Singles:
+        """Downward shift of the source for the upper layer: full at the lip, zero below the nose."""
+        near = 1 - _ramp(upper - y, 0.05 * IO, 0.30 * IO)
+        below = 1 - _ramp(y - upper, 0.10 * IO, 0.35 * IO)
+        return -np.float32(raised) * profile * near * below
+
+    def _inside(
+        self, source: Planes, canvas: Canvas, x: Singles, y: Singles, upper: Singles, lower: Singles,
+        upper_edge: Singles, lower_edge: Singles,
+    ) -> Planes:  # fmt: skip
+        """The inside of the mouth: dark, tongue, teeth; over it the template's own teeth where it shows them."""
+        c = self._colours
+        gap = np.maximum(lower_edge - upper_edge, 0.5)
+        depth = np.clip((y - upper_edge) / gap, 0, 1)
+        t = np.abs(self.lines.across(x))
+        wide = float(gap.max()) / IO
+        tongue = 0.75 * _ramp(depth, 0.55, 1.0) * (1 - _ramp(t, 0.25, 0.75))
+        tongue = tongue * float(np.clip((wide - 0.07) / 0.08, 0, 1))
+        teeth = np.zeros_like(x)
+        if not self.lines.teeth:
+            # The upper teeth hang from the skull: their edge stays where it is while the lower lip leaves it.
+            edge = upper + np.float32(0.055 * IO) * (1 - t * t * 0.6)
+            showing = float(np.clip((wide - 0.04) / 0.06, 0, 1))
+            teeth = _ramp(edge - y, -0.6, 1.2) * (1 - _ramp(t, 0.45, 0.85)) * showing
+        shade = 0.55 + 0.45 * depth
+        painted_planes = []
+        for k in range(3):
+            value = np.full_like(x, c.dark[k]) * (shade if k == 0 else 1)
+            value = value + (c.tongue[k] - value) * tongue
+            value = value + (c.teeth[k] * (1 - 0.25 * t if k == 0 else 1) - value) * teeth * 0.85
+            painted_planes.append(value.astype(np.float32))
+        fill = painted(canvas, painted_planes)
+        if not self.lines.teeth:
+            return fill
+        own = _coverage(canvas, np.minimum(y - upper + 2.0, lower - y), 1.0)
+        return mixed(fill, source, own[0], own[1])
+
+
+def _coverage(canvas: Canvas, distance: Singles, pixel: float) -> tuple[Singles, Singles]:
+    """0..1 where ``distance`` (canonical px) turns positive, about a pixel wide; luma and chroma."""
+    scale = np.float32(1 / (1.6 * pixel))
+    return (
+        np.clip(canvas.luma(distance, extend=True) * scale + 0.5, 0, 1),
+        np.clip(canvas.chroma(distance, extend=True) * scale * 0.7 + 0.5, 0, 1),
+    )
+
+
+def _share(upper: Singles, lower: Singles) -> Singles:
+    """How much of a lip pixel is the upper layer's."""
+    return upper / np.maximum(upper + lower, 1e-3)
