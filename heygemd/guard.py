@@ -10,16 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heygemd.config_keys import Config, LimitsConfig
+from heygemd.config_keys import CommandConfig, LimitsConfig
 from heygemd.machine import Gpu, Readings
 
 FOOTAGE_RAM_MIB = 1200
 """What a ``footage`` child needs: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice."""
 COMMAND_RAM_MIB = 200
 """What our own child around a ``command`` needs; what the program itself takes is unknown."""
-
-JOB_DISK_MIB = 512
-"""Staged inputs and film of an ordinary job; for larger ones there is what ``free_disk_mib`` keeps free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +52,14 @@ class Never:
 Verdict = Go | Wait | Never
 
 
-def need_of(config: Config, engine: str, work: Path) -> Need:
-    """The need of a job of ``engine`` whose files are made below the folder ``work``."""
-    disk = {work: JOB_DISK_MIB}
-    if engine == "command":
-        return Need(vram_mib=config.command.gpu_need_mib, ram_mib=COMMAND_RAM_MIB, disk_mib=disk)
-    return Need(ram_mib=FOOTAGE_RAM_MIB, disk_mib=disk)
+def footage_need(disk_mib: Mapping[Path, int]) -> Need:
+    """The need of the engine ``footage``."""
+    return Need(ram_mib=FOOTAGE_RAM_MIB, disk_mib=disk_mib)
+
+
+def command_need(command: CommandConfig, disk_mib: Mapping[Path, int]) -> Need:
+    """The need of the engine ``command``, as its configuration declares it."""
+    return Need(vram_mib=command.gpu_need_mib, ram_mib=COMMAND_RAM_MIB, disk_mib=disk_mib)
 
 
 def decide(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
@@ -114,9 +113,7 @@ def _memory(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
     if need.ram_mib + keep > readings.ram_total_mib:
         return Never(f"{told}; this machine has {readings.ram_total_mib} MiB in all.")
     if need.ram_mib + keep > readings.ram_available_mib:
-        return Wait(
-            f"{told}; {readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available."
-        )
+        return Wait(f"{told}; {readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available.")
     return Go()
 
 
