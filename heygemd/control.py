@@ -94,7 +94,7 @@ def _refusal(sentence: str) -> dict[str, Any]:
 
 def _bound(path: Path) -> socket.socket:
     """A listening socket at ``path`` that only user and group may open."""
-    _check_length(path)
+    check_length(path)
     _make_folder(path.parent)
     _make_room(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -115,9 +115,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise SetupError(
-            f"The socket's folder {folder} cannot be made: {error.strerror or error}."
-        ) from error
+        raise SetupError(f"The socket's folder {folder} cannot be made: {error.strerror or error}.") from error
 
 
 def _make_room(path: Path) -> None:
@@ -148,7 +146,7 @@ def call(path: Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[
     Raises NoDaemon where nobody answers, SetupError where this user may not ask or no reply came within
     ``timeout`` seconds.  A request over 1 MiB is a mistake of the caller's: ValueError.
     """
-    _check_length(path)
+    check_length(path)
     line = json.dumps(dict(request)).encode() + b"\n"
     if len(line) > REQUEST_BYTES:
         raise ValueError(f"a request of {len(line)} bytes")
@@ -193,7 +191,8 @@ def _reply(line: bytes, path: Path) -> dict[str, Any]:
     return reply
 
 
-def _check_length(path: Path) -> None:
+def check_length(path: Path) -> None:
+    """SetupError where the kernel would refuse a socket path of this length."""
     length = len(os.fsencode(path))
     if length > PATH_BYTES:
         raise SetupError(

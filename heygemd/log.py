@@ -110,9 +110,7 @@ def _library(logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 
 def as_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
     """One line of JSON: time, level and event first.  What JSON does not know is written as its text."""
-    ordered = {k: event[k] for k in _FIRST if k in event} | {
-        k: v for k, v in event.items() if k not in _FIRST
-    }
+    ordered = {k: event[k] for k in _FIRST if k in event} | {k: v for k, v in event.items() if k not in _FIRST}
     return json.dumps(ordered, ensure_ascii=False, default=str)
 
 
@@ -183,8 +181,7 @@ def _file_handler(file: Path, max_mib: int, keep: int) -> logging.Handler:
     except OSError as error:
         why = error.strerror or error
         raise SetupError(
-            f"The run log {file} cannot be written: {why}. "
-            "Set log_file in [daemon], or let this user write there."
+            f"The run log {file} cannot be written: {why}. Set log_file in [daemon], or let this user write there."
         ) from error
     handler.setFormatter(_formatter(as_json))
     return handler

@@ -1,0 +1,299 @@
+"""The command ``heygemd``: its words, its exit codes, and how faults are told.  What a word does lives elsewhere.
+
+Results go to stdout (as one JSON object with ``--json``), everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from heygemd import __version__, log
+from heygemd.config import ENGINES
+from heygemd.control import NoDaemon
+from heygemd.errors import (
+    Cancelled,
+    ConfigError,
+    EngineError,
+    HeygemdError,
+    InputError,
+    SetupError,
+    WorkerDied,
+)
+from heygemd.journal import JobState
+from heygemd.requests import EXTENDS, FACES, PRESETS, JobOptions
+
+OK, UNEXPECTED, MISUSE, FAILED, NO_DAEMON, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_CODES = {
+    OK: "done; with run --once: everything was delivered",
+    UNEXPECTED: "an unexpected error",
+    MISUSE: "wrong use, or a fault in the configuration",
+    FAILED: "a film could not be made; with run --once: at least one",
+    NO_DAEMON: "no daemon answers, and there is nothing to read",
+    MISSING: "something is missing on this machine; doctor says what",
+    INTERRUPTED: "interrupted",
+}
+
+_CODE_OF: tuple[tuple[type[HeygemdError], int], ...] = (
+    (NoDaemon, NO_DAEMON),
+    (ConfigError, MISUSE),
+    (SetupError, MISSING),
+    (Cancelled, INTERRUPTED),
+    (InputError, FAILED),
+    (EngineError, FAILED),
+    (WorkerDied, FAILED),
+)
+
+Act = Callable[[argparse.Namespace], int]
+
+
+class Misuse(HeygemdError):
+    """What was asked for makes no sense; nothing was done."""
+
+    code = "misuse"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see ``EXIT_CODES``)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace(json=False, debug="HEYGEMD_DEBUG" in os.environ)
+    try:
+        if words[:1] == ["train-lips"]:  # has options of its own
+            return _train_lips(words[1:])
+        _parser().parse_args(words, args)
+        act: Act = args.act
+        return act(args)
+    except SystemExit as ending:  # argparse: help, version, or wrong use, which it has told
+        return ending.code if isinstance(ending.code, int) else MISUSE
+    except KeyboardInterrupt:
+        print("heygemd: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except HeygemdError as error:
+        return _tell(error, args)
+    except Exception as error:  # noqa: BLE001 - the one place of this process
+        return _tell_unexpected(error, args)
+
+
+def _tell(error: HeygemdError, args: argparse.Namespace) -> int:
+    """The fault as its sentence on stderr, and as JSON on stdout where that was asked for."""
+    if args.debug:
+        traceback.print_exception(error)
+    print(f"heygemd: {error.message}", file=sys.stderr)
+    for line in error.detail.splitlines():
+        print(f"    {line}", file=sys.stderr)
+    if args.json:
+        told = {"code": error.code, "message": error.message, "detail": error.detail}
+        told |= {"reason": error.reason} if isinstance(error, InputError) else {}
+        faults = [{"where": f.where, "what": f.what} for f in error.faults] if isinstance(error, ConfigError) else []
+        print(json.dumps({"ok": False, "error": told} | ({"faults": faults} if faults else {})))
+    return exit_code(error)
+
+
+def exit_code(error: HeygemdError) -> int:
+    """The exit code that belongs to an error."""
+    if isinstance(error, Misuse):
+        return MISUSE
+    return next((code for kind, code in _CODE_OF if isinstance(error, kind)), UNEXPECTED)
+
+
+def _tell_unexpected(error: Exception, args: argparse.Namespace) -> int:
+    """A fault of ours: the details go into the run log where there is one, to the terminal only on demand."""
+    where = log.file()
+    if where is not None:
+        log.get().error("unexpected_error", exc_info=error)
+    if args.debug:
+        traceback.print_exception(error)
+    hint = f"the details are in {where}" if where else "--debug shows the details"
+    print(f"heygemd: unexpected error, {type(error).__name__}: {error} ({hint})", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"ok": False, "error": {"code": "unexpected", "message": str(error), "detail": ""}}))
+    return UNEXPECTED
+
+
+# ---------------------------------------------------------------- the words
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="heygemd",
+        description="Watches folders and makes lip-synced films of what is dropped into them.",
+        epilog=f"exit codes:\n{codes}\n\nThe configuration is --config, $HEYGEMD_CONFIG, ./config.toml or "
+        "/etc/heygemd/config.toml, whichever comes first.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"heygemd {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_making(commands)
+    _add_looking(commands)
+    _add_orders(commands)
+    commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
+    return parser
+
+
+def _add(commands: Any, name: str, act: Act, text: str, *, reports: bool = True, config: bool = True) -> Any:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(act=act)
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    if config:
+        parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+    if reports:
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    return parser
+
+
+def _add_making(commands: Any) -> None:
+    run = _add(commands, "run", _run, "watch the configured lines and make films", reports=False)
+    run.add_argument("--once", action="store_true", help="do what is there, then end")
+    run.add_argument("--quiet", action="store_true", help="write the run log only, nothing on stderr")
+
+    render = _add(commands, "render", _render, "make one film, without a daemon")
+    render.add_argument("--video", type=Path, required=True, metavar="V", help="whose mouth moves: film or still")
+    render.add_argument("--audio", type=Path, required=True, metavar="A", help="what is said")
+    render.add_argument("--out", type=Path, required=True, metavar="O.mp4", help="the film; its log goes beside it")
+    render.add_argument("--force", action="store_true", help="replace a film and log that are there already")
+    render.add_argument("--engine", choices=ENGINES)
+    render.add_argument("--crf", type=int, choices=range(52), metavar="0-51", help="quality, lower is better")
+    render.add_argument("--preset", choices=PRESETS, metavar="PRESET", help=f"{PRESETS[0]} … {PRESETS[-1]}")
+    render.add_argument("--extend", choices=EXTENDS, help="what a template does that is shorter than the speech")
+    render.add_argument("--face", choices=FACES, help="which face speaks")
+
+    demo = _add(commands, "demo", _demo, "show the whole line once, on a temporary one", config=False)
+    demo.add_argument("--video", type=Path, metavar="V", help="your own film or still")
+    demo.add_argument("--audio", type=Path, metavar="A", help="your own speech")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="where the three files go")
+
+
+def _add_looking(commands: Any) -> None:
+    check = _add(commands, "check", _check, "check the configuration and print what is in force")
+    check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
+    _add(commands, "doctor", _doctor, "say what would work on this machine, and what is missing")
+    _add(commands, "status", _status, "say what the daemon is doing")
+    jobs = _add(commands, "jobs", _jobs, "list jobs, the newest first")
+    jobs.add_argument(
+        "--state", action="append", choices=[str(s) for s in JobState], metavar="STATE",
+        help=f"only these; may be repeated: {', '.join(JobState)}",
+    )  # fmt: skip
+    jobs.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default 50)")
+
+
+def _add_orders(commands: Any) -> None:
+    for name, text in (
+        ("retry", "try a failed or cancelled job again"),
+        ("cancel", "cancel a queued or running job"),
+    ):
+        order = _add(commands, name, _order, text)
+        order.set_defaults(cmd=name)
+        order.add_argument("job", metavar="JOB", help="the job's id, as jobs lists it")
+    for name, text in (("pause", "begin no further job"), ("resume", "go on after a pause")):
+        _add(commands, name, _order, text).set_defaults(cmd=name, job=None)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+# ---------------------------------------------------------------- what they do: each imports only what it needs
+
+
+def _run(args: argparse.Namespace) -> int:
+    from heygemd import config, daemon
+
+    path = config.find(args.config)
+    if path is None:
+        raise Misuse(
+            "No configuration was found. 'heygemd check --template > config.toml' writes a commented one; "
+            "set name and root of its [[line]]."
+        )
+    return daemon.run(config.load(path), once=args.once, terminal=not args.quiet)
+
+
+def _render(args: argparse.Namespace) -> int:
+    from heygemd import render
+
+    options = JobOptions(engine=args.engine, crf=args.crf, preset=args.preset, extend=args.extend, face=args.face)
+    order = render.Order(args.video, args.audio, args.out, options, replace=args.force)
+    if fault := render.fault(order):
+        raise Misuse(fault)
+    render.tell(render.render(_settings(args), order), as_json=args.json)
+    return OK
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from heygemd import demo
+
+    return demo.run(args.video, args.audio, args.out, args.json)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from heygemd import config, reports
+
+    if args.template:
+        print(config.template(), end="")
+        return OK
+    path = config.find(args.config)
+    if path is None:
+        raise Misuse("No configuration was found: give --config, or write ./config.toml.")
+    reports.check(config.load(path), as_json=args.json)
+    return OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from heygemd import doctor
+
+    checks = doctor.examine(_settings(args))
+    doctor.tell(checks, as_json=args.json)
+    return OK if doctor.would_work(checks) else MISSING
+
+
+def _status(args: argparse.Namespace) -> int:
+    from heygemd import reports
+
+    reports.status(_settings(args), as_json=args.json)
+    return OK
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    from heygemd import reports
+
+    reports.jobs(_settings(args), set(args.state or ()) or None, args.limit, as_json=args.json)
+    return OK
+
+
+def _order(args: argparse.Namespace) -> int:
+    from heygemd import control
+
+    request = {"cmd": args.cmd} | ({"job": args.job} if args.job else {})
+    # A retry moves a drop's files back on the share, which may be slow.
+    reply = control.call(_settings(args).daemon.socket, request, timeout=120)
+    if not reply.get("ok"):
+        raise Misuse(str(reply.get("error", "The daemon refused.")))
+    done = {"retry": "is queued again", "cancel": "is cancelled", "pause": "paused", "resume": "running"}[args.cmd]
+    print(json.dumps(reply) if args.json else f"{args.job or 'The daemon is'} {done}.")
+    return OK
+
+
+def _train_lips(words: list[str]) -> int:
+    from heygemd import training
+
+    return training.main(words)
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    """The configuration for a command that works without one, or without lines, too."""
+    from heygemd import config
+
+    path = config.find(args.config)
+    return config.default_config() if path is None else config.load(path, need_lines=False)
