@@ -209,7 +209,7 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from heygemd import config, daemon
+    from heygemd import config
 
     path = config.find(args.config)
     if path is None:
@@ -217,7 +217,10 @@ def _run(args: argparse.Namespace) -> int:
             "No configuration was found. 'heygemd check --template > config.toml' writes a commented one; "
             "set name and root of its [[line]]."
         )
-    return daemon.run(config.load(path), once=args.once, terminal=not args.quiet)
+    checked = config.load(path)
+    from heygemd import daemon
+
+    return daemon.run(checked, once=args.once, terminal=not args.quiet)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -276,12 +279,19 @@ def _order(args: argparse.Namespace) -> int:
     from heygemd import control
 
     request = {"cmd": args.cmd} | ({"job": args.job} if args.job else {})
-    # A retry moves a drop's files back on the share, which may be slow.
-    reply = control.call(_settings(args).daemon.socket, request, timeout=120)
+    try:
+        # A retry moves a drop's files back on the share, which may be slow.
+        reply = control.call(_settings(args).daemon.socket, request, timeout=120)
+    except NoDaemon as nobody:
+        raise NoDaemon(f"{nobody.message} {args.cmd!r} needs one that runs.") from nobody
     if not reply.get("ok"):
         raise Misuse(str(reply.get("error", "The daemon refused.")))
-    done = {"retry": "is queued again", "cancel": "is cancelled", "pause": "paused", "resume": "running"}[args.cmd]
-    print(json.dumps(reply) if args.json else f"{args.job or 'The daemon is'} {done}.")
+    who = reply.get("job") or "The daemon"
+    done = {
+        "retry": "is queued again", "cancel": "is cancelled",
+        "pause": "begins no further job; 'heygemd resume' lets it go on", "resume": "goes on",
+    }  # fmt: skip
+    print(json.dumps(reply) if args.json else f"{who} {done[args.cmd]}.")
     return OK
 
 
