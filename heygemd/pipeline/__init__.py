@@ -1,0 +1,72 @@
+"""How a mouth is made: ``lipsync`` reads from top to bottom, everything else is a footnote to it.
+
+This package is what the child process runs (``python -m heygemd.pipeline``) and the only one, beside ``training``,
+that loads heavy libraries.  They are imported where they are first needed, because the daemon imports ``settings``
+from here and must stay small.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.report import Result
+    from heygemd.pipeline.settings import Task, Tell
+
+
+def lipsync(task: Task, tell: Tell) -> Result:
+    """Make the person in ``task.video`` speak ``task.audio``; the film is ``task.work / "film.mp4"``.
+
+    Raises ``InputError`` where the user's files are at fault, ``EngineError`` where the film could not be made or
+    is not what it should be, ``SetupError`` where this machine lacks something.  No film is left behind then.
+    """
+    from heygemd.pipeline import engines, media, report
+    from heygemd.pipeline.engines import command
+
+    settings, stages = task.settings, report.Stages(tell)
+    with stages("probe"):
+        audio = media.probe(task.audio, task.audio_name, settings, want="audio")
+        video = media.probe(task.video, task.video_name, settings, want="video")
+    if settings.engine == "command":
+        return command.make_film(task, audio, video, stages)
+
+    engine = engines.load(settings.engine)
+    from heygemd.pipeline import face, lips
+
+    assert audio.audio is not None and video.video is not None
+    clip = media.open_clip(task.video, video.video, settings, task.video_name, video.start)
+
+    with stages("audio"):  # 1  the sound, as it will be heard
+        samples = media.sound_of(task.audio, audio, settings, task.audio_name)
+        seconds = len(samples) / media.SAMPLE_RATE
+    with stages("face", clip.count):  # 2  frames -> the tracked face
+        track = face.track(clip, settings, task.video_name, tell)
+        own_voice = media.sound_beside(clip, video, settings) if video.audio else None
+    with stages("lips"):  # 3  sound -> mouth shapes
+        lip = lips.speak(samples, threads=settings.threads or 1)
+    order = media.output_order(clip.count, media.wanted_frames(seconds, clip.fps), settings.extend)
+    with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
+        plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
+    silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
+    with stages("render", len(order)), media.FilmWriter(silent, clip, settings) as writer:  # 5  the film
+        for k, frame in enumerate(clip.walk(order)):
+            engine.apply(plan, k, frame)
+            writer.write(frame)
+            tell.progress("render", k + 1, len(order))
+    with stages("verify", len(order)):
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings)
+        output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
+    silent.unlink()
+    whole.rename(film)
+
+    warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
+    return report.Result(
+        film=film,
+        engine={"name": engine.name, **plan.facts},
+        inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
+        output=output | {"encode": writer.facts(), "sound": sound},
+        stages=stages.done,
+        face_finder=track.finder,
+        warnings=[*warnings, *track.warnings, *plan.warnings],
+        passed_through=plan.passed_through,
+    )

@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from heygemd.errors import EngineError, SetupError
@@ -41,6 +42,7 @@ os.execvp(sys.argv[3], sys.argv[3:])
 _GIB = 1 << 30
 _READ = 1 << 16
 _TAIL_LINES = 30
+_LAST_WORDS = 5.0  # seconds that stderr may stay open after the end: something else may hold it
 _MAX_CAPTURE = 64 << 20  # bytes of a child's stdout that are kept at most: a listing is never larger
 
 DEMUXERS = "mov,matroska,avi,mpeg,mpegts,asf,flv,wav,w64,aiff,mp3,aac,flac,ogg,jpeg_pipe,png_pipe"
@@ -61,9 +63,7 @@ class Limits:
 
 
 OURS = Limits()  # a child that reads only what we made
-UNTRUSTED = Limits(
-    memory=16 * _GIB, writes=False
-)  # a child that opens a user's file and answers through a pipe
+UNTRUSTED = Limits(memory=16 * _GIB, writes=False)  # a child that opens a user's file and answers through a pipe
 UNTRUSTED_WRITER = Limits(memory=16 * _GIB)  # the same, writing a file of ours
 
 FFMPEG = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "repeat+level+warning")
@@ -89,13 +89,16 @@ class Child:
         limits: Limits = OURS,
         stall: float = 600.0,
         feed: bool = False,
+        merged: bool = False,
+        folder: Path | None = None,
         on_line: Callable[[str], bool] | None = None,
     ) -> None:
         """Start ``argv``.
 
         ``stall``: seconds of silence after which the child is killed and ``EngineError`` is raised.
-        ``feed``: its stdin is a pipe of ours.  ``on_line`` is called in a thread with each line of stderr;
-        a line for which it returns true is consumed and does not show up in ``tail``.
+        ``feed``: its stdin is a pipe of ours.  ``merged``: its stdout is drained like its stderr.  ``folder``:
+        where it runs.  ``on_line`` is called in a thread with each line of stderr; a line for which it returns
+        true is consumed and does not show up in ``tail``.
         """
         self.name = argv[0]
         self._stall = stall
@@ -106,7 +109,8 @@ class Child:
             [*tether, require(argv[0]), *argv[1:]],
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            cwd=folder,
             env=os.environ | {"AV_LOG_FORCE_NOCOLOR": "1"},
         )
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
@@ -114,8 +118,9 @@ class Child:
         self.pid = self._process.pid
 
     def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
+        said = self._process.stderr or self._process.stdout
+        assert said is not None
+        for raw in said:
             line = raw.decode("utf-8", "replace").rstrip()
             if not (self._on_line and self._on_line(line)) and line:
                 self._lines.append(line)
@@ -159,6 +164,13 @@ class Child:
                 return False
         return True
 
+    def poll(self, seconds: float) -> int | None:
+        """Wait at most ``seconds`` for its end: the exit code, or ``None`` while it runs."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def finish(self) -> int:
         """Close stdin, wait for the end (killing it after ``stall`` seconds), return the exit code."""
         self._close_pipe(self._process.stdin)
@@ -166,7 +178,7 @@ class Child:
             code = self._process.wait(self._stall)
         except subprocess.TimeoutExpired:
             self._give_up()
-        self._drain.join()
+        self._drain.join(_LAST_WORDS)
         self._close_pipe(self._process.stdout)
         return code
 
@@ -174,7 +186,7 @@ class Child:
         """End it at once and free its pipes; harmless when it has ended."""
         self._process.kill()
         self._process.wait()
-        self._drain.join()
+        self._drain.join(_LAST_WORDS)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             self._close_pipe(pipe)
 
@@ -219,9 +231,7 @@ def run(
         while chunk := child.read_some():
             out += chunk
             if len(out) > _MAX_CAPTURE:
-                raise EngineError(
-                    f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due."
-                )
+                raise EngineError(f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due.")
         return Done(child.finish(), bytes(out), child.tail)
     finally:
         child.kill()
@@ -232,8 +242,8 @@ def require(program: str) -> str:
     """The full path of a program; ``SetupError`` where it is not installed."""
     found = shutil.which(program)
     if found is None:
-        package = "ffmpeg" if program in ("ffmpeg", "ffprobe") else program
-        raise SetupError(f"{program} is not installed or not on PATH.  Cure: apt-get install {package}")
+        cure = "  Cure: apt-get install ffmpeg" if program in ("ffmpeg", "ffprobe") else ""
+        raise SetupError(f"{program} is not installed, not on PATH or not executable.{cure}")
     return found
 
 

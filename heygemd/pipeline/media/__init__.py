@@ -8,11 +8,12 @@ from heygemd.pipeline.media.film import FilmWriter, choose_encoder, mux
 from heygemd.pipeline.media.frame import Frame
 from heygemd.pipeline.media.order import output_order, wanted_frames
 from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, probe
-from heygemd.pipeline.media.sound import Samples, decode_audio
+from heygemd.pipeline.media.sound import SAMPLE_RATE, Samples, decode_audio, sound_beside, sound_of
 from heygemd.pipeline.media.verify import measure, verify
 from heygemd.pipeline.tools import ffmpeg_facts
 
 __all__ = [
+    "SAMPLE_RATE",
     "AudioInfo",
     "Clip",
     "FilmWriter",
@@ -28,6 +29,8 @@ __all__ = [
     "open_clip",
     "output_order",
     "probe",
+    "sound_beside",
+    "sound_of",
     "verify",
     "wanted_frames",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -36,9 +36,7 @@ class Index:
     fps: Fraction
     times: array[int] = field(default_factory=lambda: array("q"))  # microseconds, by source picture
     prints: array[int] = field(default_factory=lambda: array("Q"))  # fingerprints, by source picture
-    keys: array[int] = field(
-        default_factory=lambda: array("q")
-    )  # source pictures at which decoding can start
+    keys: array[int] = field(default_factory=lambda: array("q"))  # source pictures at which decoding can start
     ticks: array[int] = field(default_factory=lambda: array("q"))  # source picture shown at each tick
     timed: bool = True  # False: pictures without a time; they follow one another by the frame rate
     first: int | None = None  # the time of tick 0
@@ -83,9 +81,7 @@ class Clip:
     belongs to the taker.
     """
 
-    def __init__(
-        self, path: Path, info: VideoInfo, settings: Settings, name: str, start: float = 0.0
-    ) -> None:
+    def __init__(self, path: Path, info: VideoInfo, settings: Settings, name: str, start: float = 0.0) -> None:
         """``start``: the container's own zero in seconds, from ``Media.start``."""
         width, height = working_size(info)
         self.path = path
@@ -129,6 +125,7 @@ class Clip:
             "repeated": len(self._index.ticks) - len(shown),
             "dropped": len(self._index.times) - len(shown),
             "padded_to_even": self.padded,
+            "scaled": working_size(self.info) != (self.info.width, self.info.height),
             "converted_from": self.info.pix_fmt if converted(self.info) else None,
             "decode_faults": self._index.faults,
         }
@@ -167,7 +164,7 @@ class Clip:
         self._index = index
         yield held
 
-    def walk(self, order: Sequence[int]) -> Iterator[Frame]:
+    def walk(self, order: Iterable[int]) -> Iterator[Frame]:
         """The pictures ``order[0]``, ``order[1]``, …: runs forward, backward, repeats and jumps, memory
         bounded.
 

@@ -25,9 +25,7 @@ _SHOWN = re.compile(r"\] n: *\d+ pts: *(\S+).*? iskey:(\d)")
 _FAULT = re.compile(r"^(\[[^\]]*\] )*\[(error|fatal)\]")
 _CHATTER = re.compile(r"^(\[[^\]]*\] )*\[info\]|^\s*$")
 
-MAX_STILL_SIDE = (
-    2160  # pixels: a photo holds more than a film needs, and than most players can decode as H.264
-)
+MAX_STILL_SIDE = 2160  # pixels: a photo holds more than a film needs, and than most players can decode as H.264
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,7 @@ def output_range(info: VideoInfo) -> str:
 
 def is_rgb(info: VideoInfo) -> bool:
     """Whether the pictures are red, green and blue rather than luma and chroma."""
-    return info.pix_fmt.startswith(
-        ("rgb", "bgr", "gbr", "argb", "abgr", "pal8", "0rgb", "0bgr", "monob", "monow")
-    )
+    return info.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "pal8", "0rgb", "0bgr", "monob", "monow"))
 
 
 def has_alpha(info: VideoInfo) -> bool:
@@ -74,16 +70,12 @@ def picture_filters(info: VideoInfo, path: Path) -> str:
     """The filter chain from what the decoder gives to planar 8-bit 4:2:0, upright, the range kept."""
     filters = list(turn_of(path, info.still).filters) if info.still else list(UPRIGHT.filters)
     if has_alpha(info):  # laid on white; transparent pixels hide arbitrary colours
-        filters.append(
-            "format=rgba,split[a][b];[a]drawbox=c=white:t=fill:replace=1[w];[w][b]overlay=format=rgb"
-        )
+        filters.append("format=rgba,split[a][b];[a]drawbox=c=white:t=fill:replace=1[w];[w][b]overlay=format=rgb")
     width, height = working_size(info)
     if converted(info):
         matrix = ":out_color_matrix=bt709" if is_rgb(info) else ""
         size = f"{width}:{height}:" if info.still else ""
-        filters.append(
-            f"scale={size}flags=bicubic+accurate_rnd+full_chroma_int:out_range={output_range(info)}{matrix}"
-        )
+        filters.append(f"scale={size}flags=bicubic+accurate_rnd+full_chroma_int:out_range={output_range(info)}{matrix}")
         filters.append("format=yuv420p")
     elif info.still and (width, height) != (info.width, info.height):
         filters.append(f"scale={width}:{height}:flags=bicubic+accurate_rnd")
@@ -94,9 +86,7 @@ def picture_filters(info: VideoInfo, path: Path) -> str:
 class Decoder:
     """Iterates ``Shown``; a context manager, because the child must end with it."""
 
-    def __init__(
-        self, path: Path, info: VideoInfo, settings: Settings, name: str, seek: float | None = None
-    ) -> None:
+    def __init__(self, path: Path, info: VideoInfo, settings: Settings, name: str, seek: float | None = None) -> None:
         """``seek``: seconds after the container's start; pictures before it are not delivered where the
         container can be searched well, which is for the caller to check by their times."""
         self._name = name
@@ -144,9 +134,7 @@ class Decoder:
     def _end(self) -> None:
         code = self._child.finish()
         if code < 0:
-            raise EngineError(
-                f"ffmpeg died (signal {-code}) while decoding {self._name}.", detail=self._child.tail
-            )
+            raise EngineError(f"ffmpeg died (signal {-code}) while decoding {self._name}.", detail=self._child.tail)
 
     @property
     def tail(self) -> str:

@@ -64,6 +64,7 @@ class FilmWriter:
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0
+        self._settings = settings
         info = clip.info
         tags = colour_argv(info)
         rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
@@ -82,6 +83,10 @@ class FilmWriter:
         if not self._child.write(frame.data.data):
             self._fail(self._child.finish())
         self.frames += 1
+
+    def facts(self) -> dict[str, Any]:
+        """For the log: how the video is encoded."""
+        return {"encoder": self.encoder, "crf": self._settings.crf, "preset": self._settings.preset}
 
     def _fail(self, code: int) -> None:
         raise EngineError(
@@ -126,9 +131,7 @@ def _can_copy(info: AudioInfo) -> bool:
     return info.codec in _COPIED
 
 
-def _mux(
-    video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]
-) -> str | None:
+def _mux(video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]) -> str | None:
     """Run it; ffmpeg's words where it failed."""
     argv = [*FFMPEG, "-y", "-i", f"file:{video}", *input_argv(audio)]
     argv += ["-map", "0:v:0", "-map", f"1:{info.index}", "-c:v", "copy", *sound]
@@ -145,8 +148,3 @@ def _mux(
     ]
     done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds)
     return done.stderr if done.code else None
-
-
-def film_facts(writer: FilmWriter, settings: Settings) -> dict[str, Any]:
-    """For the log: how the video was encoded."""
-    return {"encoder": writer.encoder, "crf": settings.crf, "preset": settings.preset}

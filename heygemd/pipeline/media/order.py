@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,6 @@ def output_order(count: int, wanted: int, extend: str) -> npt.NDArray[np.int64]:
     return np.minimum(phase, 2 * count - 2 - phase)
 
 
-def wanted_frames(seconds: float, fps: float) -> int:
+def wanted_frames(seconds: float, fps: Fraction) -> int:
     """Output frames for ``seconds`` of sound: the nearest whole number, at least one."""
-    return max(1, round(seconds * fps))
+    return max(1, round(seconds * float(fps)))

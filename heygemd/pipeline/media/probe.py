@@ -183,9 +183,7 @@ def _unreadable(name: str, done: Done) -> InputError:
 
 def _pick(streams: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
     """The stream a player would take: the one marked default, else the first; cover pictures do not count."""
-    fit = [
-        s for s in streams if s.get("codec_type") == kind and not s.get("disposition", {}).get("attached_pic")
-    ]
+    fit = [s for s in streams if s.get("codec_type") == kind and not s.get("disposition", {}).get("attached_pic")]
     marked = [s for s in fit if s.get("disposition", {}).get("default")]
     return next(iter(marked or fit), None)
 
@@ -275,9 +273,7 @@ def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
     argv += ["-frames:a", str(_TRIAL_FRAMES), "-ac", "1", "-ar", "8000", "-f", "s16le", "pipe:1"]
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
     if not done.stdout and done.code == 0:
-        raise InputError(
-            f"The sound of {name} has no length at all.", reason="empty_audio", detail=done.stderr
-        )
+        raise InputError(f"The sound of {name} has no length at all.", reason="empty_audio", detail=done.stderr)
     if not done.stdout:
         raise InputError(
             f"The sound of {name} ({media.audio.codec}) cannot be decoded.",

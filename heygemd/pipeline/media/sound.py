@@ -8,15 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.errors import InputError
-from heygemd.pipeline.media.probe import input_argv
+from heygemd.pipeline.media.clip import Clip
+from heygemd.pipeline.media.probe import Media, input_argv
+from heygemd.pipeline.settings import Settings
 from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child
 
+SAMPLE_RATE = 16_000  # of everything that listens: the lips network and the footage engine
 Samples = npt.NDArray[np.float32]
 
 
 def decode_audio(
     path: Path,
-    rate: int = 16000,
+    rate: int = SAMPLE_RATE,
     name: str = "",
     *,
     stream: int | None = None,
@@ -45,9 +48,7 @@ def decode_audio(
     finally:
         child.kill()
     if not raw:
-        reason, what = (
-            ("empty_audio", "has no length at all") if code == 0 else ("undecodable", "cannot be decoded")
-        )
+        reason, what = ("empty_audio", "has no length at all") if code == 0 else ("undecodable", "cannot be decoded")
         raise InputError(f"The sound of {name} {what}.", detail=child.tail, reason=reason)
     samples = np.frombuffer(raw, np.float32)
     np.nan_to_num(samples, copy=False)
@@ -60,3 +61,26 @@ def _shifted(samples: Samples, by: int) -> Samples:
     if by >= 0:
         return samples[by:]
     return np.concatenate((np.zeros(-by, np.float32), samples))
+
+
+def sound_of(path: Path, media: Media, settings: Settings, name: str) -> Samples:
+    """The sound to be spoken, 16 kHz mono, as ``decode_audio``; ``media`` is what ``probe`` found."""
+    assert media.audio is not None
+    return decode_audio(path, name=name, stream=media.audio.index, stall=settings.media_seconds)
+
+
+def sound_beside(clip: Clip, media: Media, settings: Settings) -> Samples | None:
+    """The template's own sound, 16 kHz mono, sample 0 at the moment of its picture 0; ``None`` where it has none
+    that can be decoded.  The clip must have been counted."""
+    if media.audio is None:
+        return None
+    try:
+        return decode_audio(
+            clip.path,
+            name=clip.name,
+            stream=media.audio.index,
+            start=clip.first_seconds,
+            stall=settings.media_seconds,
+        )
+    except InputError:  # a template need not have sound
+        return None

@@ -8,36 +8,47 @@ from pathlib import Path
 from typing import Any
 
 from heygemd.errors import EngineError, InputError
-from heygemd.pipeline.media.probe import Media, input_argv, probe
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, input_argv, probe
+from heygemd.pipeline.settings import Quiet, Settings, Tell
 from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child
 
+ROUNDING = 0.001  # seconds: what containers round time stamps to
+_BLOCK = 4096  # samples of the longest codec block that may be missing at the end
 _FRAMES = re.compile(r"^frame=\s*(\d+)")
 
 
 def verify(
-    film: Path, frames: int, fps: Fraction, audio_seconds: float, settings: Settings | None = None
+    film: Path,
+    frames: int,
+    fps: Fraction,
+    audio_seconds: float,
+    settings: Settings | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
     """Decode ``film`` wholly and compare it with what it should be: what was measured, for the log.
 
-    Raises ``EngineError`` where it does not decode without an error, has more than one frame too many or
-    too few, another frame rate, or sound and picture that differ by more than a frame.
+    Raises ``EngineError`` where it does not decode without an error, has more than one frame too many or too
+    few, another frame rate, or where picture, sound and the sound that was given differ by more than a frame.
     """
-    settings = settings or Settings()
-    media, seen_frames, heard = measure(film, settings)
+    media, seen_frames, heard = measure(film, settings or Settings(), tell, frames)
     assert media.video is not None
     if abs(seen_frames - frames) > 1:
         raise EngineError(f"The film has {seen_frames} frames where {frames} are due.")
     if media.video.fps != fps:
         raise EngineError(f"The film runs at {media.video.fps} frames a second where {fps} are due.")
-    apart = abs(seen_frames / fps - heard)
-    if apart > 1 / fps + Fraction(1, 1000):  # a millisecond for what time stamps are rounded to
-        raise EngineError(
-            f"Sound and picture of the film differ by {float(apart):.3f} s, more than one frame."
-        )
-    if abs(heard - audio_seconds) > 1 / fps + Fraction(1, 1000):
-        raise EngineError(f"The film's sound lasts {heard:.3f} s where {audio_seconds:.3f} s are due.")
+    agree(float(seen_frames / fps), heard, audio_seconds, float(1 / fps) + ROUNDING)
     return describe(media, seen_frames, heard)
+
+
+def agree(shown: float, heard: float, due: float, tolerance: float) -> None:
+    """All in seconds: picture, sound, and the sound that was given.  ``EngineError`` where two differ by more than
+    ``tolerance``."""
+    if abs(shown - heard) > tolerance:
+        raise EngineError(f"The film's picture lasts {shown:.3f} s and its sound {heard:.3f} s.")
+    if abs(heard - due) > tolerance:
+        raise EngineError(f"The film's sound lasts {heard:.3f} s where {due:.3f} s are due.")
+    if abs(shown - due) > tolerance:
+        raise EngineError(f"The film's picture lasts {shown:.3f} s where {due:.3f} s are due.")
 
 
 def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
@@ -68,10 +79,12 @@ def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
     }
 
 
-def measure(film: Path, settings: Settings) -> tuple[Media, int, float]:
-    """(what ffprobe tells, frames that decode, seconds of sound that decode).
+def measure(film: Path, settings: Settings, tell: Tell | None = None, of: int = 0) -> tuple[Media, int, float]:
+    """(what ffprobe tells, frames that decode, seconds of sound).
 
-    Raises ``EngineError`` where the film lacks picture or sound or does not decode without an error.
+    The sound's length is the container's, which players obey, provided that as much decodes: AAC decodes in whole
+    blocks, up to 0.13 s more.  Raises ``EngineError`` where the film is no mp4, lacks picture or sound or does not
+    decode without an error.
     """
     try:
         media = probe(film, film.name, settings, want="video")
@@ -79,25 +92,37 @@ def measure(film: Path, settings: Settings) -> tuple[Media, int, float]:
         raise EngineError(f"The finished film cannot be read: {error}", detail=error.detail) from error
     if media.video is None or media.audio is None:
         raise EngineError("The finished film lacks its sound.")
+    if "mp4" not in media.container.split(","):
+        raise EngineError(f"The finished film is {media.container} where mp4 is due.")
+    frames, decoded = _decode(film, media.video, media.audio, settings, tell or Quiet(), of)
+    short = decoded < media.audio.seconds - _BLOCK / media.audio.sample_rate
+    return media, frames, decoded if short or not media.audio.seconds else media.audio.seconds
+
+
+def _decode(
+    film: Path, video: VideoInfo, audio: AudioInfo, settings: Settings, tell: Tell, of: int
+) -> tuple[int, float]:
+    """Decode both streams to the end: frames, and seconds of sound."""
     frames = 0
 
     def count(line: str) -> bool:
         nonlocal frames
-        told = _FRAMES.match(line)
-        frames = int(told.group(1)) if told else frames
+        if told := _FRAMES.match(line):
+            frames = int(told.group(1))
         return "=" in line and not line.startswith("[")
 
     argv = [*FFMPEG, "-xerror", "-err_detect", "explode", "-progress", "pipe:2", *input_argv(film)]
-    argv += ["-map", f"0:{media.video.index}", "-fps_mode", "passthrough", "-f", "null", "-"]
-    argv += ["-map", f"0:{media.audio.index}", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
+    argv += ["-map", f"0:{video.index}", "-fps_mode", "passthrough", "-f", "null", "-"]
+    argv += ["-map", f"0:{audio.index}", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
     child = Child(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=count)
     heard = 0
     try:
         while chunk := child.read_some(1 << 18):
             heard += len(chunk)
+            tell.progress("verify", frames, of)
         code = child.finish()
     finally:
         child.kill()
     if code != 0 or "[error]" in child.tail:
         raise EngineError("The finished film does not decode without an error.", detail=child.tail)
-    return media, frames, heard / (2 * media.audio.channels * media.audio.sample_rate)
+    return frames, heard / (2 * audio.channels * audio.sample_rate)

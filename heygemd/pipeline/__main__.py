@@ -1,0 +1,174 @@
+"""The child: ``python -m heygemd.pipeline`` does one task after the other, spoken to in JSON lines.
+
+stdin, one request a line::
+
+    {"id", "task": "render", "job": Task}          -> the result of lipsync
+    {"id", "task": "probe", "path", "name", "kind": "audio"|"video"|"still"}   -> what the file is
+    {"id", "task": "sheet", …}                     -> what heygemd.pipeline.sheet.make returns
+    {"id", "task": "ping"}                         -> {"pid": int}
+
+stdout: any number of ``{"id", "type": "progress", "stage", "frame", "of", "fps", "eta"}`` and ``{"id", "type":
+"event", "level", "event", …}``, then one ``{"id", "type": "done", "result"}`` or ``{"id", "type": "failed", "error":
+{"code", "reason", "message", "detail"}}``.  Seconds; ``eta`` is ``null`` while nothing can be said.
+
+The end of stdin means that nobody waits for an answer any more: the child ends at once, with everything that it has
+started.  It dies with its parent thread too, so it must be started by a thread that lives as long as it is wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from heygemd.errors import EngineError, HeygemdError
+from heygemd.pipeline.settings import Settings, Task
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PROGRESS_SECONDS = 0.25  # between two progress lines of one stage
+
+Request = Mapping[str, Any]
+
+
+class Reporter:
+    """The ``Tell`` that writes JSON lines."""
+
+    def __init__(self, out: IO[str], request_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """``out`` is the protocol's stream."""
+        self._out = out
+        self._id = request_id
+        self._clock = clock
+        self._stage = ""
+        self._began = 0.0
+        self._sent = 0.0
+
+    def progress(self, stage: str, frame: int, of: int) -> None:
+        """At most four lines a second; a stage's first and last are always written."""
+        now = self._clock()
+        fresh = stage != self._stage
+        if fresh:
+            self._stage, self._began = stage, now
+        if not fresh and now - self._sent < _PROGRESS_SECONDS and not 0 < of <= frame:
+            return
+        self._sent = now
+        spent = now - self._began
+        fps = frame / spent if spent > 0 else 0.0
+        eta = round((of - frame) / fps, 1) if fps > 0 and of >= frame else None
+        self.send("progress", stage=stage, frame=frame, of=of, fps=round(fps, 2), eta=eta)
+
+    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+        """One line for the job's log."""
+        self.send("event", **{**fields, "level": level, "event": name})
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Write one line."""
+        line = json.dumps({**fields, "id": self._id, "type": kind}, ensure_ascii=True, default=_plain)
+        self._out.write(line + "\n")
+        self._out.flush()
+
+
+def _plain(value: Any) -> Any:
+    """What ``json`` does not know: numpy's numbers and arrays, paths."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _render(request: Request, tell: Reporter) -> Any:
+    from heygemd.pipeline import lipsync
+
+    return lipsync(Task.from_json(request["job"]), tell).to_json()
+
+
+def _probe(request: Request, tell: Reporter) -> Any:
+    del tell
+    from heygemd.pipeline.media.probe import probe
+
+    settings = Settings.from_json(request.get("settings", {}))
+    return probe(Path(request["path"]), request["name"], settings, want=request["kind"]).to_json()
+
+
+def _sheet(request: Request, tell: Reporter) -> Any:
+    del tell
+    from heygemd.pipeline import sheet
+
+    return sheet.make(**{key: value for key, value in request.items() if key not in ("id", "task")})
+
+
+def _ping(request: Request, tell: Reporter) -> Any:
+    del request, tell
+    return {"pid": os.getpid()}
+
+
+TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
+    "render": _render,
+    "probe": _probe,
+    "sheet": _sheet,
+    "ping": _ping,
+}
+
+
+def serve(requests: queue.SimpleQueue[str], out: IO[str]) -> None:
+    """Do one request after the other, for ever."""
+    while True:
+        request = json.loads(requests.get())
+        answer(request, Reporter(out, str(request.get("id", ""))))
+
+
+def answer(request: Request, tell: Reporter) -> None:
+    """Do one request and write its one final line, whatever happens."""
+    try:
+        task = TASKS.get(str(request.get("task")))
+        if task is None:
+            raise EngineError(f"The renderer knows no task {request.get('task')!r}.")
+        tell.send("done", result=task(request, tell))
+    except HeygemdError as error:
+        tell.send("failed", error=_told(error))
+    except MemoryError:
+        tell.send("failed", error=_told(EngineError("The renderer ran out of memory.", detail=traceback.format_exc())))
+    except Exception as error:  # noqa: BLE001  the child's one boundary: a defect fails the job, not the daemon
+        defect = EngineError(f"The renderer met a defect of its own: {error!r}", detail=traceback.format_exc())
+        tell.send("failed", error=_told(defect))
+
+
+def _told(error: HeygemdError) -> dict[str, str]:
+    reason = getattr(error, "reason", error.code)
+    return {"code": error.code, "reason": reason, "message": error.message, "detail": error.detail}
+
+
+def _listen(requests: queue.SimpleQueue[str]) -> None:
+    """Hand on what stdin says; at its end, end everything (a thread's whole life)."""
+    for line in sys.stdin:
+        if line.strip():
+            requests.put(line)
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below
+    out = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # a stray print must not break the protocol
+    sys.stdout = sys.stderr
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    serve(requests, out)
+
+
+if __name__ == "__main__":
+    main()

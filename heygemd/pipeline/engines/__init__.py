@@ -1,0 +1,79 @@
+"""Step 4: what an engine is, and which ones there are.
+
+An engine of the first kind edits the template's pictures: it makes a ``Plan`` from the analysis and then applies it
+to one decoded picture after the other, touching nothing outside the mouth's region.  ``command`` is of the second
+kind: a program of the operator's that makes a whole film by itself (see ``engines/command.py``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heygemd.errors import SetupError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from heygemd.pipeline.face import FaceTrack
+    from heygemd.pipeline.lips import LipTrack
+    from heygemd.pipeline.media import Clip, Frame, Samples
+    from heygemd.pipeline.settings import Settings, Tell
+
+
+class Plan(Protocol):
+    """What an engine will do, decided before the first picture is made."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the log: ``renderer``, ``reasons`` and the numbers behind them."""
+
+    @property
+    def passed_through(self) -> list[tuple[int, int]]:
+        """Ranges of output frames, both ends included, that are left as they are."""
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """(code, sentence) of everything that a person should know of."""
+
+    def region(self, k: int) -> tuple[int, int, int, int] | None:
+        """(x0, y0, x1, y1) in luma pixels, all even, outside of which frame ``k`` is untouched; ``None``: all of
+        it is."""
+
+
+class Engine(Protocol):
+    """Makes mouths in the template's pictures."""
+
+    name: str
+
+    def plan(
+        self,
+        clip: Clip,
+        track: FaceTrack,
+        lip: LipTrack,
+        samples: Samples,
+        order: npt.NDArray[np.int64],
+        settings: Settings,
+        template_audio: Samples | None,
+        tell: Tell,
+    ) -> Plan:
+        """Decide everything.
+
+        ``lip``: mouth shapes at 50 Hz; ``samples``: the sound, 16 kHz mono; ``order``: which template picture each
+        output frame shows, int64 (N,); ``template_audio``: the template's own sound, 16 kHz mono, sample 0 at the
+        moment of its picture 0, ``None`` where it has none.
+        """
+
+    def apply(self, plan: Any, k: int, frame: Frame) -> None:
+        """Edit output frame ``k``, a copy of template picture ``order[k]``, in place."""
+
+
+def load(name: str) -> Engine:
+    """The engine of that name.  Raises ``SetupError`` where this installation has no such engine."""
+    if name == "footage":
+        from heygemd.pipeline.engines.footage import Footage
+
+        return Footage()
+    raise SetupError(
+        f'The engine "{name}" is not part of this installation.  Cure: choose engine "footage" or "command".'
+    )
