@@ -80,7 +80,6 @@ class Store:
     async def claim(self, line: LineConfig, request: DropRequest) -> Drop:
         """Take a settled drop out of the inbox."""
         drop_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        request = outbox.without_own_names(request)
         submitter = None
         if request.moves:
             first = os.path.join(line.inbox, request.moves[0].source)

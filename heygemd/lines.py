@@ -46,7 +46,8 @@ class Line:
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set))
-        self._manifests: dict[str, tuple[Stamp, bytes]] = {}
+        self._manifests: dict[str, tuple[Stamp, bytes | str]] = {}  # what was read, or why it could not be
+        self._due: float | None = None
         self._named: set[str] = set()
 
     def wake(self) -> None:
@@ -122,6 +123,7 @@ class Line:
         if plan.drops:
             self._wake.set()
             self.claimed()
+        self._due = plan.due
         self._note_waiting(now, plan.waiting)
         self.at_rest = not plan.drops and self._settler.next_due(now) is None
         self.looked += 1
@@ -143,7 +145,8 @@ class Line:
                 quiet_dirs=settled.quiet_dirs,
                 first_seen=settled.first_seen,
                 incomplete=settled.incomplete,
-                manifest_bytes={path: data for path, (_, data) in self._manifests.items()},
+                manifest_bytes={p: v for p, (_, v) in self._manifests.items() if isinstance(v, bytes)},
+                unreadable={p: v for p, (_, v) in self._manifests.items() if isinstance(v, str)},
                 library_has=self._library_has,
                 line=self.line,
                 rules=self.config.intake,
@@ -155,13 +158,13 @@ class Line:
             for path in wanted:
                 self._manifests[path] = (stamps[path], await self._read(path))
 
-    async def _read(self, path: str) -> bytes:
+    async def _read(self, path: str) -> bytes | str:
+        """A manifest's bytes, or a clause why it cannot be read."""
         limit = self.config.intake.max_manifest_kib * 1024
         try:
             data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
         except ShareError as error:
-            self._log.warning("manifest_unreadable", file=display(path), problem=str(error))
-            return b"\0" * (limit + 1) if error.errno == 27 else b""  # EFBIG: intake refuses it by its length
+            return str(error)
         return base64.b64decode(data)
 
     def _library_has(self, path: str) -> str | None:
@@ -174,20 +177,12 @@ class Line:
 
     def _note_waiting(self, now: float, waiting: tuple[intake.Waiting, ...]) -> None:
         wall = datetime.now().astimezone()
-        patience = self.config.intake.partner_minutes * 60
         self.waiting = []
         for item in waiting:
-            since = wall - timedelta(seconds=now - item.since)
+            since = (wall - timedelta(seconds=now - item.since)).isoformat(timespec="seconds")
             name = display(item.path)
-            self.waiting.append(
-                {
-                    "line": self.line.name,
-                    "path": name,
-                    "reason": item.reason,
-                    "since": since.isoformat(timespec="seconds"),
-                }
-            )
-            if now - item.since >= patience and item.path not in self._named:
+            self.waiting.append({"line": self.line.name, "path": name, "reason": item.reason, "since": since})
+            if item.overdue and item.path not in self._named:
                 self._named.add(item.path)
                 self._log.warning("still_waiting", file=name, reason=item.reason)
         self._named &= {item.path for item in waiting}
@@ -197,8 +192,10 @@ class Line:
         seconds = rules.poll_seconds if self.blind else rules.rescan_seconds
         if not self.open:
             seconds = min(RETRY_SECONDS, max(seconds, BREATH))
-        elif (due := self._settler.next_due(time.monotonic())) is not None:
-            seconds = min(seconds, max(due - time.monotonic(), BREATH))
+        else:
+            now = time.monotonic()
+            due = [at - now for at in (self._settler.next_due(now), self._due) if at is not None]
+            seconds = min([seconds, *(max(wait, BREATH) for wait in due)])
         await asyncio.sleep(min(BREATH, seconds))
         try:
             await asyncio.wait_for(self._wake.wait(), max(seconds - BREATH, 0.0))

@@ -15,7 +15,7 @@ from typing import Any
 from heygemd import __version__
 from heygemd.journal import Drop, Job, JobState, now
 from heygemd.names import display
-from heygemd.requests import DropRequest, JobRequest, Source
+from heygemd.requests import Source
 
 FILM_LOG = "heygemd/film-log/1"
 BATCH_LOG = "heygemd/batch-log/1"
@@ -147,21 +147,3 @@ def request_record(drop: Drop) -> dict[str, Any]:
 def to_bytes(data: Mapping[str, Any]) -> bytes:
     """Indented JSON in UTF-8, with names that are not UTF-8 already made printable by ``display``."""
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-
-
-def without_own_names(request: DropRequest) -> DropRequest:
-    """The request with no input stored under a name that we use ourselves in a drop's folder."""
-    moves = tuple(
-        type(move)(move.source, _other(move.target), {_other(k): v for k, v in move.stamps.items()})
-        for move in request.moves
-    )
-    jobs = tuple(JobRequest(j.name, _source(j.audio), _source(j.video), j.options, j.problem) for j in request.jobs)
-    return DropRequest(request.kind, request.name, request.folder, moves, jobs, request.priority, request.problem)
-
-
-def _other(path: str) -> str:
-    return f"input-{path}" if path.casefold() in ("request.json", "reason.txt") else path
-
-
-def _source(source: Source | None) -> Source | None:
-    return source if source is None or source.library else Source(_other(source.path))
