@@ -1,0 +1,257 @@
+"""One look at an inbox, sorted: which file is of which kind, in which folder, and which defaults hold there.
+
+What ``intake`` and ``batches`` plan from.  Pure: the view is all they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from heygemd.inbox import Entry, ignored
+from heygemd.names import display, folded, nfc, parent, split
+from heygemd.requests import (
+    AUDIO_SUFFIXES,
+    MANIFEST_SUFFIXES,
+    PRIORITIES,
+    STILL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    JobOptions,
+    JobRequest,
+    Priority,
+    Stamp,
+)
+
+JOB_FILE = "job.toml"
+_PRIORITY_FOLDERS: Mapping[str, Priority] = {"high": "high", "low": "low"}
+#: Names that belong to the daemon at the top of a drop's folder.
+_OWN = frozenset({"request.json", "reason.txt"})
+
+Kind = Literal["audio", "visual", "manifest", "job", "unknown"]
+_KINDS: dict[str, Kind] = {}
+_KINDS.update(dict.fromkeys(AUDIO_SUFFIXES, "audio"))
+_KINDS.update(dict.fromkeys(VIDEO_SUFFIXES | STILL_SUFFIXES, "visual"))
+_KINDS.update(dict.fromkeys(MANIFEST_SUFFIXES, "manifest"))
+
+
+class Line(Protocol):
+    """What intake needs of ``config.LineConfig``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def options(self) -> JobOptions: ...
+    @property
+    def folders(self) -> Mapping[str, JobOptions]: ...
+    @property
+    def allowed_engines(self) -> tuple[str, ...]: ...
+
+
+class Rules(Protocol):
+    """What intake needs of ``config.IntakeConfig``."""
+
+    @property
+    def partner_minutes(self) -> float: ...
+    @property
+    def incomplete_seconds(self) -> float: ...
+    @property
+    def max_jobs(self) -> int: ...
+    @property
+    def max_manifest_kib(self) -> int: ...
+
+
+def _nothing(_: str) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at one inbox; ``Settler.observe`` gives most of it.
+
+    ``now`` and ``first_seen`` are on the same monotonic clock.  ``manifest_bytes``: the content of files
+    that the last plan asked for (``Plan.manifests_to_read``); the same ``bytes`` object each time saves
+    parsing it anew.  ``unreadable``: why one of them cannot be read, as a clause.  ``library_has``: the
+    absolute path of a file in a library folder by its path relative to that folder, or ``None``.
+    """
+
+    now: float
+    entries: Sequence[Entry]
+    settled: frozenset[str]
+    quiet_dirs: frozenset[str]
+    first_seen: Mapping[str, float]
+    line: Line
+    rules: Rules
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+    manifest_bytes: Mapping[str, bytes] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    library_has: Callable[[str], str | None] = _nothing
+
+    def since(self, path: str) -> float:
+        """When ``path`` was first seen."""
+        return self.first_seen.get(path, self.now)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that something missing is waited for."""
+        return self.rules.partner_minutes * 60
+
+    @property
+    def patience_words(self) -> str:
+        """The same for a person."""
+        minutes = self.rules.partner_minutes
+        if minutes < 1:
+            return f"{self.patience:g} seconds"
+        return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something that stays where it is: what, why, since when (on the view's clock).
+
+    ``overdue``: for so long that a person should hear of it.
+    """
+
+    path: str
+    reason: str
+    since: float
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One regular file; ``key`` is equal for files of the same name but for their kind."""
+
+    path: str
+    folder: str
+    name: str
+    stem: str
+    suffix: str
+    kind: Kind
+    key: str
+    stamp: Stamp
+
+
+class Listing:
+    """The view's entries by path and by folder, without what is ignored."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.items: dict[str, Item] = {}
+        self.folders: dict[str, list[Item]] = {}
+        self.others: dict[str, list[str]] = {}  # folder -> paths of links, pipes, sockets
+        self.deep: set[str] = set()  # folders with anything in a folder below
+        self._folded: dict[str, list[str]] | None = None
+        self._defaults = {folded(nfc(name.strip("/"))): o for name, o in view.line.folders.items()}
+        for entry in view.entries:
+            if not entry.is_dir:
+                self._add(entry)
+        for folder in [*self.folders, *self.others]:
+            while folder := parent(folder):
+                self.deep.add(folder)
+
+    def _add(self, entry: Entry) -> None:
+        folder, _, name = entry.path.rpartition("/")
+        if ignored(name):
+            return
+        if entry.other:
+            self.others.setdefault(folder, []).append(entry.path)
+            return
+        stem, suffix = split(name)
+        kind = _KINDS.get(suffix, "unknown")
+        if kind == "manifest" and name.lower() == JOB_FILE:
+            kind = "job"
+        item = Item(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
+        self.items[item.path] = item
+        self.folders.setdefault(folder, []).append(item)
+
+    def twins(self, path: str) -> list[str]:
+        """Paths that are the same to a person as ``path``."""
+        if path in self.items:
+            return [path]
+        if self._folded is None:
+            self._folded = {}
+            for known in self.items:
+                self._folded.setdefault(folded(known), []).append(known)
+        return self._folded.get(folded(path), [])
+
+    def is_other(self, path: str) -> bool:
+        """Whether ``path`` is there but no regular file."""
+        return path in self.others.get(parent(path), ())
+
+    def place(self, folder: str) -> tuple[str, Priority | None]:
+        """The folder as it is kept in the outbox, and the priority that it stands for."""
+        top, _, rest = folder.partition("/")
+        priority = _PRIORITY_FOLDERS.get(top.lower())
+        return (rest, priority) if priority else (folder, None)
+
+    def always_plain(self, folder: str) -> bool:
+        """Whether files in ``folder`` are never one job folder: the top, ``high``, ``low``, configured
+        folders.
+        """
+        kept, _ = self.place(folder)
+        return kept == "" or folded(kept) in self._defaults
+
+    def defaults(self, folder: str) -> JobOptions:
+        """Options for what lies in ``folder``: its priority, else its configuration, else the line's."""
+        kept, priority = self.place(folder)
+        below = JobOptions()
+        while kept:
+            if (found := self._defaults.get(folded(kept))) is not None:
+                below = found
+                break
+            kept = parent(kept)
+        return JobOptions(priority=priority).over(below).over(self.view.line.options)
+
+    def finished(self, job: JobRequest, folder: str) -> JobRequest:
+        """``job`` with every default filled in, and its problem if its engine is not allowed here."""
+        options = job.options.over(self.defaults(folder)).over(JobOptions(priority="normal"))
+        line = self.view.line
+        problem = job.problem
+        if problem is None and options.engine is not None and options.engine not in line.allowed_engines:
+            problem = (
+                f"The engine '{options.engine}' is not allowed on the line {line.name}; "
+                f"allowed: {', '.join(line.allowed_engines) or 'none'}."
+            )
+        return JobRequest(job.name, job.audio, job.video, options, problem)
+
+    def arriving(self, items: Sequence[Item]) -> str | None:
+        """Why these files are not all at rest, or ``None`` if they are."""
+        moving = [item for item in items if item.path not in self.view.settled]
+        if not moving:
+            return None
+        unfinished = next((item for item in moving if item.path in self.view.incomplete), None)
+        if unfinished is not None:
+            seconds = f"{self.view.rules.incomplete_seconds:g} seconds"
+            why = self.view.incomplete[unfinished.path]
+            return f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
+        return f"{some([item.name for item in moving])} {be(moving)} still arriving"
+
+
+def some(found: Sequence[str], at_most: int = 5) -> str:
+    """Names in a sentence: ``a, b and c``, or the first few ``and 7 more``."""
+    shown = [display(name) for name in found[:at_most]]
+    if len(found) > at_most:
+        return ", ".join(shown) + f" and {len(found) - at_most} more"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
+
+
+def be(found: Sequence[object], past: bool = False) -> str:
+    """``is`` or ``are`` (``was`` or ``were``) for so many."""
+    if past:
+        return "was" if len(found) == 1 else "were"
+    return "is" if len(found) == 1 else "are"
+
+
+def target(path: str, folder: str) -> str:
+    """Where a file from below ``folder`` lies in its drop's folder; never on a name that the daemon uses
+    there.
+    """
+    inner = path[len(folder) + 1 :] if folder else path
+    return f"input-{inner}" if inner.partition("/")[0].casefold() in _OWN else inner
+
+
+def urgency(jobs: Sequence[JobRequest]) -> Priority:
+    """The highest priority among jobs."""
+    asked = {job.options.priority for job in jobs}
+    return next((p for p in PRIORITIES if p in asked), "normal")
