@@ -54,7 +54,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
             writer.write(frame)
             tell.progress("render", k + 1, len(order))
     with stages("verify", len(order)):
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings)
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps)
         output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
     silent.unlink()
     whole.rename(film)

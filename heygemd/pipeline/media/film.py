@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +11,7 @@ from heygemd.errors import EngineError
 from heygemd.pipeline.media.clip import Clip
 from heygemd.pipeline.media.decoder import is_rgb, output_range
 from heygemd.pipeline.media.frame import Frame
-from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv
+from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv, probe
 from heygemd.pipeline.settings import Settings
 from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED_WRITER, Child, cores, nvenc_works, run
 
@@ -107,28 +108,34 @@ class FilmWriter:
             self._child.kill()
 
 
-def mux(video: Path, audio: Path, audio_info: AudioInfo, out: Path, settings: Settings) -> str:
+def mux(
+    video: Path, audio: Path, audio_info: AudioInfo, out: Path, settings: Settings, seconds: float, fps: Fraction
+) -> str:
     """Put the sound of ``audio`` beside the pictures of ``video``; what was done to it, as words.
 
-    Copied untouched where mp4 holds it, else one AAC encode at its own sample rate and channels.  Returns
-    ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
+    Copied untouched where mp4 holds it and where the copy lasts as long as what was decoded (``seconds``) to half
+    a frame: a copied mp3 loses the note that says how much of its last block is padding.  Else one AAC encode at
+    its own sample rate and channels.  Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises
+    ``EngineError``.
     """
-    if _can_copy(audio_info):
-        done = _mux(video, audio, audio_info, out, settings, ["-c:a", "copy"])
-        if done is None:
+    if audio_info.codec in _COPIED and _mux(video, audio, audio_info, out, settings, ["-c:a", "copy"]) is None:
+        copied = probe(out, out.name, settings).audio
+        if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
             return f"copied {audio_info.codec}"
-    bits = _AAC_BITS_PER_CHANNEL * max(1, min(audio_info.channels, 6))
-    rate = min((r for r in _AAC_RATES if r >= audio_info.sample_rate), default=96000)
-    encode = ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-af", "aresample=async=1:first_pts=0"]
-    encode += ["-ac", "2"] if audio_info.channels > 6 else []
-    failed = _mux(video, audio, audio_info, out, settings, encode)
-    if failed is not None:
-        raise EngineError("The sound could not be put into the film.", detail=failed)
-    return f"encoded aac {bits // 1000}k"
+    failed = None
+    for channels in dict.fromkeys((audio_info.channels, 2)):
+        bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
+        failed = _mux(video, audio, audio_info, out, settings, _aac(audio_info, channels, bits))
+        if failed is None:
+            mixed = "" if channels == audio_info.channels else ", mixed to stereo"
+            return f"encoded aac {bits // 1000}k{mixed}"
+    raise EngineError("The sound could not be put into the film.", detail=failed or "")
 
 
-def _can_copy(info: AudioInfo) -> bool:
-    return info.codec in _COPIED
+def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
+    rate = min((r for r in _AAC_RATES if r >= info.sample_rate), default=_AAC_RATES[0])
+    filters = ["-af", "aresample=async=1:first_pts=0"]  # as in decode_audio, so that both agree
+    return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), *filters]
 
 
 def _mux(video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]) -> str | None:

@@ -67,6 +67,10 @@ class AudioInfo:
     start: float  # seconds on the container's clock
     bit_rate: int  # bits a second, 0 where unknown
 
+    def ends(self, media: Media) -> float:
+        """When the sound ends, in seconds after the container's zero."""
+        return max(0.0, self.start - media.start) + self.seconds
+
     def to_json(self) -> dict[str, Any]:
         """For the log."""
         return asdict(self)
@@ -81,6 +85,11 @@ class Media:
     start: float  # the container's earliest time stamp: what players call zero
     video: VideoInfo | None
     audio: AudioInfo | None
+
+    @property
+    def is_mp4(self) -> bool:
+        """Whether it is of the mp4 and QuickTime family."""
+        return "mp4" in self.container.split(",")
 
     def to_json(self) -> dict[str, Any]:
         """For the log."""

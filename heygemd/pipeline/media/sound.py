@@ -14,6 +14,7 @@ from heygemd.pipeline.settings import Settings
 from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child
 
 SAMPLE_RATE = 16_000  # of everything that listens: the lips network and the footage engine
+_BLOCK = 2048  # samples of the longest AAC block
 Samples = npt.NDArray[np.float32]
 
 
@@ -64,9 +65,15 @@ def _shifted(samples: Samples, by: int) -> Samples:
 
 
 def sound_of(path: Path, media: Media, settings: Settings, name: str) -> Samples:
-    """The sound to be spoken, 16 kHz mono, as ``decode_audio``; ``media`` is what ``probe`` found."""
+    """The sound to be spoken, 16 kHz mono, as ``decode_audio``; ``media`` is what ``probe`` found.
+
+    AAC decodes in whole blocks; where an mp4 tells how much of the last one is sound, the rest is cut off.
+    """
     assert media.audio is not None
-    return decode_audio(path, name=name, stream=media.audio.index, stall=settings.media_seconds)
+    samples = decode_audio(path, name=name, stream=media.audio.index, stall=settings.media_seconds)
+    told = round(media.audio.ends(media) * SAMPLE_RATE)
+    block = _BLOCK * SAMPLE_RATE // max(1, media.audio.sample_rate)
+    return samples[:told] if media.is_mp4 and 0 < len(samples) - told <= block else samples
 
 
 def sound_beside(clip: Clip, media: Media, settings: Settings) -> Samples | None:

@@ -92,11 +92,12 @@ def measure(film: Path, settings: Settings, tell: Tell | None = None, of: int = 
         raise EngineError(f"The finished film cannot be read: {error}", detail=error.detail) from error
     if media.video is None or media.audio is None:
         raise EngineError("The finished film lacks its sound.")
-    if "mp4" not in media.container.split(","):
+    if not media.is_mp4:
         raise EngineError(f"The finished film is {media.container} where mp4 is due.")
     frames, decoded = _decode(film, media.video, media.audio, settings, tell or Quiet(), of)
-    short = decoded < media.audio.seconds - _BLOCK / media.audio.sample_rate
-    return media, frames, decoded if short or not media.audio.seconds else media.audio.seconds
+    begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
+    complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
+    return media, frames, begins + (told if complete else decoded)
 
 
 def _decode(
