@@ -7,6 +7,7 @@ typed: what is not UTF-8 and what would move a terminal's cursor is escaped, nev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -157,6 +158,11 @@ class _FileHandler(RotatingFileHandler):
 
         # A lone surrogate (a byte that is not UTF-8) becomes \udcff, which is also how JSON writes it.
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=opener)
+
+    def close(self) -> None:
+        """Close; what a full disk does not take is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written must not stop the work: said on stderr, seldom."""

@@ -195,7 +195,7 @@ def tell(made: Made, *, as_json: bool) -> None:
     output, engine = result.get("output", {}), result.get("engine", {})
     if as_json:
         told = {"film": str(made.film), "log": str(made.log), "seconds": round(made.seconds, 2)}
-        rest = {k: result.get(k) for k in ("engine", "output", "warnings", "passed_through", "verified")}
+        rest = {k: result.get(k) for k in ("engine", "output", "warnings", "passed_through")}
         print(json.dumps({"ok": True, **told, **rest}))
         return
     renderer = f" ({engine['renderer']})" if engine.get("renderer") else ""
