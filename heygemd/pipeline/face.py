@@ -239,10 +239,7 @@ def _start(person: Person, pictures: dict[int, Bytes]) -> _Start:
         placed, quality = _settle(reference, pictures[i], compose(person.boxes[i].transform, from_box), 2.0)
         if 0.25 < quality < 0.75:
             others.append((quality, i, placed))
-    more = [
-        _Reference(cut_out(pictures[i], t, (WIDTH, HEIGHT)))
-        for _, i, t in sorted(others, key=lambda o: o[:2])[:4]
-    ]
+    more = [_Reference(cut_out(pictures[i], t, (WIDTH, HEIGHT))) for _, i, t in sorted(others, key=lambda o: o[:2])[:4]]
     return _Start([reference, *more], sorted(person.boxes.items()), from_box, scale_of(transform) * IO)
 
 
@@ -250,18 +247,14 @@ def _settle(reference: _Reference, luma: Bytes, transform: Floats, spread: float
     """``transform`` after four rounds of alignment with the reference, and the last quality."""
     quality = 0.0
     for _ in range(4):
-        step, quality = _follow(
-            reference.picture, reference.points, cut_out(luma, transform, (WIDTH, HEIGHT)), spread
-        )
+        step, quality = _follow(reference.picture, reference.points, cut_out(luma, transform, (WIDTH, HEIGHT)), spread)
         if step is None:
             break
         transform = compose(transform, step)
     return transform, quality
 
 
-def _eye_correction(
-    first: int, seen: dict[int, Floats], person: Person, pictures: dict[int, Bytes]
-) -> Floats:
+def _eye_correction(first: int, seen: dict[int, Floats], person: Person, pictures: dict[int, Bytes]) -> Floats:
     """Canonical -> the first box's canonical, from the eyes; identity where they do not look like eyes.
 
     The cascade's eye boxes reach low and wide: 2 px up and 3.5 % closer agrees with a landmark model's eye centres.
@@ -355,9 +348,7 @@ class _Tracker:
     def _anchor(self, i: int, picture: Bytes, cut: Floats) -> tuple[Floats, float]:
         """The transform against the current reference, or a better fitting one."""
         references = self._start.references
-        step, quality = _follow(
-            references[self._current].picture, references[self._current].points, picture, 1.5
-        )
+        step, quality = _follow(references[self._current].picture, references[self._current].points, picture, 1.5)
         best = compose(cut, step) if step is not None else cut
         if quality < 0.45 and i - self._switched >= 3:
             self._switched = i
@@ -394,9 +385,7 @@ class _Tracker:
         share = 0.25 * min(1.0, quality / 0.6) if step_quality > _STEP_GOOD else min(1.0, 0.3 + quality)
         now = now + share * (to - now)
         box = to_parameters(expected)
-        strayed = bool(
-            np.hypot(*(now[:2] - box[:2])) > 0.8 * self._start.eye_px or abs(now[2] - box[2]) > 0.35
-        )
+        strayed = bool(np.hypot(*(now[:2] - box[:2])) > 0.8 * self._start.eye_px or abs(now[2] - box[2]) > 0.35)
         if strayed and quality > 0.5:
             # Well anchored far from the boxes: the boxes, interpolated between keyframes, are what is wrong.
             return to, False
@@ -405,9 +394,7 @@ class _Tracker:
     def finish(self, support: float, crowd: Sequence[Person], person: Person) -> FaceTrack:
         """The smoothed track with its warnings."""
         quality, steps = np.array(self._anchor_quality), np.array(self._step_quality)
-        transforms = _smooth(
-            np.array(self._anchors), quality, np.array(self._steps), steps, self._start.eye_px
-        )
+        transforms = _smooth(np.array(self._anchors), quality, np.array(self._steps), steps, self._start.eye_px)
         usable = _usable(quality, steps)
         scales = [scale_of(t) for t, u in zip(transforms, usable, strict=True) if u]
         if not scales:
@@ -474,9 +461,7 @@ class _CropKeeper:
         y, u, v = (np.empty((len(index), HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2))
         for row, (i, *planes) in enumerate(self._kept):
             change = compose(invert(online[i]), transforms[i])
-            for out, plane, moved in zip(
-                (y, u, v), planes, (change, halved(change), halved(change)), strict=True
-            ):
+            for out, plane, moved in zip((y, u, v), planes, (change, halved(change), halved(change)), strict=True):
                 out[row] = cut_out(plane, moved, (plane.shape[1], plane.shape[0]))
             self._kept[row] = (i, *(np.empty(0, np.uint8),) * 3)  # frees the uncorrected picture
         return Crops(index, y, u, v)

@@ -37,9 +37,7 @@ class Box:
     def transform(self) -> Floats:
         """Canonical to image, as far as a box tells."""
         scale = EYE_SHARE * self.width / IO
-        return similarity(
-            scale, 0.0, self.x - scale * EYES[0], self.y - EYE_RISE * self.width - scale * EYES[1]
-        )
+        return similarity(scale, 0.0, self.x - scale * EYES[0], self.y - EYE_RISE * self.width - scale * EYES[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,7 @@ class Person:
 def _cascade(name: str) -> Any:
     found = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
     if found.empty():
-        raise SetupError(
-            f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades)."
-        )
+        raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
     return found
 
 
@@ -77,9 +73,7 @@ def boxes(luma: Bytes, side: int = SIDES[0]) -> list[Box]:
 def eyes(luma: Bytes, box: Box) -> Floats | None:
     """Left and right eye centre ``(2, 2)`` in the canonical face of ``box``, or None where not both are seen."""
     canonical = cut_out(luma, box.transform, (WIDTH, HEIGHT))[30:130]
-    found = _cascade("haarcascade_eye.xml").detectMultiScale(
-        canonical, 1.05, 4, minSize=(24, 24), maxSize=(64, 64)
-    )
+    found = _cascade("haarcascade_eye.xml").detectMultiScale(canonical, 1.05, 4, minSize=(24, 24), maxSize=(64, 64))
     centres = [(x + w / 2, y + 30 + h / 2) for x, y, w, h in found]
     half = IO / 2
     pair = []
@@ -118,13 +112,10 @@ def _group(seed: Box, found: Mapping[int, list[Box]]) -> dict[int, Box]:
         near = [
             b
             for b in candidates
-            if max(abs(b.x - seed.x), abs(b.y - seed.y)) < 0.8 * seed.width
-            and 0.75 < b.width / seed.width < 1.33
+            if max(abs(b.x - seed.x), abs(b.y - seed.y)) < 0.8 * seed.width and 0.75 < b.width / seed.width < 1.33
         ]
         if near:
-            group[index] = min(
-                near, key=lambda b: np.hypot(b.x - seed.x, b.y - seed.y) + abs(b.width - seed.width)
-            )
+            group[index] = min(near, key=lambda b: np.hypot(b.x - seed.x, b.y - seed.y) + abs(b.width - seed.width))
     return group
 
 

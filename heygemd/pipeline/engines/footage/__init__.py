@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
-from heygemd.pipeline.compose import Area
-from heygemd.pipeline.engines.footage import lines, mouth, target
-from heygemd.pipeline.engines.footage.flow import reader
-from heygemd.pipeline.engines.footage.mouth import Mouth
-from heygemd.pipeline.engines.footage.plan import Plan
-from heygemd.pipeline.engines.footage.shapes import Shapes, measure
-from heygemd.pipeline.engines.footage.warp import GAP_MAX, Warp
-from heygemd.pipeline.face import FaceTrack, runs
+from heygemd.pipeline.engines.footage import mouth, person, target, voice
+from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer
+from heygemd.pipeline.engines.footage.plan import Drawer, Plan
+from heygemd.pipeline.engines.footage.shapes import measure
+from heygemd.pipeline.face import FaceTrack, kept, runs
 from heygemd.pipeline.geometry import IO, Floats, Singles
 
 if TYPE_CHECKING:
@@ -31,6 +27,7 @@ SPEAKS_FROM = 0.06
 """5-95 % range of the chin, in io, from which a template counts as speaking: talkers had .10 to .27, idlers .015."""
 BANK_SECONDS = 3.0
 """Least usable footage for a bank of mouths; 3 s gave opening r .59 to .91."""
+BANK_MAX = 1500
 
 
 class Footage:
@@ -43,25 +40,40 @@ class Footage:
         clip: Clip,
         track: FaceTrack,
         lip: Any,
-        samples: Singles,  # noqa: ARG002 - part of the engine contract; this engine takes what lips.speak made of it
+        samples: Singles,  # noqa: ARG002 - part of the engine contract; lips.speak has made ``lip`` of it
         order: npt.NDArray[np.int64],
-        settings: Any,  # noqa: ARG002
+        settings: Any,
         template_audio: Singles | None,
         tell: Any,
     ) -> Plan:
         """Decide what every output frame shows.
 
-        ``order`` ``(N,)`` says which template frame is under output frame k; ``template_audio`` is the template's own
-        sound, 16 kHz mono, where it has one.
+        ``lip`` is the driving sound's LipTrack; ``order`` ``(N,)`` says which template frame is under output frame k;
+        ``template_audio`` is the template's own sound, 16 kHz mono, where it has one.
         """
         order = np.asarray(order, np.int64)
-        shapes = measure(clip, track, np.unique(order).tolist(), tell)
         where = mouth.locate(track.crops)
-        amplitude = _chin_range(shapes, track, where)
-        seconds = float(track.usable[track.crops.index].sum() / clip.fps)
-        facts: dict[str, Any] = {
-            "renderer": "warp",
-            "reasons": _reasons(amplitude, seconds),
+        shapes = measure(clip, track, where, np.unique(order).tolist(), tell)
+        scene = Scene(clip, track, shapes, where, order)
+        usable = track.crops.index[track.usable[track.crops.index]]
+        bank = usable[kept(len(usable), BANK_MAX)]
+        amplitude, seconds = _chin_range(shapes.reads[bank, 1]), len(usable) / float(clip.fps)
+        renderer, why = _renderer(amplitude, seconds)
+        times = (np.arange(len(order)) + 0.5) / float(clip.fps)
+        want = target.wanted(lip, times)
+        drawer: Drawer
+        if renderer == "two-layer":
+            who = person.learn(shapes, where, bank)
+            codes, heard = _codes(who, lip, want, times, template_audio, clip, settings)
+            drawer = LayersDrawer(scene, who, codes, tell)
+            facts = heard | drawer.facts
+        else:
+            drawer = WarpDrawer(scene, want)
+            facts = drawer.facts
+        lost = runs(~track.usable[order])
+        facts = {
+            "renderer": renderer,
+            "reasons": [why],
             "eye_px": round(track.eye_px, 1),
             "support": round(track.support, 2),
             "faces_seen": track.faces_seen,
@@ -69,98 +81,61 @@ class Footage:
             "speaks_io": round(amplitude, 3),
             "usable_seconds": round(seconds, 2),
             "mouth_confidence": round(where.confidence, 2),
+            "spoken_share": round(float((want.gate > 0).mean()), 2) if len(order) else 0.0,
+            **facts,
         }
-        times = (np.arange(len(order)) + 0.5) / float(clip.fps)
-        want = target.wanted(lip, times)
-        lost = ~track.usable[order]
-        drawer = _WarpDrawer(clip, track, shapes, where, want, order)
-        facts |= drawer.facts
-        _ = template_audio
-        facts["passed_through"] = runs(lost)
-        return Plan(drawer, facts, runs(lost), list(track.warnings))
+        return Plan(drawer, facts, lost)
 
     def apply(self, plan: Plan, k: int, frame: Frame) -> None:
         """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
         plan.drawer.draw(k, frame)
 
 
-def _reasons(amplitude: float, seconds: float) -> list[str]:
+def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:
+    """Which one, and why."""
     if amplitude < SPEAKS_FROM:
-        return [f"the template does not speak: its chin moves {amplitude:.3f} io, {SPEAKS_FROM} are needed"]
+        return "warp", (
+            f"the template does not speak: its chin moves {amplitude:.3f} of the eye distance, "
+            f"{SPEAKS_FROM} are needed to learn from it"
+        )
     if seconds < BANK_SECONDS:
-        return [
-            f"only {seconds:.1f} s of usable footage, {BANK_SECONDS:.0f} s are needed for a bank of mouths"
-        ]
-    return [f"the template speaks: its chin moves {amplitude:.3f} io over {seconds:.1f} s"]
+        return "warp", f"only {seconds:.1f} s of the template are usable, a bank of mouths needs {BANK_SECONDS:.0f} s"
+    return "two-layer", (
+        f"the template speaks: its chin moves {amplitude:.3f} of the eye distance over {seconds:.1f} usable seconds"
+    )
 
 
-def _chin_range(shapes: Shapes, track: FaceTrack, where: Mouth) -> float:
-    """5-95 % range of the chin's drop over the usable kept frames, in io."""
-    read = reader(where)
-    chin = np.array([read(f)[1] for f in shapes.raw[track.usable[track.crops.index]]])
-    if len(chin) < 2:
-        return 0.0
-    return float(np.percentile(chin, 95) - np.percentile(chin, 5)) / IO
+def _chin_range(drops: Floats) -> float:
+    """5-95 % range of the chin's drop, in io."""
+    return float(np.percentile(drops, 95) - np.percentile(drops, 5)) / IO if len(drops) > 1 else 0.0
 
 
-class _WarpDrawer:
-    """Draws with ``warp``: gap and width per output frame."""
-
-    def __init__(
-        self, clip: Clip, track: FaceTrack, shapes: Shapes, where: Mouth, want: target.Wanted, order: Floats
-    ) -> None:
-        self._size = (clip.width, clip.height)
-        self._order, self._transforms, self._usable = order, track.transforms, track.usable
-        self._shapes = shapes
-        # Nothing speaks here: what the fields show is slow expression and noise.
-        self._scores = _steady(shapes.scores)
-        rows = np.flatnonzero(track.usable[track.crops.index])
-        rows = (
-            rows[np.unique(np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(int))]
-            if len(rows)
-            else rows
-        )
-        rows = rows if len(rows) else np.zeros(1, int)
-        crops = track.crops
-        fields = np.array([self._field(int(crops.index[r])) for r in rows], np.float32)
-        face = lines.hub_face(crops.y[rows], crops.u[rows], crops.v[rows], fields)
-        found = lines.find(face, where)
-        self._warp = Warp(face, found)
-        self._gap = target.gaps(want, found.gap, GAP_MAX)
-        self._width = want.gate * np.clip(want.width, -1, 1)
-        self._still = want.gate <= 0
-        self.facts = {
-            "teeth_at_rest": found.teeth,
-            "rest_gap_io": round(found.gap / IO, 3),
-            "opening_range_io": [round(float(v) / IO, 3) for v in (self._gap.min(), self._gap.max())],
-        }
-
-    def _field(self, i: int) -> Singles:
-        s = self._shapes
-        return (s.mean + self._scores[i] @ s.basis).reshape(s.raw.shape[1:])
-
-    def area(self, k: int) -> Area | None:
-        i = self._order[k]
-        if self._still[k] or not self._usable[i]:
-            return None
-        return self._warp.area(self._transforms[i], *self._size)
-
-    def draw(self, k: int, frame: Frame) -> None:
-        i = int(self._order[k])
-        if self._still[k] or not self._usable[i]:
-            return
-        self._warp.draw(
-            frame, self._transforms[i], self._field(i), float(self._gap[k]), float(self._width[k])
-        )
+def _codes(
+    who: person.Person,
+    lip: Any,
+    want: target.Wanted,
+    times: Floats,
+    template_audio: Singles | None,
+    clip: Clip,
+    settings: Any,
+) -> tuple[Floats, dict[str, Any]]:
+    """The code of every output frame ``(N, 2)``, and facts on how the sound was read."""
+    own_codes = who.codes[who.bank]
+    own_times = (who.bank + 0.5) / float(clip.fps)
+    own = _own_voice(template_audio, settings)
+    if own is None:
+        curve, own_gate = voice.general(lip, times), None
+    else:
+        own_gate = target.wanted(own, own_times).gate
+        curve = voice.personal(lip, times, own, own_times, own_codes)
+    return target.codes(curve.values, want, target.range_of(own_codes, own_gate)), curve.facts
 
 
-def _steady(scores: Singles) -> Singles:
-    """Scores smoothed in time over measured frames (sigma 2 frames)."""
-    known = np.flatnonzero(~np.isnan(scores[:, 0]))
-    out = scores.copy()
-    if len(known) > 4:
-        full = np.stack(
-            [np.interp(np.arange(len(scores)), known, scores[known, j]) for j in range(scores.shape[1])], 1
-        )
-        out = gaussian_filter1d(full, 2.0, axis=0).astype(np.float32)
-    return out
+def _own_voice(samples: Singles | None, settings: Any) -> Any:
+    """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
+    if samples is None or not len(samples):
+        return None
+    from heygemd.pipeline import lips
+
+    own = lips.speak(samples, threads=settings.threads or 1)
+    return own if float((own.voice > 0.5).mean()) > 0.05 else None

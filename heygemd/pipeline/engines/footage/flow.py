@@ -29,10 +29,30 @@ _REFERENCES = 3
 def grid(step: float = GRID) -> tuple[Singles, Singles]:
     """Canonical x and y of the centres of cells of ``step`` px over the region, float32 ``(rows, columns)``."""
     x, y = np.meshgrid(
-        LEFT + (np.arange(round((RIGHT - LEFT) / step)) + 0.5) * step,
-        TOP + (np.arange(round((BOTTOM - TOP) / step)) + 0.5) * step,
+        LEFT + (np.arange(round((RIGHT - LEFT) / step)) + 0.5) * step - 0.5,
+        TOP + (np.arange(round((BOTTOM - TOP) / step)) + 0.5) * step - 0.5,
     )
     return x.astype(np.float32), y.astype(np.float32)
+
+
+def at(field: Singles, x: Singles, y: Singles) -> Singles:
+    """A field, or anything else on its grid, read at canonical ``x``, ``y`` (float32 arrays of one shape)."""
+    return cv2.remap(
+        field,
+        (x - np.float32(LEFT - 0.5)) / np.float32(GRID) - np.float32(0.5),
+        (y - np.float32(TOP - 0.5)) / np.float32(GRID) - np.float32(0.5),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def in_hub(field: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
+    """The hub's points that ``field`` moves to ``x``, ``y``: h + field(h) = (x, y), by fixed-point steps."""
+    hx, hy = x, y
+    for _ in range(4):
+        g = at(field, hx, hy)
+        hx, hy = x - g[..., 0], y - g[..., 1]
+    return hx, hy
 
 
 def _matcher() -> Any:
@@ -140,8 +160,7 @@ def reader(mouth: Mouth) -> Callable[[Singles], tuple[float, float, float]]:
 
     def around(dx: float, dy: float, sx: float, sy: float) -> Singles:
         weight = np.exp(
-            -0.5 * ((x - mouth.x - dx * IO) / (sx * IO)) ** 2
-            - 0.5 * ((y - mouth.y - dy * IO) / (sy * IO)) ** 2
+            -0.5 * ((x - mouth.x - dx * IO) / (sx * IO)) ** 2 - 0.5 * ((y - mouth.y - dy * IO) / (sy * IO)) ** 2
         )
         return (weight / weight.sum()).astype(np.float32)
 

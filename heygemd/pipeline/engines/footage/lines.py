@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from heygemd.pipeline.engines.footage.flow import at
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, Singles
 
@@ -44,9 +45,7 @@ class Lines:
     @property
     def centre(self) -> tuple[float, float]:
         """Middle of the mouth, canonical px."""
-        return (self.left + self.right) / 2, (
-            self.left_y + self.right_y + self.upper_sag + self.lower_sag
-        ) / 2
+        return (self.left + self.right) / 2, (self.left_y + self.right_y + self.upper_sag + self.lower_sag) / 2
 
     def across(self, x: Singles) -> Singles:
         """-1 at the left corner, 1 at the right."""
@@ -60,21 +59,15 @@ class Lines:
 
 def hub_face(y: Bytes, u: Bytes, v: Bytes, fields: Singles) -> HubFace:
     """The mean of canonical crops, each pulled back to the hub by its field (``(k, ROWS, COLUMNS, 2)``)."""
-    from heygemd.pipeline.engines.footage.flow import BOTTOM, GRID, LEFT, RIGHT, TOP
-
     xx, yy = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
     total = np.zeros((3, HEIGHT, WIDTH), np.float32)
     for k, field in enumerate(fields):
-        full = cv2.remap(
-            field, (xx - LEFT + 0.5) / GRID - 0.5, (yy - TOP + 0.5) / GRID - 0.5, cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
+        full = at(field, xx, yy)
         for row, plane in enumerate((y[k], u[k], v[k])):
             large = cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
             total[row] += cv2.remap(
                 large, xx + full[..., 0], yy + full[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
-    _ = (BOTTOM, RIGHT)
     return HubFace(*(total / len(fields)))
 
 
@@ -137,11 +130,7 @@ def _fit(
     x = np.arange(np.ceil(left + 0.12 * (right - left)), right - 0.12 * (right - left))
     t = (2 * x - left - right) / (right - left)
     heights = np.arange(mouth.y - 0.2 * IO, mouth.y + 0.16 * IO)
-    ends = (
-        [(corners[0], corners[1])]
-        if corners
-        else [(a, b) for a in heights for b in heights if abs(a - b) <= 8]
-    )
+    ends = [(corners[0], corners[1])] if corners else [(a, b) for a in heights for b in heights if abs(a - b) <= 8]
     lowest = corners[2] + 2 if corners else -np.inf
     candidates = np.array([(a, b, s) for a, b in ends for s in sags if s >= lowest])
     curves = (

@@ -64,10 +64,7 @@ def _cues(crops: Crops) -> tuple[Singles, Singles, Singles]:
     luma = crops.y[chosen, _Y0:_Y1, _X0:_X1].astype(np.float32)
     smooth = np.array([v - _blur(v, 14) for v in luma])
     shape = (_X1 - _X0, _Y1 - _Y0)
-    parts = [
-        cv2.resize(crops.v[i, _Y0 // 2 : _Y1 // 2, _X0 // 2 : _X1 // 2], shape).astype(np.float32)
-        for i in chosen
-    ]
+    parts = [cv2.resize(crops.v[i, _Y0 // 2 : _Y1 // 2, _X0 // 2 : _X1 // 2], shape).astype(np.float32) for i in chosen]
     red = np.mean([_blur(v, 1.5) - _blur(v, 20) for v in parts], axis=0)
     kernel = np.ones((11, 3), np.uint8)
     dark = np.mean([cv2.morphologyEx(_blur(v, 1), cv2.MORPH_BLACKHAT, kernel) for v in luma], axis=0)
@@ -84,9 +81,7 @@ def _below_nose(dark: Singles) -> float:
     """The nostrils' middle (canonical x), which follows a turned head; the eyes' middle where they do not show."""
     rows = slice(0, 128 - _Y0)
     x = np.arange(_X0, _X1)
-    weight = np.clip(dark[rows] - np.percentile(dark, 80), 0, None).sum(0) * np.exp(
-        -(((x - EYES[0]) / 22.0) ** 4)
-    )
+    weight = np.clip(dark[rows] - np.percentile(dark, 80), 0, None).sum(0) * np.exp(-(((x - EYES[0]) / 22.0) ** 4))
     total = weight.sum()
     return EYES[0] if total < 1e-3 else float((weight * x).sum() / total)
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components
+from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader
+from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Singles, cut_out
 
@@ -28,7 +29,8 @@ class Shapes:
     scores   (n, k) float32, rows of unmeasured frames are nan
     pose     (n, 5) float32: components of the upper face, z-scored over the kept frames: head pose and expression
     look     (n, 6) float32: components of the lower face's picture, z-scored
-    raw      (m, ROWS, COLUMNS, 2): the kept frames' fields as measured, rows of ``track.crops``
+    reads    (n, 3) float32: lower lip drop, chin drop, corner spread of the field as measured, canonical px; these
+             agree better with landmarks when read before the components cut the field down
     """
 
     mean: Singles
@@ -36,7 +38,7 @@ class Shapes:
     scores: Singles
     pose: Singles
     look: Singles
-    raw: Singles
+    reads: Singles
     hub: int
 
     def field(self, i: int) -> Singles:
@@ -44,7 +46,7 @@ class Shapes:
         return (self.mean + self.scores[i] @ self.basis).reshape(ROWS, COLUMNS, 2)
 
 
-def measure(clip: Clip, track: FaceTrack, needed: Sequence[int], tell: Any) -> Shapes:
+def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any) -> Shapes:
     """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip)."""
     crops = track.crops
     count, good = len(track.transforms), track.usable[crops.index]
@@ -58,16 +60,20 @@ def measure(clip: Clip, track: FaceTrack, needed: Sequence[int], tell: Any) -> S
     thumbs = np.array([_thumbs(p) for p in crops.y], np.float32)
     scores = np.full((count, len(base.basis)), np.nan, np.float32)
     pose, look = np.zeros((count, 5), np.float32), np.zeros((count, 6), np.float32)
+    reads = np.zeros((count, 3), np.float32)
+    read = reader(mouth)
     scores[crops.index] = base.scores(raw)
+    reads[crops.index] = [read(f) for f in raw]
     pose[crops.index], look[crops.index] = base.views(thumbs)
     missing = sorted(set(needed) - set(crops.index.tolist()))
     for i, frame in zip(missing, clip.walk(missing) if missing else (), strict=False):
         picture = cut_out(frame.y, track.transforms[i], (WIDTH, HEIGHT))
-        scores[i] = base.scores(fields.of(picture)[None])[0]
+        field = fields.of(picture)
+        scores[i], reads[i] = base.scores(field[None])[0], read(field)
         pose[i], look[i] = (a[0] for a in base.views(_thumbs(picture)[None]))
         tell.progress("shape", i, count)
     hub = int(crops.index[np.flatnonzero(good)[fields.hub]] if good.any() else crops.index[fields.hub])
-    return Shapes(base.mean, base.basis, scores, pose, look, raw, hub)
+    return Shapes(base.mean, base.basis, scores, pose, look, reads, hub)
 
 
 class _Base:

@@ -61,9 +61,7 @@ def wanted(lip: Any, times: Floats) -> Wanted:
     """Sample a LipTrack at ``times`` (seconds, the middle of each output frame)."""
     at = lip.at(times)
     grid = (np.arange(len(lip.voice)) + 0.5) / RATE
-    opened = (
-        np.interp(times, grid, gate(np.asarray(lip.voice, np.float64))) if len(grid) else np.zeros(len(times))
-    )
+    opened = np.interp(times, grid, gate(np.asarray(lip.voice, np.float64))) if len(grid) else np.zeros(len(times))
     opening, width, closure, labiodental = (
         np.asarray(a, np.float64) for a in (at.opening, at.width, at.closure, at.labiodental)
     )
@@ -93,14 +91,48 @@ def gaps(w: Wanted, rest: float, most: float) -> Floats:
 def to_range(values: Floats, reference: Floats, bank: Floats) -> Floats:
     """``values`` moved to the quantiles of ``bank`` that they have in ``reference``."""
     ordered = np.sort(reference)
-    rank = (
-        (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
-        / 2
-        / len(ordered)
-    )
+    rank = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2 / len(ordered)
     return np.quantile(bank, np.clip(rank, 0, 1))
 
 
 def smooth(values: Floats, frames: float) -> Floats:
     """A little smoothing in time, ``frames`` sigma."""
     return gaussian_filter1d(values, frames, axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What the template's own mouth does: codes while it speaks ``(m, 2)``, at rest and with closed lips ``(2,)``."""
+
+    spoken: Floats
+    rest: Floats
+    closed: float
+
+
+def range_of(codes: Floats, own_gate: Floats | None) -> Range:
+    """From the codes ``(m, 2)`` of the bank and, where the template's sound is known, its gate at the same frames.
+
+    At rest: the median of the silent frames where there are enough and they are more closed than speech, else the
+    frames around the 8th percentile of the opening.
+    """
+    spoken = codes if own_gate is None or (own_gate > 0.5).sum() < 25 else codes[own_gate > 0.5]
+    low = codes[:, 0] <= np.quantile(codes[:, 0], 0.12)
+    rest = np.array([np.quantile(codes[:, 0], 0.08), np.median(codes[low, 1])])
+    if own_gate is not None:
+        silent = codes[own_gate <= 0]
+        if len(silent) >= 12 and np.median(silent[:, 0]) < np.median(spoken[:, 0]):
+            rest = np.median(silent, axis=0)
+    return Range(spoken, rest, float(np.quantile(codes[:, 0], 0.03)))
+
+
+def codes(curve: Floats, want: Wanted, own: Range) -> Floats:
+    """The codes ``(N, 2)`` that the driving curve ``(N, 2)`` (any scale) means for this template.
+
+    Voiced frames are ranked among themselves and get the template's code of the same rank; closures and silence are
+    then put in.
+    """
+    voiced = curve[want.gate > 0.9] if (want.gate > 0.9).sum() >= 5 else curve
+    spoken = np.stack([to_range(curve[:, j], voiced[:, j], own.spoken[:, j]) for j in (0, 1)], 1)
+    shut = closing(want) * np.maximum(spoken[:, 0] - own.closed, 0)
+    spoken[:, 0] -= shut
+    return smooth(own.rest + want.gate[:, None] * (spoken - own.rest), 0.5)

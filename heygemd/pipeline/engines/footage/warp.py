@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from heygemd.pipeline.compose import Area, Canvas, Planes, area_around, mixed, painted, put, shifted
-from heygemd.pipeline.engines.footage.flow import GRID, LEFT, TOP
+from heygemd.pipeline.engines.footage.flow import in_hub
 from heygemd.pipeline.engines.footage.lines import HubFace, Lines
 from heygemd.pipeline.geometry import IO, Floats, Singles, compose, move, scale_of, similarity
 
@@ -69,17 +68,13 @@ class Warp:
         cx, cy = lines.centre
         columns, rows = (int(2 * _SIDE * IO / _STEP), int((_ABOVE + _BELOW) * IO / _STEP))
         self._origin = (cx - _SIDE * IO, cy - _ABOVE * IO)
-        x, y = np.meshgrid(
-            self._origin[0] + np.arange(columns) * _STEP, self._origin[1] + np.arange(rows) * _STEP
-        )
+        x, y = np.meshgrid(self._origin[0] + np.arange(columns) * _STEP, self._origin[1] + np.arange(rows) * _STEP)
         self._x, self._y = x.astype(np.float32), y.astype(np.float32)
 
     def area(self, transform: Floats, width: int, height: int) -> Area | None:
         """What ``draw`` may touch in a frame with this track transform."""
         x, y = self._x, self._y
-        corners = np.array(
-            [[x[0, 0], y[0, 0]], [x[0, -1], y[0, 0]], [x[0, -1], y[-1, 0]], [x[0, 0], y[-1, 0]]]
-        )
+        corners = np.array([[x[0, 0], y[0, 0]], [x[0, -1], y[0, 0]], [x[0, -1], y[-1, 0]], [x[0, 0], y[-1, 0]]])
         return area_around(move(transform, corners.astype(np.float64)), width, height)
 
     def draw(self, frame: Frame, transform: Floats, field: Singles | None, gap: float, width: float) -> None:
@@ -100,17 +95,7 @@ class Warp:
         x, y = self._x, self._y
         if field is None:
             return x, y
-        hx, hy = x, y
-        for _ in range(4):
-            g = cv2.remap(
-                field,
-                (hx - LEFT) / GRID - 0.5 + 0.5 / GRID,
-                (hy - TOP) / GRID - 0.5 + 0.5 / GRID,
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            hx, hy = x - g[..., 0], y - g[..., 1]
-        return hx, hy
+        return in_hub(field, x, y)
 
     def _layers(
         self,
@@ -136,9 +121,7 @@ class Warp:
         linear = transform[:, :2].astype(np.float32)
 
         def native(down: Singles) -> Singles:
-            return np.dstack(
-                [side * linear[0, 0] + down * linear[0, 1], side * linear[1, 0] + down * linear[1, 1]]
-            )
+            return np.dstack([side * linear[0, 0] + down * linear[0, 1], side * linear[1, 0] + down * linear[1, 1]])
 
         below, above = (shifted(source, canvas, native(d)) for d in (jaw, lip))
         upper_edge, lower_edge = upper + raised * profile, lower + dropped * profile
@@ -147,9 +130,7 @@ class Warp:
         is_upper = _coverage(canvas, upper_edge - y, pixel)
         is_lower = _coverage(canvas, y - lower_edge, pixel)
         # Towards the corners the opening becomes thinner than a pixel: the inside fades out instead of fraying.
-        open_here = np.clip((lower_edge - upper_edge) / np.float32(2.0 * pixel), 0, 1) * _ramp(
-            profile, 0.02, 0.22
-        )
+        open_here = np.clip((lower_edge - upper_edge) / np.float32(2.0 * pixel), 0, 1) * _ramp(profile, 0.02, 0.22)
         shown = [a(open_here) for a in (canvas.luma, canvas.chroma)]
         masks = [
             np.clip(1 - np.clip((1 - u) * (1 - w) * s, 0, 1), 0, 1)

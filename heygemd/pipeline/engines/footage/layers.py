@@ -1,0 +1,103 @@
+"""The renderer for templates that speak: two layers.
+
+Below, the frame itself, warped from its own mouth code to the wanted one: jaw and cheeks follow, pose and light stay.
+Above, lips and inside of the mouth of an exemplar, another frame of the same person, moved to this frame's pose and
+to the wanted code, matched in colour, in a feathered mask that follows the lips.  All fields are composed first, then
+native pixels are sampled once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from heygemd.pipeline.compose import Area, Canvas, area_around, looked_up, matched, mixed, put, shifted
+from heygemd.pipeline.engines.footage.bank import PixelBank
+from heygemd.pipeline.engines.footage.flow import at, grid, in_hub
+from heygemd.pipeline.engines.footage.person import Person
+from heygemd.pipeline.geometry import IO, Floats, Singles, compose, move, scale_of, similarity
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.media import Frame
+
+_STEP = 2  # canonical px of the grid on which fields are inverted and composed
+_MOVES = 0.02  # canonical px; less is no displacement, and the pixel is left as it is
+_REACH = 0.35  # io that an exemplar's rectangle is larger than the mask
+
+
+class Layers:
+    """Draws one person's mouth."""
+
+    def __init__(self, person: Person, transforms: Floats, size: tuple[int, int]) -> None:
+        """``transforms`` ``(n, 2, 3)`` of the track; ``size`` of the frames."""
+        self._person, self._transforms, self._size = person, transforms, size
+        x, y = grid(_STEP)
+        fade = cv2.resize(person.fade, (x.shape[1], x.shape[0])) > 0.01
+        self._full = self._crop(x, y, fade)
+        mask = cv2.resize(person.mask, (x.shape[1], x.shape[0])) > 0.004
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        self._mask_box = (x[0, columns[0]], x[0, columns[-1]], y[rows[0], 0], y[rows[-1], 0])
+        self._pack = np.dstack([person.mask, person.ring])
+
+    @staticmethod
+    def _crop(x: Singles, y: Singles, inside: Singles) -> tuple[Singles, Singles]:
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        return x[part], y[part]
+
+    def area(self, i: int) -> Area | None:
+        """What ``draw`` may touch in template frame ``i``."""
+        x, y = self._full
+        return self._around(i, (x[0, 0], x[0, -1], y[0, 0], y[-1, 0]))
+
+    def exemplar_area(self, i: int) -> Area | None:
+        """The rectangle of frame ``i`` that is needed to use it as an exemplar."""
+        x0, x1, y0, y1 = self._mask_box
+        margin = _REACH * IO
+        return self._around(i, (x0 - margin, x1 + margin, y0 - margin, y1 + margin))
+
+    def _around(self, i: int, box: tuple[float, float, float, float]) -> Area | None:
+        x0, x1, y0, y1 = (float(v) for v in box)
+        corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        return area_around(move(self._transforms[i], corners), *self._size)
+
+    def draw(self, frame: Frame, i: int, code: Floats, exemplar: int, bank: PixelBank) -> None:
+        """Edit ``frame``, template frame ``i``: show ``code`` (opening, width) with the mouth of ``exemplar``."""
+        area = self.area(i)
+        if area is None:
+            return
+        person, transform = self._person, self._transforms[i]
+        x, y = self._full
+        change = (code - person.codes[i]).astype(np.float32)
+        mode = change[0] * person.modes[0] + change[1] * person.modes[1]
+        target = person.field(i) + mode
+        hx, hy = in_hub(target, x, y)
+        back = -at(mode, hx, hy)
+        back[np.abs(back).max(2) < _MOVES] = 0
+        linear = transform[:, :2].astype(np.float32)
+        canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
+        base = shifted(area.of(frame), canvas, back @ linear.T)
+        if exemplar in bank:
+            packed = at(self._pack, hx, hy)
+            off = at(person.field(exemplar) - target, hx, hy)
+            source_area, source = bank.get(exemplar)
+            where = self._exemplar_points(exemplar, x + off[..., 0], y + off[..., 1], source_area)
+            layer = looked_up(source, canvas, where)
+            sigma = 0.22 * IO * scale_of(transform)
+            layer = matched(base, layer, canvas.luma(packed[..., 1]), sigma)
+            mask = packed[..., 0]
+            base = mixed(base, layer, canvas.luma(mask), canvas.chroma(mask))
+        put(frame, area, base)
+
+    def _exemplar_points(self, i: int, x: Singles, y: Singles, area: Area) -> Singles:
+        """Luma coordinates, relative to ``area``, of canonical points of frame ``i``."""
+        t = self._transforms[i]
+        where: Singles = np.dstack(
+            [
+                t[0, 0] * x + t[0, 1] * y + (t[0, 2] - area.x0),
+                t[1, 0] * x + t[1, 1] * y + (t[1, 2] - area.y0),
+            ]
+        ).astype(np.float32)
+        return where

@@ -1,0 +1,103 @@
+"""Which of the template's own mouths is shown in each output frame: dynamic programming over a bank of frames.
+
+Costs, in squared standard deviations: distance of the codes, of the head pose, of the skin around the mouth; and from
+one output frame to the next, how far the exemplar jumps in appearance and that it jumps at all.  Weights from ten
+clips; a higher cost for holding a frame was tried and made r worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from heygemd.pipeline.geometry import Floats, Singles
+
+_CODE, _WIDTH, _POSE, _RING, _LOOK = 6.0, 0.5, 2.0, 1.0, 0.8
+_JUMP, _NEAR = 2.6, 0.15
+CANDIDATES = 50
+_CARRIED = 10  # continuations of the best paths, always among the candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Per frame, indexed by frame number: ``codes`` (n, 2), ``pose`` (n, 5), ``look`` (n, 6), ``ring`` (n, d) with
+    nan rows where it is not known."""
+
+    codes: Floats
+    pose: Singles
+    look: Singles
+    ring: Singles
+
+
+def choose(
+    views: Views, bank: npt.NDArray[np.int64], base: npt.NDArray[np.int64], wanted: Floats
+) -> npt.NDArray[np.int64]:
+    """Frame numbers ``(N,)`` of the exemplars for output frames over template frames ``base`` ``(N,)`` that want the
+    codes ``wanted`` ``(N, 2)``."""
+    costs = _Costs(views, bank)
+    count = min(CANDIDATES, len(bank))
+    paths: list[npt.NDArray[np.int64]] = []
+    links: list[npt.NDArray[np.int64]] = []
+    total = np.zeros(0)
+    for k in range(len(base)):
+        alone = costs.alone(int(base[k]), wanted[k])
+        rows = np.argpartition(alone, count - 1)[:count]
+        if k:
+            best = paths[-1][np.argsort(total, kind="stable")[:_CARRIED]]
+            rows = np.concatenate([rows, best, best + 1])
+        rows = np.unique(rows[rows < len(bank)])
+        if k:
+            reach = total[:, None] + costs.between(paths[-1], rows)
+            back = reach.argmin(0)
+            links.append(back)
+            total = reach[back, np.arange(len(rows))] + alone[rows]
+        else:
+            total = alone[rows]
+        paths.append(rows)
+    return bank[_traced(paths, links, int(total.argmin()))] if paths else np.zeros(0, np.int64)
+
+
+def _traced(paths: list[npt.NDArray[np.int64]], links: list[npt.NDArray[np.int64]], last: int) -> npt.NDArray[np.int64]:
+    out = [last]
+    for back in reversed(links):
+        out.append(int(back[out[-1]]))
+    return np.array([rows[j] for rows, j in zip(paths, reversed(out), strict=True)], np.int64)
+
+
+class _Costs:
+    def __init__(self, views: Views, bank: npt.NDArray[np.int64]) -> None:
+        self._views, self._bank = views, bank
+        self._codes, self._pose, self._ring = views.codes[bank], views.pose[bank], views.ring[bank]
+        look = np.concatenate([views.look[bank], views.codes[bank]], 1)
+        self._look = look
+        after = np.minimum(np.arange(len(bank)) + 1, len(bank) - 1)
+        follows = bank[after] == bank + 1
+        self._next = np.where(follows[:, None], look[after], look)
+        self._usual_ring = self._typical_ring()
+
+    def _typical_ring(self) -> float:
+        some = self._ring[:: max(1, len(self._ring) // 60)].astype(np.float32)
+        apart = np.abs(some[:, None] - some[None]).mean(2)
+        known = apart[np.isfinite(apart) & (apart > 0)]
+        return float(np.median(known)) if len(known) else 1.0
+
+    def alone(self, base: int, wanted: Floats) -> Floats:
+        """Cost of every bank row for one output frame."""
+        off = self._codes - wanted
+        cost = _CODE * (off[:, 0] ** 2 + _WIDTH * off[:, 1] ** 2)
+        cost = cost + _POSE * ((self._pose - self._views.pose[base]) ** 2).mean(1)
+        ring = self._views.ring[base].astype(np.float32)
+        if np.isfinite(ring).all():
+            cost = cost + _RING * (np.abs(self._ring.astype(np.float32) - ring).mean(1) / self._usual_ring) ** 2
+        result: Floats = cost
+        return result
+
+    def between(self, before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]) -> Floats:
+        """Cost of going from each row of ``before`` to each of ``after``."""
+        look = ((self._next[before][:, None] - self._look[after][None]) ** 2).mean(2)
+        step = self._bank[after][None] - self._bank[before][:, None]
+        jump = np.where(step == 1, 0.0, np.where(np.abs(step) <= 2, _NEAR, _JUMP))
+        result: Floats = _LOOK * look + jump
+        return result
