@@ -172,6 +172,8 @@ class _Batch:
 
     def _library(self, path: str) -> str | None:
         for form in dict.fromkeys((path, names.nfc(path), unicodedata.normalize("NFD", path))):
+            if names.inside(form)[1]:  # decomposed, a name may be longer than a file system takes
+                continue
             self.found.looked_up.add(form)
             if (there := self.listing.view.library_has(form)) is not None:
                 return there

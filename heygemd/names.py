@@ -16,6 +16,8 @@ from collections.abc import Callable, Container
 FILM_BYTES = 200
 #: The same for a drop's folder, which also carries a time and an id.
 FOLDER_BYTES = 180
+#: Bytes of a path in a manifest: Linux takes 4095 for all of it, the folder that it is relative to included.
+PATH_BYTES = 2000
 
 #: Device names that Windows refuses, whatever their extension (learn.microsoft.com, "Naming Files, Paths").
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
@@ -151,7 +153,7 @@ def inside(text: str) -> tuple[str, str | None]:
         return "", "climbs out of its folder with '..'; nothing outside inbox and library is ever read"
     if not parts:
         return "", "names no file"
-    if any(len(part.encode()) > 255 for part in parts) or len(path.encode()) > 4000:
+    if any(len(part.encode()) > 255 for part in parts) or len(path.encode()) > PATH_BYTES:
         return "", "is too long"
     return "/".join(parts), None
 

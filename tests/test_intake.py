@@ -589,6 +589,12 @@ def test_a_file_in_the_library_is_read_where_it_is() -> None:
     assert {"voices/s.wav", nfd} <= found.looked_up
 
 
+def test_the_library_is_never_asked_for_a_name_longer_than_a_file_can_have() -> None:
+    name = "é" * 120 + ".mp4"
+    looked_up = Inbox("s.wav").put("m.json", {"audio": "s.wav", "videos": [name]}).plan().looked_up
+    assert looked_up == {name}
+
+
 def test_a_file_beside_the_manifest_comes_before_the_library() -> None:
     inbox = Inbox("s.wav", "anna.mp4").put("m.csv", "audio,video\ns.wav,anna.mp4\n")
     inbox.library = {"anna.mp4": "/lib/anna.mp4"}
