@@ -56,7 +56,7 @@ class Person:
 
 @cache
 def _cascade(name: str) -> Any:
-    found = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+    found = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
     if found.empty():
         raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
     return found

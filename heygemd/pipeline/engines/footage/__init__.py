@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from heygemd.pipeline.crops import kept
 from heygemd.pipeline.engines.footage import mouth, person, target, voice
 from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer
 from heygemd.pipeline.engines.footage.plan import Drawer, Plan
 from heygemd.pipeline.engines.footage.shapes import measure
-from heygemd.pipeline.face import FaceTrack, kept, runs
+from heygemd.pipeline.face import FaceTrack
+from heygemd.pipeline.follow import runs
 from heygemd.pipeline.geometry import IO, Floats, Singles
 
 if TYPE_CHECKING:

@@ -70,7 +70,8 @@ class WarpDrawer:
 
     def _field(self, i: int) -> Singles:
         shapes = self._scene.shapes
-        return (shapes.mean + self._scores[i] @ shapes.basis).reshape(ROWS, COLUMNS, 2)
+        result: Singles = (shapes.mean + self._scores[i] @ shapes.basis).reshape(ROWS, COLUMNS, 2)
+        return result
 
     def area(self, k: int) -> Area | None:
         """See ``plan.Drawer``."""
@@ -94,7 +95,8 @@ def _steady(scores: Singles) -> Singles:
         return scores
     frames = np.arange(len(scores))
     full = np.stack([np.interp(frames, known, scores[known, j]) for j in range(scores.shape[1])], 1)
-    return gaussian_filter1d(full, 2.0, axis=0).astype(np.float32)
+    result: Singles = gaussian_filter1d(full, 2.0, axis=0).astype(np.float32)
+    return result
 
 
 class LayersDrawer:

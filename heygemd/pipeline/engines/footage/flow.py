@@ -56,7 +56,7 @@ def in_hub(field: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
 
 
 def _matcher() -> Any:
-    made = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     made.setFinestScale(1)
     made.setVariationalRefinementIterations(0)
     return made
@@ -141,7 +141,8 @@ def _references(pictures: Bytes) -> list[int]:
 def normalised(rows: Singles) -> Singles:
     """Each row with mean 0 and standard deviation 1: light and contrast taken out."""
     rows = rows - rows.mean(1, keepdims=True)
-    return rows / (rows.std(1, keepdims=True) + 1e-3)
+    result: Singles = rows / (rows.std(1, keepdims=True) + 1e-3)
+    return result
 
 
 def components(rows: Singles, count: int) -> tuple[Singles, Singles, Singles]:
@@ -162,7 +163,8 @@ def reader(mouth: Mouth) -> Callable[[Singles], tuple[float, float, float]]:
         weight = np.exp(
             -0.5 * ((x - mouth.x - dx * IO) / (sx * IO)) ** 2 - 0.5 * ((y - mouth.y - dy * IO) / (sy * IO)) ** 2
         )
-        return (weight / weight.sum()).astype(np.float32)
+        result: Singles = (weight / weight.sum()).astype(np.float32)
+        return result
 
     upper, lower, chin = around(0, -0.12, 0.16, 0.06), around(0, 0.17, 0.16, 0.07), around(0, 0.5, 0.16, 0.10)
     half = mouth.half_width / IO

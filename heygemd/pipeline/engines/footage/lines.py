@@ -94,7 +94,8 @@ def _unit(image: Singles, mouth: Mouth) -> Singles:
     """``image`` scaled by its spread around the mouth."""
     x, y, h = round(mouth.x), round(mouth.y), round(0.35 * IO)
     part = image[y - h : y + h, x - h : x + h]
-    return (image - part.mean()) / (part.std() + 1.0)
+    result: Singles = (image - part.mean()) / (part.std() + 1.0)
+    return result
 
 
 def _teeth_show(luma: Singles, red: Singles, mouth: Mouth) -> bool:
@@ -141,4 +142,5 @@ def _fit(
     tilt = 0.01 * np.abs(candidates[:, 0] - candidates[:, 1])
     spread = float(response.std())
     best = int((values.mean(1) / (spread + 1e-6) - tilt).argmax())
-    return tuple(float(v) for v in candidates[best])
+    left_y, right_y, sag = (float(v) for v in candidates[best])
+    return left_y, right_y, sag

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from heygemd.pipeline.face import Crops
+from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.geometry import EYES, IO, Bytes, Singles
 
 _X0, _X1, _Y0, _Y1 = 46, 146, 112, 194  # searched part of the canonical face
@@ -110,4 +110,5 @@ def _blur(a: Singles, sigma: float) -> Singles:
 
 def _scaled(a: Singles) -> Singles:
     low, high = np.percentile(a, 5), np.percentile(a, 99)
-    return np.clip((a - low) / (high - low + 1e-6), 0, 1).astype(np.float32)
+    result: Singles = np.clip((a - low) / (high - low + 1e-6), 0, 1).astype(np.float32)
+    return result

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
+from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.engines.footage.flow import COLUMNS, GRID, LEFT, ROWS, TOP, grid
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.engines.footage.shapes import Shapes
-from heygemd.pipeline.face import Crops
 from heygemd.pipeline.geometry import IO, Bytes, Floats, Singles
 
 _SMOOTH = 0.5  # frames, of codes and fields
@@ -45,7 +45,8 @@ class Person:
 
     def field(self, i: int) -> Singles:
         """The field ``(ROWS, COLUMNS, 2)`` of frame ``i``."""
-        return (self.shapes.mean + self.scores[i] @ self.shapes.basis).reshape(ROWS, COLUMNS, 2)
+        result: Singles = (self.shapes.mean + self.scores[i] @ self.shapes.basis).reshape(ROWS, COLUMNS, 2)
+        return result
 
 
 def learn(shapes: Shapes, mouth: Mouth, bank: npt.NDArray[np.int64]) -> Person:
@@ -67,7 +68,8 @@ def _codes(shapes: Shapes, bank: npt.NDArray[np.int64]) -> Floats:
     """Opening: the sum of the standardised drops of lower lip and chin; width: the spread of the corners."""
 
     def standard(values: Floats) -> Floats:
-        return (values - values[bank].mean()) / (values[bank].std() + 1e-6)
+        result: Singles = (values - values[bank].mean()) / (values[bank].std() + 1e-6)
+        return result
 
     lip, chin, spread = (standard(shapes.reads[:, k].astype(np.float64)) for k in range(3))
     return np.stack([standard(lip + chin), spread], 1)
@@ -75,7 +77,7 @@ def _codes(shapes: Shapes, bank: npt.NDArray[np.int64]) -> Floats:
 
 def smoothed(values: Floats) -> Floats:
     """Smoothed over neighbouring frames; gaps of unmeasured frames (nan) stay as they are and do not spread."""
-    known = ~np.isnan(values).any(1)
+    known = np.asarray(np.isfinite(values).all(axis=1))
     filled = np.where(known[:, None], values, 0)
     weight = gaussian_filter1d(known.astype(np.float64), _SMOOTH)[:, None]
     out = gaussian_filter1d(filled.astype(np.float64), _SMOOTH, axis=0) / np.maximum(weight, 1e-6)

@@ -43,7 +43,8 @@ class Shapes:
 
     def field(self, i: int) -> Singles:
         """The denoised field ``(ROWS, COLUMNS, 2)`` of frame ``i``."""
-        return (self.mean + self.scores[i] @ self.basis).reshape(ROWS, COLUMNS, 2)
+        result: Singles = (self.mean + self.scores[i] @ self.basis).reshape(ROWS, COLUMNS, 2)
+        return result
 
 
 def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any) -> Shapes:
@@ -114,4 +115,5 @@ def _thumbs(picture: Bytes) -> Singles:
 
 def _level(rows: Singles) -> Singles:
     rows = rows - rows.mean(1, keepdims=True)
-    return rows / (rows.std(1, keepdims=True) + 1e-3)
+    result: Singles = rows / (rows.std(1, keepdims=True) + 1e-3)
+    return result

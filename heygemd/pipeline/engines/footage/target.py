@@ -85,7 +85,8 @@ def gaps(w: Wanted, rest: float, most: float) -> Floats:
     loud = float(np.percentile(voiced, 95)) if len(voiced) else 1.0
     scale = float(np.clip(0.85 / max(loud, 1e-3), 0.8, 1.8))
     spoken = most * np.clip(w.opening * scale, 0, 1) * (1 - closing(w))
-    return rest + w.gate * (spoken - rest)
+    result: Floats = rest + w.gate * (spoken - rest)
+    return result
 
 
 def to_range(values: Floats, reference: Floats, bank: Floats) -> Floats:
@@ -97,7 +98,8 @@ def to_range(values: Floats, reference: Floats, bank: Floats) -> Floats:
 
 def smooth(values: Floats, frames: float) -> Floats:
     """A little smoothing in time, ``frames`` sigma."""
-    return gaussian_filter1d(values, frames, axis=0)
+    result: Floats = gaussian_filter1d(values, frames, axis=0)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

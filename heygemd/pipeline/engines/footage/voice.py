@@ -102,7 +102,8 @@ class _KernelRidge:
     def _kernel(self, a: Floats) -> Floats:
         b = self._teachers
         apart = ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T).clip(0) / a.shape[1]
-        return np.exp(-apart)
+        result: Floats = np.exp(-apart)
+        return result
 
     def __call__(self, inputs: Floats) -> Floats:
         parts = [

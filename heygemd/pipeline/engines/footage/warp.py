@@ -156,13 +156,15 @@ class Warp:
             weight = ((1 - away) * profile + away * broad) * neck
             source = y - np.float32(dropped) * weight
         above = _ramp(lower - y, 0.10 * IO, 0.35 * IO)  # nothing of this layer shows so far up
-        return (source - y) * (1 - above)
+        result: Singles = (source - y) * (1 - above)
+        return result
 
     def _lip_shift(self, y: Singles, upper: Singles, profile: Singles, raised: float) -> Singles:
         """Downward shift of the source for the upper layer: full at the lip, zero below the nose."""
         near = 1 - _ramp(upper - y, 0.05 * IO, 0.30 * IO)
         below = 1 - _ramp(y - upper, 0.10 * IO, 0.35 * IO)
-        return -np.float32(raised) * profile * near * below
+        result: Singles = -np.float32(raised) * profile * near * below
+        return result
 
     def _inside(
         self, source: Planes, canvas: Canvas, x: Singles, y: Singles, upper: Singles, lower: Singles,
@@ -207,4 +209,5 @@ def _coverage(canvas: Canvas, distance: Singles, pixel: float) -> tuple[Singles,
 
 def _share(upper: Singles, lower: Singles) -> Singles:
     """How much of a lip pixel is the upper layer's."""
-    return upper / np.maximum(upper + lower, 1e-3)
+    result: Singles = upper / np.maximum(upper + lower, 1e-3)
+    return result
