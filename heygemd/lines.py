@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -164,15 +166,16 @@ class Line:
         try:
             data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
         except ShareError as error:
-            return str(error)
+            return f"cannot be read: {os.strerror(error.errno).lower()}"
         return base64.b64decode(data)
 
     def _library_has(self, path: str) -> str | None:
         """The absolute path of a library file.  Libraries are local or mounted for good; a stat is all it takes."""
         for folder in self.line.library:
-            candidate = (folder / path).resolve()
-            if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
-                return str(candidate)
+            with contextlib.suppress(OSError, RuntimeError):  # not ours to read, or links in a circle: not there
+                candidate = (folder / path).resolve()
+                if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
+                    return str(candidate)
         return None
 
     def _note_waiting(self, now: float, waiting: tuple[intake.Waiting, ...]) -> None:

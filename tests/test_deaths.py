@@ -118,11 +118,11 @@ def test_an_undisturbed_run_is_counted(tmp_path: Path, ready: Path) -> None:
 def test_killed_before_some_file_operations_nothing_is_lost_or_doubled(
     tmp_path: Path, ready: Path, part: int, take: bool
 ) -> None:
-    """A quarter of the operations each, every third one of them; the whole matrix is below, marked slow."""
-    at = 1 + 3 * part + (1 if take else 0)
+    """A quarter of the operations each, every fourth one of them; the whole matrix is below, marked slow."""
+    at = 1 + 4 * part + (2 if take else 0)
     while die_and_recover(tmp_path / str(at), ready, at, take):
         shutil.rmtree(tmp_path / str(at))
-        at += 12
+        at += 16
 
 
 @pytest.mark.slow

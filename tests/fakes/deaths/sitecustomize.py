@@ -39,8 +39,11 @@ def _before(function, name):
 
 class _Library(ctypes.CDLL):
     def __getattr__(self, name):
-        function = super().__getattr__(name)
-        return _before(function, name) if name == "renameat2" else function
+        function = super().__getattr__(name)  # which keeps it as an attribute, so it comes here only once
+        if name == "renameat2":
+            function = _before(function, name)
+            setattr(self, name, function)
+        return function
 
 
 class _Journal(sqlite3.Connection):
