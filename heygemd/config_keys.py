@@ -61,15 +61,11 @@ class DaemonConfig:
     socket: Annotated[
         Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=_not_home)
     ] = Path()
-    log_file: Annotated[
-        Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=_not_home)
-    ] = Path()
-    log_level: Annotated[
-        str, Rule("debug, info, warning or error", choices=("debug", "info", "warning", "error"))
-    ] = "info"
-    log_mib: Annotated[
-        int, Rule("the run log starts a new file at this size, in MiB", low=1, high=10_000)
-    ] = 20
+    log_file: Annotated[Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=_not_home)] = Path()
+    log_level: Annotated[str, Rule("debug, info, warning or error", choices=("debug", "info", "warning", "error"))] = (
+        "info"
+    )
+    log_mib: Annotated[int, Rule("the run log starts a new file at this size, in MiB", low=1, high=10_000)] = 20
     log_keep: Annotated[int, Rule("so many older run logs are kept", low=0, high=1000)] = 5
     stop_seconds: Annotated[
         float,
@@ -98,9 +94,7 @@ class IntakeConfig:
             choices=("auto", "inotify", "polling"),
         ),
     ] = "auto"
-    poll_seconds: Annotated[
-        float, Rule("time between two looks where an inbox is polled", low=0.05, high=3600)
-    ] = 2.0
+    poll_seconds: Annotated[float, Rule("time between two looks where an inbox is polled", low=0.05, high=3600)] = 2.0
     rescan_seconds: Annotated[
         float,
         Rule("time between two full looks at every inbox, whatever the events say", low=0.05, high=86_400),
@@ -128,12 +122,10 @@ class IntakeConfig:
             high=525_600,
         ),
     ] = 30.0
-    max_jobs: Annotated[
-        int, Rule("the most jobs that one manifest or job folder may ask for", low=1, high=100_000)
-    ] = 1000
-    max_manifest_kib: Annotated[
-        int, Rule("the largest manifest that is read, in KiB", low=1, high=65_536)
-    ] = 1024
+    max_jobs: Annotated[int, Rule("the most jobs that one manifest or job folder may ask for", low=1, high=100_000)] = (
+        1000
+    )
+    max_manifest_kib: Annotated[int, Rule("the largest manifest that is read, in KiB", low=1, high=65_536)] = 1024
     share_seconds: Annotated[
         float,
         Rule("a line whose share has not answered for this time is called unavailable", low=0.1, high=3600),
@@ -144,13 +136,11 @@ class IntakeConfig:
 class RenderConfig:
     """How films are made, where the line, the folder or the job says nothing else."""
 
-    engine: Annotated[
-        str, Rule("footage (the template's own pixels) or command (your program)", choices=ENGINES)
-    ] = "footage"
-    device: Annotated[str, Rule("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))] = "auto"
-    crf: Annotated[int, Rule("quality of the film: 0 lossless, 18 visually so, 51 worst", low=0, high=51)] = (
-        18
+    engine: Annotated[str, Rule("footage (the template's own pixels) or command (your program)", choices=ENGINES)] = (
+        "footage"
     )
+    device: Annotated[str, Rule("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))] = "auto"
+    crf: Annotated[int, Rule("quality of the film: 0 lossless, 18 visually so, 51 worst", low=0, high=51)] = 18
     preset: Annotated[str, Rule("effort of the encoder, ultrafast … veryslow", choices=PRESETS)] = "veryfast"
     encoder: Annotated[
         str,
@@ -178,25 +168,21 @@ class RenderConfig:
 class LimitsConfig:
     """What is left to others, and when enough is enough."""
 
-    attempts: Annotated[
-        int, Rule("a job whose worker died is begun so many times in all", low=1, high=100)
-    ] = 3
-    stall_seconds: Annotated[
-        float, Rule("a worker without progress for this time is killed", low=1, high=86_400)
-    ] = 300.0
+    attempts: Annotated[int, Rule("a job whose worker died is begun so many times in all", low=1, high=100)] = 3
+    stall_seconds: Annotated[float, Rule("a worker without progress for this time is killed", low=1, high=86_400)] = (
+        300.0
+    )
     idle_seconds: Annotated[
         float,
         Rule("an idle worker is kept warm for this time, then its memory is given back", low=0, high=86_400),
     ] = 60.0
-    max_hours: Annotated[
-        float, Rule("a job that takes longer than this is stopped and fails", low=0.01, high=8760)
-    ] = 24.0
-    free_disk_mib: Annotated[
-        int, Rule("no job starts that would leave less disk than this free, in MiB", low=0)
-    ] = 2048
-    free_ram_mib: Annotated[
-        int, Rule("no job starts that would leave less memory than this free, in MiB", low=0)
-    ] = 1024
+    max_hours: Annotated[float, Rule("a job that takes longer than this is stopped and fails", low=0.01, high=8760)] = (
+        24.0
+    )
+    free_disk_mib: Annotated[int, Rule("no job starts that would leave less disk than this free, in MiB", low=0)] = 2048
+    free_ram_mib: Annotated[int, Rule("no job starts that would leave less memory than this free, in MiB", low=0)] = (
+        1024
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +206,9 @@ class LineConfig:
     name: Annotated[str, Rule("the line's name in status and logs: A-Z a-z 0-9 . _ -", check=_line_name)]
     root: Annotated[Path, Rule("the line's folder; the five folders below stand in it", check=_not_empty)]
     inbox: Annotated[Path, Rule("where people drop files; empty: root/inbox", check=_not_home)] = Path()
-    processing: Annotated[
-        Path, Rule("on the inbox's file system; empty: root/processing", check=_not_home)
-    ] = Path()
-    outbox: Annotated[Path, Rule("finished films and their logs; empty: root/outbox", check=_not_home)] = (
-        Path()
-    )
-    done: Annotated[Path, Rule("inputs whose films are delivered; empty: root/done", check=_not_home)] = (
-        Path()
-    )
+    processing: Annotated[Path, Rule("on the inbox's file system; empty: root/processing", check=_not_home)] = Path()
+    outbox: Annotated[Path, Rule("finished films and their logs; empty: root/outbox", check=_not_home)] = Path()
+    done: Annotated[Path, Rule("inputs whose films are delivered; empty: root/done", check=_not_home)] = Path()
     failed: Annotated[
         Path, Rule("inputs that could not be done, with the reason; empty: root/failed", check=_not_home)
     ] = Path()

@@ -42,12 +42,14 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
     A HeygemdError of the handler becomes its sentence in the reply.  A stale socket is replaced.  Raises
     SetupError where another daemon answers there, or where the path is too long or cannot be used.
     """
-    server = await asyncio.start_unix_server(_Sessions(handler), sock=_bound(path), limit=REQUEST_BYTES)
+    sessions = _Sessions(handler)
+    server = await asyncio.start_unix_server(sessions, sock=_bound(path), limit=REQUEST_BYTES)
     inode = path.stat().st_ino
     try:
         yield
     finally:
         server.close()
+        await sessions.end()
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_ino == inode:  # not one that a successor has put there meanwhile
                 path.unlink()
@@ -58,8 +60,19 @@ class _Sessions:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+        self._open: set[asyncio.Task[Any]] = set()
+
+    async def end(self) -> None:
+        """Hang up on everybody."""
+        for session in self._open:
+            session.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = asyncio.current_task()
+        assert session is not None
+        self._open.add(session)
+        session.add_done_callback(self._open.discard)
         try:
             while line := await asyncio.wait_for(reader.readline(), _IDLE_SECONDS):
                 await self._send(writer, await self._answer(line))

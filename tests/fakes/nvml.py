@@ -1,0 +1,82 @@
+"""The module ``pynvml`` as far as ``machine`` uses it, for a machine of one's choice.  Sizes in MiB."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+
+MIB = 1 << 20
+
+
+@dataclass
+class Card:
+    """One GPU; ``memory_error`` is the code that its memory query fails with, v2 only where ``only_v2``."""
+
+    name: str = "NVIDIA Fake 24"
+    total: int = 24_000
+    free: int = 20_000
+    processes: tuple[tuple[int, int | None], ...] = ()
+    memory_error: int | None = None
+    only_v2: bool = False
+    processes_error: int | None = None
+
+
+@dataclass
+class FakeNvml:
+    """``error``: what ``nvmlInit`` fails with.  ``hang``: while it is set, nothing answers."""
+
+    cards: list[Card] = field(default_factory=list)
+    error: int | None = None
+    hang: threading.Event | None = None
+    inits: int = 0
+    open: int = 0
+
+    NVMLError = pynvml.NVMLError
+    nvmlMemory_v2 = pynvml.nvmlMemory_v2
+
+    def nvmlInit(self) -> None:
+        self.inits += 1
+        if self.hang is not None:
+            self.hang.wait(30)
+        if self.error is not None:
+            raise pynvml.NVMLError(self.error)
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "550.54"
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> bytes:
+        return self.cards[handle].name.encode()
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int, version: Any = None) -> SimpleNamespace:
+        card = self.cards[handle]
+        if card.memory_error is not None and (version or not card.only_v2):
+            raise pynvml.NVMLError(card.memory_error)
+        used = card.total - card.free
+        return SimpleNamespace(total=card.total * MIB, used=used * MIB, free=card.free * MIB)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        card = self.cards[handle]
+        if card.processes_error is not None:
+            raise pynvml.NVMLError(card.processes_error)
+        return [SimpleNamespace(pid=p, usedGpuMemory=None if m is None else m * MIB) for p, m in card.processes]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        del handle
+        return []
