@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heygemd.pipeline import face
+from heygemd.pipeline.engines.footage import Footage, Plan
+from heygemd.pipeline.media import Frame
+from tests.pipeline.faces import SETTINGS, FakeClip, Silent, portrait
+
+
+class Lip:
+    """A LipTrack by formula: 50 Hz tracks, linearly sampled."""
+
+    def __init__(self, **tracks: np.ndarray) -> None:
+        self.tracks = tracks
+        self.__dict__.update(tracks)
+
+    def at(self, times: np.ndarray) -> Lip:
+        grid = (np.arange(len(self.tracks["voice"])) + 0.5) / 50
+        return Lip(**{k: np.interp(times, grid, v) for k, v in self.tracks.items()})
+
+
+def speech(seconds: float, until: float | None = None) -> Lip:
+    """Syllables until ``until`` seconds, then digital silence."""
+    t = (np.arange(round(seconds * 50)) + 0.5) / 50
+    voice = (t < (seconds if until is None else until)).astype(float)
+    opening = voice * (0.45 + 0.45 * np.sin(2 * np.pi * 3 * t))
+    return Lip(opening=opening, width=0.5 * voice * np.sin(t), closure=0 * t, labiodental=0 * t, voice=voice)
+
+
+def plan_of(clip: FakeClip, track: face.FaceTrack, lip: Any, order: np.ndarray) -> Plan:
+    return Footage().plan(clip, track, lip, np.zeros(0), order, SETTINGS, None, Silent())  # type: ignore[arg-type]
+
+
+def drawn(plan: Plan, k: int, frame: Frame) -> Frame:
+    Footage().apply(plan, k, frame)
+    return frame
+
+
+def outside(plan: Plan, k: int, frame: Frame) -> np.ndarray:
+    """True for luma px that frame ``k`` may not change."""
+    flags = np.ones(frame.y.shape, bool)
+    region = plan.region(k)
+    if region:
+        x0, y0, x1, y1 = region
+        assert all(v % 2 == 0 for v in region)
+        flags[y0:y1, x0:x1] = False
+    return flags
+
+
+SCENES = ("smiling", "talking")
+
+
+@pytest.fixture(scope="module", params=SCENES)
+def scene(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """A template that never speaks and one that does, with a plan for speech followed by silence."""
+    talks = request.param == "talking"
+    clip = FakeClip(portrait(speaking=8.0 if talks else 0.0), 90 if talks else 30)
+    track = face.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    order = np.concatenate([np.arange(clip.count), np.arange(clip.count)[-2:0:-1]])[:60]
+    lip = speech(60 / 25, until=1.4)
+    plan = plan_of(clip, track, lip, order)
+    return SimpleNamespace(clip=clip, track=track, order=order, lip=lip, plan=plan, talks=talks)
+
+
+def test_the_renderer_is_chosen_and_the_reason_named(scene: SimpleNamespace) -> None:
+    facts = scene.plan.facts
+    assert facts["renderer"] == ("two-layer" if scene.talks else "warp")
+    assert ("the template speaks" if scene.talks else "does not speak") in facts["reasons"][0]
+    assert facts["eye_px"] == pytest.approx(70, abs=4) and facts["mouth_confidence"] > 0.5
+    if scene.talks:
+        assert facts["bank_frames"] == 90 and facts["asked_chosen_r"] > 0.7
+        assert {"jumps_per_minute", "holds_per_minute", "sound_to_mouth"} <= set(facts)
+    else:
+        assert facts["teeth_at_rest"] is True
+
+
+def test_planes_outside_the_region_keep_every_bit_and_speech_moves_the_mouth(scene: SimpleNamespace) -> None:
+    changed = 0
+    for k in range(0, 34, 3):
+        before = scene.clip.frame(scene.order[k])
+        after = drawn(scene.plan, k, before.copy())
+        free = outside(scene.plan, k, before)
+        assert (after.y[free] == before.y[free]).all()
+        half = free[::2, ::2]
+        assert (after.u[half] == before.u[half]).all() and (after.v[half] == before.v[half]).all()
+        changed += int((np.abs(after.y.astype(int) - before.y) > 25).sum() > 40)
+    assert changed >= 6
+
+
+def test_applying_again_and_in_another_order_gives_the_same_bytes(scene: SimpleNamespace) -> None:
+    again = plan_of(scene.clip, scene.track, scene.lip, scene.order)
+    for k in (20, 3, 20):
+        one, other = (drawn(p, k, scene.clip.frame(scene.order[k])) for p in (scene.plan, again))
+        assert (one.data == other.data).all()
+
+
+def test_a_template_that_never_speaks_is_left_alone_in_silence() -> None:
+    clip = FakeClip(portrait(), 20)
+    track = face.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(2.0, until=1.0), np.arange(50) % 20)
+    assert all(plan.region(k) is None for k in range(29, 50)), "at rest 120 ms after the voice has ended"
+    frame = clip.frame(9)
+    assert (drawn(plan, 29, frame.copy()).data == frame.data).all()
+    assert plan.region(10) is not None
+
+
+def test_a_speaking_template_holds_its_mouth_still_in_silence() -> None:
+    clip = FakeClip(portrait(speaking=8.0, sway=0.0), 90)
+    track = face.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(3.0, until=1.0), np.arange(75))
+    x0, y0, x1, y1 = plan.region(40)  # type: ignore[misc]
+    lips = np.s_[y0 + 20 : y0 + 70, x0 + 40 : x1 - 40]
+    own, ours = ([f.y[lips].astype(float) for f in frames] for frames in _both(clip, plan, range(30, 70, 3)))
+    assert np.std(ours, 0).mean() < 0.5 * np.std(own, 0).mean()
+
+
+def _both(clip: FakeClip, plan: Plan, frames: range) -> tuple[list[Frame], list[Frame]]:
+    own = [clip.frame(k) for k in frames]
+    return own, [drawn(plan, k, f.copy()) for k, f in zip(frames, own, strict=True)]
+
+
+def test_frames_without_the_face_pass_through_and_are_listed() -> None:
+    film = portrait()
+
+    def picture(i: int) -> np.ndarray:
+        return np.full((400, 480, 3), 90, np.uint8) if 30 <= i < 50 else film(i)
+
+    clip = FakeClip(picture, 80)
+    track = face.track(clip, SETTINGS, "leaves.mp4", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(3.2), np.arange(80))
+    ((first, last),) = plan.passed_through
+    assert abs(first - 30) <= 2 and abs(last - 49) <= 2
+    frame = clip.frame(40)
+    assert plan.region(40) is None and (drawn(plan, 40, frame.copy()).data == frame.data).all()
+
+
+def test_a_still_speaks() -> None:
+    clip = FakeClip(portrait(), 1)
+    track = face.track(clip, SETTINGS, "still.jpg", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(1.0), np.zeros(25, int))
+    assert plan.facts["renderer"] == "warp"
+    pictures = [drawn(plan, k, clip.frame(0)).y.astype(int) for k in range(25)]
+    assert max(np.abs(p - pictures[0]).max() for p in pictures) > 60
