@@ -61,10 +61,11 @@ class Result:
             "engine": self.engine,
             "face_finder": self.face_finder,
             "stages": self.stages,
-            "warnings": [{"code": code, "message": message} for code, message in self.warnings],
+            "warnings": [{"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)],
             "passed_through": [[first, last] for first, last in self.passed_through],
             "inputs": self.inputs,
             "output": self.output,
+            "verified": True,  # there is no result without
             "versions": versions(),
         }
 

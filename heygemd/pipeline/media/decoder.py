@@ -69,8 +69,8 @@ def converted(info: VideoInfo) -> bool:
 def picture_filters(info: VideoInfo, path: Path) -> str:
     """The filter chain from what the decoder gives to planar 8-bit 4:2:0, upright, the range kept."""
     filters = list(turn_of(path, info.still).filters) if info.still else list(UPRIGHT.filters)
-    if has_alpha(info):  # laid on white; transparent pixels hide arbitrary colours
-        filters.append("format=rgba,split[a][b];[a]drawbox=c=white:t=fill:replace=1[w];[w][b]overlay=format=rgb")
+    if has_alpha(info):  # laid on white: 1 - (1 - colour) * alpha
+        filters.append("format=gbrap,negate,premultiply=inplace=1,format=gbrp,negate")
     width, height = working_size(info)
     if converted(info):
         matrix = ":out_color_matrix=bt709" if is_rgb(info) else ""

@@ -151,7 +151,7 @@ def _read(path: Path, name: str, settings: Settings, still: str | None) -> Media
     argv += ["-of", "json", "-show_format", "-show_streams", f"file:{path}"]
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
     if done.code != 0:
-        raise _unreadable(name, done)
+        raise _unreadable(path, name, done)
     told = json.loads(done.stdout)
     streams = told.get("streams", [])
     container = told.get("format", {})
@@ -168,18 +168,14 @@ def _read(path: Path, name: str, settings: Settings, still: str | None) -> Media
     )
 
 
-def _unreadable(name: str, done: Done) -> InputError:
+def _unreadable(path: Path, name: str, done: Done) -> InputError:
     said = done.stderr
-    if "moov atom not found" in said:
+    with path.open("rb") as file:
+        box = file.read(8)[4:]  # ffmpeg misses the moov of any text that is called .mp4
+    if "moov atom not found" in said and box in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
         return InputError(
             f"{name} is cut off: the index that an MP4 film ends with (moov) is missing.  The copy or the "
             "recording was interrupted; please copy or export it again.",
-            detail=said,
-            reason="truncated",
-        )
-    if "End of file" in said or "Truncat" in said:
-        return InputError(
-            f"{name} is cut off: it ends before its first frame.  Please copy it again.",
             detail=said,
             reason="truncated",
         )

@@ -28,12 +28,12 @@ def frame_rate(told: Mapping[str, Any]) -> tuple[Fraction, bool] | None:
     grid, average = _read(told.get("r_frame_rate")), _read(told.get("avg_frame_rate"))
     if not grid and not average:
         return None
-    average = average or grid
+    grid, average = grid or average, average or grid
     ratio = grid / average
     varies = not Fraction(99, 100) <= ratio <= Fraction(101, 100)
     if abs(ratio - 2) < Fraction(2, 100):
         return _tidy(average), False
-    if 0 < grid <= FASTEST and Fraction(99, 100) <= ratio <= Fraction(21, 10):
+    if grid <= FASTEST and Fraction(99, 100) <= ratio <= Fraction(21, 10):
         return grid, varies
     return nearest_standard(average), varies
 

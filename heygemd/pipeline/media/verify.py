@@ -75,7 +75,6 @@ def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
             "channels": audio.channels,
             "seconds": round(heard, 3),
         },
-        "verified": True,
     }
 
 

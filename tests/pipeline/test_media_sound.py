@@ -1,0 +1,116 @@
+"""Sound is placed where it will be heard: codec delay, late starts, gaps."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heygemd.errors import InputError
+from heygemd.pipeline.media import SAMPLE_RATE, decode_audio, mux, probe, sound_beside, sound_of
+from tests.pipeline.films import QUICK, bursts, clip_of, ffmpeg, film_sound, numbered, onsets, tone
+
+KINDS = {
+    "pcm.wav": ((), 44100, 2),
+    "24.wav": (("-c:a", "pcm_s24le"), 48000, 2),
+    "voice.mp3": ((), 16000, 1),
+    "music.mp3": ((), 44100, 2),
+    "plain.mp3": (("-write_xing", "0"), 22050, 1),
+    "apple.m4a": ((), 44100, 2),
+    "phone.m4a": ((), 8000, 1),
+    "raw.aac": ((), 44100, 2),
+    "a.ogg": (("-c:a", "libvorbis"), 44100, 2),
+    "a.opus": (("-c:a", "libopus"), 48000, 1),
+    "a.flac": ((), 96000, 2),
+    "a.wma": ((), 44100, 2),
+    "six.flac": ((), 48000, 6),
+}
+DELAYED = {"plain.mp3", "raw.aac", "a.wma"}  # these do not tell their encoder's delay, so every player plays it
+
+
+@pytest.fixture(scope="module")
+def silent_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return numbered(tmp_path_factory.mktemp("film") / "v.mp4", 63)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_burst_is_heard_where_it_was_analysed(name: str, silent_film: Path, tmp_path: Path) -> None:
+    words, rate, channels = KINDS[name]
+    path = bursts(tmp_path / name, *words, rate=rate, channels=channels)
+    found = probe(path, name, QUICK, want="audio")
+    assert found.audio is not None
+    samples = sound_of(path, found, QUICK, name)
+    seconds = len(samples) / SAMPLE_RATE
+    mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, seconds, Fraction(25))
+    analysed, heard = onsets(samples), onsets(film_sound(tmp_path / "film.mp4"))
+    assert np.abs(np.subtract(analysed, heard)).max() < 0.005
+    if name not in DELAYED:
+        assert np.abs(np.subtract(analysed, [0.5, 2.0])).max() < 0.005
+        assert abs(seconds - 2.5) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("a.m4a", (), "copied aac"),
+        ("a.mp3", (), "copied mp3"),
+        ("alac.m4a", ("-c:a", "alac"), "copied alac"),
+        ("a.wav", (), "encoded aac 192k"),
+    ],
+)
+def test_sound_that_mp4_holds_is_copied(
+    name: str, words: tuple[str, ...], said: str, silent_film: Path, tmp_path: Path
+) -> None:
+    path = bursts(tmp_path / name, *words)
+    found = probe(path, name, QUICK)
+    assert found.audio is not None
+    out = tmp_path / "film.mp4"
+    assert mux(silent_film, path, found.audio, out, QUICK, 2.5, Fraction(25)) == said
+    made = probe(out, "film", QUICK).audio
+    assert made is not None
+    assert (made.sample_rate, made.channels) == (44100, 2)
+    assert out.read_bytes().index(b"moov") < out.read_bytes().index(b"mdat")
+
+
+def test_a_copy_that_lasts_too_long_is_encoded_instead(silent_film: Path, tmp_path: Path) -> None:
+    """A copied mp3 loses its end trim: 9 ms here, more than half a frame at 100 frames a second."""
+    path = bursts(tmp_path / "a.mp3")
+    found = probe(path, "a.mp3", QUICK)
+    assert found.audio is not None
+    assert mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.5, Fraction(100)).startswith("encoded")
+
+
+def test_samples_are_mono_and_bounded(tmp_path: Path) -> None:
+    samples = decode_audio(bursts(tmp_path / "a.wav", "-af", "volume=3", "-c:a", "pcm_f32le"), name="a.wav")
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert len(samples) == 40000
+    assert np.abs(samples).max() <= 1.0
+
+
+def test_the_template_s_own_sound_begins_with_its_first_picture(tmp_path: Path) -> None:
+    """In this film the sound runs half a second before the first picture."""
+    sound = bursts(tmp_path / "a.wav")
+    picture = numbered(tmp_path / "v.mp4", 50)
+    path = tmp_path / "late.mkv"
+    ffmpeg("-itsoffset", "0.4", "-i", picture, "-i", sound, "-map", "0:v", "-map", "1:a", "-c", "copy", path)
+    clip, found = clip_of(path), probe(path, path.name, QUICK)
+    clip.learn()
+    assert clip.first_seconds == pytest.approx(0.4, abs=0.002)
+    beside = sound_beside(clip, found, QUICK)
+    assert beside is not None
+    assert np.abs(np.subtract(onsets(beside), [0.1, 1.6])).max() < 0.005
+
+
+def test_a_template_without_sound_has_none_beside_it(tmp_path: Path) -> None:
+    path = numbered(tmp_path / "v.mp4", 5)
+    assert sound_beside(clip_of(path), probe(path, "v.mp4", QUICK), QUICK) is None
+
+
+def test_sound_without_length_is_refused(tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav", 1, "-t", "0")
+    with pytest.raises(InputError, match=r"lesson\.wav has no length") as caught:
+        decode_audio(path, name="lesson.wav")
+    assert caught.value.reason == "empty_audio"
