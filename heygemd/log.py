@@ -56,7 +56,7 @@ def setup(
     handlers: list[logging.Handler] = []
     if file is not None:
         handlers.append(_file_handler(file, max_mib, keep))
-    journal = "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty()
+    journal = _is_journal(sys.stderr)
     if terminal or journal or file is None:
         handlers.append(_stderr_handler(sys.stderr, journal))
     root = logging.getLogger()
@@ -68,6 +68,15 @@ def setup(
     root.setLevel(level.upper())
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether systemd has connected this very stream to its journal (systemd.exec(5), ``$JOURNAL_STREAM``)."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file at all, as in tests
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
 
 
 def file() -> Path | None:
@@ -182,7 +191,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 def _file_handler(file: Path, max_mib: int, keep: int) -> logging.Handler:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         handler = _FileHandler(file, maxBytes=max_mib << 20, backupCount=keep)
     except OSError as error:
         why = error.strerror or error

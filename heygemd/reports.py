@@ -153,7 +153,9 @@ def _offline(config: Config, read: Any, nobody: control.NoDaemon) -> dict[str, A
         reply: dict[str, Any] = read(journal)
     finally:
         journal.close()
-    return {**reply, "daemon": "not running"}
+    inboxes = {line.name: str(line.inbox) for line in config.lines}
+    lines = [line | {"inbox": inboxes.get(line["name"], "")} for line in reply.get("lines", [])]
+    return {**reply, **({"lines": lines} if lines else {}), "daemon": "not running"}
 
 
 def status_lines(reply: Row) -> list[str]:
@@ -161,8 +163,8 @@ def status_lines(reply: Row) -> list[str]:
     if reply.get("state") == "stopped":
         head = _NOT_RUNNING
     else:
-        since = _when(reply.get("started"))
-        head = f"heygemd {reply.get('version')}: {reply.get('state')} since {since}, process {reply.get('pid')}"
+        up = f"process {reply.get('pid')}, up since {_when(reply.get('started'))}"
+        head = f"heygemd {reply.get('version')}: {reply.get('state')}, {up}"
     return [
         head,
         *_section("lines", [_line_cells(line) for line in reply.get("lines", [])]),

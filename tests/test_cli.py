@@ -178,7 +178,12 @@ def test_run_hands_the_checked_configuration_to_the_daemon(here: Path, monkeypat
     from heygemd import daemon as module
 
     seen: list[Any] = []
-    monkeypatch.setattr(module, "run", lambda config, **how: seen.append((config, how)) or 3)
+
+    def run(config: Any, **how: Any) -> int:
+        seen.append((config, how))
+        return 3
+
+    monkeypatch.setattr(module, "run", run)
     assert cli.main(["run", "--once"]) == 3
     (config, how) = seen[0]
     assert config.lines[0].root == here / "l"
@@ -319,7 +324,7 @@ def test_the_status_shows_what_runs_what_waits_and_why(here: Path, capsys: pytes
     text, _, as_json = capsys.readouterr().out.rstrip().rpartition("\n")
     assert json.loads(as_json) == {"ok": True, **reply}
     assert text.splitlines() == [
-        "heygemd 0.1.0: running since 2026-08-01 09:00:00, process 7",
+        "heygemd 0.1.0: running, process 7, up since 2026-08-01 09:00:00",
         "",
         "lines",
         "  nas  unavailable  polling  gone",
@@ -381,8 +386,8 @@ def test_demo_and_training_get_what_was_said(monkeypatch: pytest.MonkeyPatch) ->
     from heygemd import demo, training
 
     seen: list[Any] = []
-    monkeypatch.setattr(demo, "run", lambda *args: seen.append(args) or 3)
-    monkeypatch.setattr(training, "main", lambda words: seen.append(words) or 0)
+    monkeypatch.setattr(demo, "run", lambda *args: (seen.append(args), 3)[1])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(training, "main", lambda words: (seen.append(words), 0)[1])  # type: ignore[func-returns-value]
     assert cli.main(["demo", "--audio", "a.wav", "--out", "o", "--json"]) == 3
     assert cli.main(["train-lips", "--out", "x", "--help"]) == 0
     assert seen == [(None, Path("a.wav"), Path("o"), True), ["--out", "x", "--help"]]

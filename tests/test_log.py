@@ -127,13 +127,23 @@ def test_a_terminal_gets_short_lines_without_control_characters(
     assert re.fullmatch(r"\d\d:\d\d:\d\d warning: file_waits job=ab name='a b\\n\\x1b\[2J.wav' since=None", line)
 
 
-def test_the_journal_gets_priorities_instead_of_times(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_journal_gets_priorities_instead_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "stderr").open("w") as stream:
+        stat = os.fstat(stream.fileno())
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino}")
+        log.setup(file=tmp_path / "run.log")
+        log.get().error("disk_full")
+    assert (tmp_path / "stderr").read_text() == "<3>error: disk_full\n"
+
+
+def test_a_stderr_that_is_not_the_journals_gets_no_priorities(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JOURNAL_STREAM", "8:123")
-    log.setup(file=tmp_path / "run.log")
+    monkeypatch.setenv("JOURNAL_STREAM", "8:123")  # inherited from a service further up
+    log.setup(terminal=True)
     log.get().error("disk_full")
-    assert capsys.readouterr().err == "<3>error: disk_full\n"
+    assert "<3>" not in capsys.readouterr().err
 
 
 def test_without_setup_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
