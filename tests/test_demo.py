@@ -1,4 +1,4 @@
-"""The demo with a stand-in for the daemon, and its own film; ``test_whole_line.py`` has the real thing."""
+"""The demo: how it takes what a daemon may do (a stand-in), and once the real thing from end to end."""
 
 from __future__ import annotations
 
@@ -223,9 +223,7 @@ def test_the_portrait_becomes_a_film_that_moves(tmp_path: Path) -> None:
     assert len({line.split()[-1] for line in told.splitlines() if not line.startswith("#")}) == 25
 
 
-def test_without_ffmpeg_the_demo_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ffmpeg_the_demo_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="apt-get install ffmpeg"):
         portrait.film(tmp_path / "portrait.jpg", tmp_path / "portrait.mp4")
@@ -237,3 +235,28 @@ def test_the_shipped_sentence_is_a_few_seconds_of_sound(tmp_path: Path) -> None:
     argv = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(sound)]
     assert 5 < float(subprocess.check_output(argv)) < 8
     assert sound.stat().st_size < 200_000
+
+
+def test_the_real_daemon_makes_the_portrait_speak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    still, video, speech = tmp_path / "portrait.jpg", tmp_path / "astronaut.mp4", tmp_path / "speech.flac"
+    still.write_bytes(portrait.shipped("portrait.jpg"))
+    portrait.film(still, video, seconds=1)
+    speech.write_bytes(portrait.shipped("demo_speech.flac"))
+    short = tmp_path / "short.wav"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", speech, "-t", "1.6", short], check=True)
+
+    assert demo.run(video, short, tmp_path / "out", True) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    film, log, sheet = (Path(answer[key]) for key in ("film", "log", "sheet"))
+    assert [path.name for path in (film, log, sheet)] == [
+        "astronaut.mp4",
+        "astronaut.json",
+        "astronaut.sheet.png",
+    ]
+    argv = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v"]
+    argv += ["-show_entries", "stream=nb_read_frames,width,height", "-of", "csv=p=0", str(film)]
+    assert subprocess.check_output(argv, text=True).strip() == "960,720,40"
+    assert json.loads(log.read_text())["engine"]["name"] == "footage"
+    # Two rows, and two more of the enlarged place, which is there only if the mouth has moved.
+    assert int.from_bytes(sheet.read_bytes()[20:24], "big") > 700

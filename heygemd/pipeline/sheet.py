@@ -32,7 +32,8 @@ INK = (235, 235, 235)
 
 DIFFERENCE = 8.0  # grey levels after smoothing: two encodings of one picture stay below 4 at CRF 18
 SMOOTHING = 1 / 80  # of the picture's width: wider than grain, narrower than a mouth
-MARGIN = 0.35  # of the changed place's size, on each side
+STRONG = 0.12  # of the greatest difference: what moves most, not all that moves a little with it
+MARGIN = 0.25  # of the changed place's size, on each side
 MOST = 0.5  # of the picture's area: what changed everywhere is not one place
 
 
@@ -106,13 +107,12 @@ def changed_region(befores: Sequence[Picture], afters: Sequence[Picture]) -> Reg
         np.maximum(strongest, smooth, out=strongest)
     reach = np.ones((2 * size + 1, 2 * size + 1), np.uint8)  # a mouth and its chin are one place
     mask = cv2.dilate((strongest > DIFFERENCE).astype(np.uint8), reach)
-    labels, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
-    if labels < 2:
+    labels, parts = cv2.connectedComponents(mask)
+    if labels < 2 or float(mask.mean()) > MOST:
         return None
-    weights = [float(strongest[parts == n].sum()) for n in range(1, labels)]
-    x, y, w, h, _area = (int(v) for v in stats[1 + int(np.argmax(weights))])
-    if w * h > MOST * width * height:
-        return None
+    place = 1 + int(np.argmax([float(strongest[parts == n].sum()) for n in range(1, labels)]))
+    inside = np.where(parts == place, strongest, 0)
+    x, y, w, h = cv2.boundingRect((inside > max(DIFFERENCE, STRONG * float(inside.max()))).astype(np.uint8))
     return _widened((x, y, w, h), width, height)
 
 
