@@ -113,7 +113,7 @@ def test_a_speaking_template_holds_its_mouth_still_in_silence() -> None:
     clip = FakeClip(portrait(speaking=8.0, sway=0.0), 90)
     track = face.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(3.0, until=1.0), np.arange(75))
-    x0, y0, x1, y1 = plan.region(40)  # type: ignore[misc]
+    x0, y0, x1, _ = plan.region(40)  # type: ignore[misc]
     lips = np.s_[y0 + 20 : y0 + 70, x0 + 40 : x1 - 40]
     own, ours = ([f.y[lips].astype(float) for f in frames] for frames in _both(clip, plan, range(30, 70, 3)))
     assert np.std(ours, 0).mean() < 0.5 * np.std(own, 0).mean()
