@@ -95,7 +95,7 @@ class LipsNet(nn.Module):
 
     usual: Tensor
 
-    def __init__(self, dropout: float = 0.1) -> None:
+    def __init__(self, dropout: float = 0.05) -> None:
         super().__init__()
         self.stem = nn.Conv1d(audio.BANDS, CHANNELS, 5, padding=2)
         self.stem_norm = nn.BatchNorm1d(CHANNELS)

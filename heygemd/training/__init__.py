@@ -55,7 +55,7 @@ def _parser(steps: int) -> argparse.ArgumentParser:
         prog="heygemd train-lips",
         description="Train the lips network on synthesized speech (espeak-ng, flite), score it, write it.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors); scores beside it (.json)")
+    parser.add_argument("--out", type=Path, required=True, help="weights to write; scores beside it (.json)")
     parser.add_argument("--steps", type=int, default=steps, help="training steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="of data, weights and crops (default %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes and threads (default %(default)s)")

@@ -84,7 +84,8 @@ def _babble(sound: Floats, rng: Rng) -> Floats:
     for _ in range(rng.integers(2, 7)):
         layer = np.concatenate([pieces[place] for place in rng.permutation(len(pieces))])
         layers += layer[::-1] if rng.random() < 0.5 else layer
-    return layers / np.float32(np.sqrt(np.mean(layers**2)) + 1e-9)
+    unit: Floats = layers / np.float32(np.sqrt(np.mean(layers**2)) + 1e-9)
+    return unit
 
 
 def _channel(sound: Floats, rng: Rng) -> Floats:

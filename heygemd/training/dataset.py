@@ -1,6 +1,8 @@
 """Utterances with their targets: what to make, and the making, on several processes.
 
-Each utterance is a pure function of (seed, item): the number of workers and the order do not matter.
+The result is a pure function of the seed and the list of items; the number of workers does not matter.  espeak
+carries state from one sentence to the next (the phase of its pitch flutter), so each group of GROUP items is made
+in a fresh process, one after the other.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from heygemd.training.phonemes import PAUSE, Phone, Targets
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
+GROUP = 10
 _ATTEMPTS = 12
 
 
@@ -60,12 +63,16 @@ def held_out_items(scale: float = 1.0) -> list[Item]:
 def build(items: Sequence[Item], seed: int, workers: int, tell: Callable[[str], None]) -> list[Example]:
     """Make all items, in order.  SetupError where a synthesizer is missing."""
     found: list[Example] = []
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with _data_folder(seed) as folder:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(max(1, workers), _start, (folder, seed)) as pool:
-            for example in pool.imap(_make, items, chunksize=4):
-                found.append(example)
-                if len(found) % 100 == 0 or len(found) == len(items):
+        with context.Pool(1) as pool:
+            pool.apply(_check_languages, (folder,))
+        with context.Pool(max(1, workers), maxtasksperchild=1) as pool:
+            groups = [(items[start : start + GROUP], seed, folder) for start in range(0, len(items), GROUP)]
+            for examples in pool.imap(_make, groups):
+                found += examples
+                if len(found) % (10 * GROUP) == 0 or len(found) == len(items):
                     tell(f"{len(found)} of {len(items)} utterances, {hours(found):.2f} h")
     return found
 
@@ -90,28 +97,17 @@ def _data_folder(seed: int) -> Iterator[Path]:
         yield folder
 
 
-class _Maker:
-    """What a worker process holds: the synthesizer and the seed."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.espeak = espeak.Espeak(folder)
-        self.seed = seed
-        missing = [name for name in (*text.TRAINED, *text.HELD_OUT) if not self.espeak.has(name)]
-        if missing:
-            raise SetupError(f"espeak-ng cannot speak {', '.join(missing)}: another version than 1.51?")
+def _check_languages(folder: Path) -> None:
+    speaker = espeak.Espeak(folder)
+    missing = [name for name in (*text.TRAINED, *text.HELD_OUT) if not speaker.has(name)]
+    if missing:
+        raise SetupError(f"espeak-ng cannot speak {', '.join(missing)}: another version than 1.51?")
 
 
-_maker: _Maker | None = None
-
-
-def _start(folder: Path, seed: int) -> None:
-    global _maker
-    _maker = _Maker(folder, seed)
-
-
-def _make(item: Item) -> Example:
-    assert _maker is not None
-    return make(item, _maker.seed, _maker.espeak)
+def _make(group: tuple[Sequence[Item], int, Path]) -> list[Example]:
+    items, seed, folder = group
+    voice = espeak.Espeak(folder)
+    return [make(item, seed, voice) for item in items]
 
 
 def make(item: Item, seed: int, voice: espeak.Espeak) -> Example:

@@ -31,6 +31,8 @@ _DATA = (
     Path("/usr/share/espeak-ng-data"),
     Path("/usr/local/share/espeak-ng-data"),
 )
+Spoken = tuple[NDArray[np.int16], list[tuple[int, str]]]
+"""Sound at RATE, and (sample, IPA) of each phoneme."""
 _SYNCHRONOUS = 2
 _PHONEMES_IPA = 1 | 2
 _DONT_EXIT = 0x8000
@@ -58,9 +60,7 @@ class _Event(ctypes.Structure):
     )
 
 
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 def find_library() -> str:
@@ -69,7 +69,8 @@ def find_library() -> str:
     try:
         ctypes.CDLL(name)
     except OSError as error:
-        raise SetupError(f"The speech synthesizer's library libespeak-ng is not here. {CURE}", detail=str(error)) from error
+        message = f"The speech synthesizer's library libespeak-ng is not here. {CURE}"
+        raise SetupError(message, detail=str(error)) from error
     return name
 
 
@@ -121,7 +122,7 @@ class Espeak:
         """Whether the language (or language+variant) can be loaded."""
         return int(self._library.espeak_SetVoiceByName(voice.encode())) == 0
 
-    def say(self, text: str, voice: str, *, seed: int = 0, **parameters: int) -> tuple[NDArray[np.int16], list[tuple[int, str]]]:
+    def say(self, text: str, voice: str, *, seed: int = 0, **parameters: int) -> Spoken:
         """Synthesize: int16 sound at 22.05 kHz and its phoneme events (sample, IPA).
 
         parameters: rate (words a minute), pitch, range (0-99), gap (10 ms).  seed: of the breath noise.

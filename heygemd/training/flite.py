@@ -42,7 +42,8 @@ def say(text: str, voice: str) -> tuple[NDArray[np.float32], int, list[Phone]]:
             raise SetupError(f"flite could not speak with its voice {voice!r}. {CURE}", detail=done.stderr[-500:])
         with wave.open(str(target)) as file:
             rate = file.getframerate()
-            sound: NDArray[np.float32] = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / np.float32(32768)
+            pcm = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    sound = pcm.astype(np.float32) / np.float32(32768)
     return sound, rate, phones(done.stdout, len(sound) / rate)
 
 

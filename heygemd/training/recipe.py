@@ -14,7 +14,7 @@ from heygemd.pipeline import audio
 from heygemd.pipeline.lips import LipsNet
 from heygemd.training.dataset import Example
 
-STEPS = 1500
+STEPS = 3600
 BATCH = 32
 CROP = 200
 """Frames of 20 ms in a crop."""

@@ -103,11 +103,11 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _overlaps(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> int:
-    """How many stretches of ``ours`` have a True of ``theirs`` within the tolerance."""
+    """How many stretches of ``ours`` have the centre of a True frame of ``theirs`` within the tolerance of their ends."""
     centres = (np.flatnonzero(theirs) + 0.5) / lips.RATE
     count = 0
     for first, last in runs(ours):
-        low, high = first / lips.RATE - _TOLERANCE, last / lips.RATE + _TOLERANCE
+        low, high = first / lips.RATE - _TOLERANCE - 1e-9, last / lips.RATE + _TOLERANCE + 1e-9
         count += bool(((centres >= low) & (centres <= high)).any())
     return count
 

@@ -26,19 +26,28 @@ HELD_OUT = {"it": "it", "tr": "tr", "pl": "pl", "sw": "sw"}
 FAVOURED = ("en-us", "cmn-latn-pinyin", "cmn-latn-pinyin", "ja", "fr", "de", "es", "ru")
 """Drawn again on top of an equal share each."""
 
-COMMON = tuple(
-    ["the", "a", "of", "to", "and", "in", "that", "is", "was", "he", "for", "it", "with", "as", "his", "on", "be", "at", "by", "I", "this", "had", "not", "are", "but", "from", "or", "have", "an", "they", "which", "one", "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "said", "what", "up", "its", "about", "than", "into", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "like", "my", "now", "over", "such", "our", "man", "me", "even", "most", "made", "after", "also", "did", "many", "off", "before", "must", "well", "back", "through", "years", "much", "where", "your", "way", "down", "should", "because", "long", "each", "just", "state", "those", "people", "too", "mister", "little", "good", "world", "make", "very", "year", "still", "see", "work", "life", "get", "being", "both", "between", "under", "never", "day", "same", "another", "know", "while", "last", "might", "great", "old", "come", "since", "against", "go", "came", "right", "used", "take", "three", "big", "problem", "maybe", "happen", "paper", "brown", "public", "simple", "remember", "empty", "business", "important", "company", "number", "improve", "April", "babyember", "umbrella", "pump", "bob", "mama", "above", "five", "of", "wave", "move"]
-)
+_COMMON = """
+    the a of to and in that is was he for it with as his on be at by I this had not are but from or have an they
+    which one you were all her she there would their we him been has when who will no more if out so said what
+    up its about than into them can only other time new some could these two may first then do any like my now
+    over such our man me even most made after also did many off before must well back through years much where
+    your way down should because long each just state those people too mister little good world make very year
+    still see work life get being both between under never day same another know while last might great old come
+    since against go came right used take three big problem maybe happen paper brown public simple remember
+    empty business important company number improve April babyember umbrella pump bob mama above five of wave
+    move
+"""
+COMMON = tuple(_COMMON.split())
 
 _KANA = [
     *"あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわんがぎぐげござじずぜぞ",
     *"だでどばびぶべぼぱぴぷぺぽ",
     *("きゃ", "しゃ", "ちゅ", "りょ", "きょ", "しょ", "じゃ", "ー", "っ"),
 ]
-_INITIALS = ("", *["b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "zh", "ch", "sh", "r", "z", "c", "s", "y", "w"])
-_FINALS = (
-    ["a", "o", "e", "ai", "ei", "ao", "ou", "an", "en", "ang", "eng", "ong", "i", "ia", "ie", "iao", "iu", "ian", "in", "iang", "ing", "u", "ua", "uo", "uai", "ui", "uan", "un", "uang"]
-)
+_SYLLABLE_STARTS = "b p m f d t n l g k h j q x zh ch sh r z c s y w"
+_SYLLABLE_ENDS = "a o e ai ei ao ou an en ang eng ong i ia ie iao iu ian in iang ing u ua uo uai ui uan un uang"
+_INITIALS = ("", *_SYLLABLE_STARTS.split())
+_FINALS = tuple(_SYLLABLE_ENDS.split())
 _HANGUL_ONSETS = (0, 2, 3, 5, 6, 7, 9, 11, 12, 14, 15, 16, 17, 18)
 _HANGUL_VOWELS = (0, 1, 4, 5, 6, 8, 9, 13, 18, 20, 16, 17, 12)
 _HANGUL_CODAS = (0, 0, 0, 0, 0, 0, 1, 4, 8, 16, 17, 21)

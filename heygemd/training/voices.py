@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-STOCK = tuple(
-    ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Andy", "Denis", "Gene", "Lee", "Mario", "Michael", "adam", "anika", "announcer", "antonio", "belinda", "boris", "david", "ed", "edward", "grandma", "grandpa", "iven", "john", "linda", "max", "michel", "norbert", "pablo", "quincy", "rob", "sandro", "shelby", "steph", "travis", "victor", "klatt", "klatt2", "klatt3", "klatt4", "whisper", "croak"]
-)
+_STOCK = """
+    m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 Andy Denis Gene Lee Mario Michael adam anika announcer antonio
+    belinda boris david ed edward grandma grandpa iven john linda max michel norbert pablo quincy rob sandro
+    shelby steph travis victor klatt klatt2 klatt3 klatt4 whisper croak
+"""
+STOCK = tuple(_STOCK.split())
 HELD_OUT = ("Alex", "Annie", "caleb", "aunty", "Storm", "Mike", "zac", "klatt6", "marcelo", "kaukovalta")
 RANDOM = 110
 FLITE = ("slt", "awb", "kal16")

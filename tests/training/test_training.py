@@ -35,13 +35,13 @@ def held_vowel_examples(count: int) -> list[Example]:
 
 
 def test_a_few_steps_lower_the_loss_and_repeat_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "BATCH", 4)
-    monkeypatch.setattr(recipe, "CROP", 60)
-    monkeypatch.setattr(recipe, "WARM_UP", 4)
+    monkeypatch.setattr(recipe, "BATCH", 2)
+    monkeypatch.setattr(recipe, "CROP", 40)
+    monkeypatch.setattr(recipe, "WARM_UP", 2)
     examples, losses = held_vowel_examples(3), []
-    first = recipe.train(examples, 12, 1, 1, lambda _step, loss, _net: losses.append(loss))
-    again = recipe.train(examples, 12, 1, 1, lambda *_: None)
-    assert losses[-1] < 0.8 * losses[0]
+    first = recipe.train(examples, 10, 1, 1, lambda _step, loss, _net: losses.append(loss))
+    again = recipe.train(examples, 10, 1, 1, lambda *_: None)
+    assert losses[-1] < 0.9 * losses[0]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert abs(float(first.usual.mean())) < 1e-5
@@ -94,7 +94,7 @@ def test_closures_count_within_thirty_milliseconds() -> None:
     true, heard = np.zeros(50, bool), np.zeros(50, bool)
     true[10:13] = True
     assert score.runs(true) == [(10, 13)]
-    for place, hit in ((8, 0), (9, 1), (13, 1), (14, 1), (15, 0)):
+    for place, hit in ((7, 0), (8, 1), (13, 1), (14, 1), (15, 0)):
         heard[:] = False
         heard[place] = True
         assert score._overlaps(true, heard) == hit, place
@@ -112,7 +112,7 @@ def test_sounds_without_speech_have_finite_samples() -> None:
 def test_a_disturbed_voice_is_neither_moved_nor_cut() -> None:
     quiet, click = np.zeros(12_000, np.float32), sounds._vowel("a", 4000, 140, 1.0, np.random.default_rng(0))
     sound = np.concatenate([quiet, click, quiet])
-    for seed in range(14):
+    for seed in range(8):
         heard = augment.disturb(sound, np.random.default_rng(seed))
         assert heard.shape == sound.shape
         assert np.isfinite(heard).all()
@@ -148,18 +148,26 @@ def test_espeak_speaks_with_our_voices_and_says_when_each_phoneme_comes(tmp_path
     closed = phonemes.targets(phones, seconds).values[:, 2] > 0.5
     assert len(score.runs(closed)) == 5
     assert 0.05 < closed.mean() < 0.5
-    again, _ = speaker.say("Maybe my paper.", "en-us+r3", rate=150, pitch=40)
-    assert np.array_equal(sound, again)
     with pytest.raises(SetupError, match="no voice"):
         speaker.say("a", "xx-none")
 
     example = dataset.make(Item("espeak", 5), 1, speaker)
-    repeated = dataset.make(Item("espeak", 5), 1, speaker)
     assert len(example.mels) == 2
-    assert np.array_equal(example.mels[1], repeated.mels[1])
     assert abs(len(example.mels[0]) / 2 - len(example.targets.values)) <= 1
     track = lips.speak(dataset.make(Item("held_voice", 1), 1, speaker).samples)
     assert np.median(track.voice) > 0.5
+
+
+@needs_espeak
+@needs_babel
+@needs_flite
+def test_data_do_not_depend_on_the_number_of_workers() -> None:
+    items = [Item("espeak", 1), Item("espeak", 2), Item("flite", 1), Item("negative", 2), Item("vowels", 1)]
+    one, two = dataset.build(items, 3, 1, print), dataset.build(items, 3, 2, print)
+    assert [example.item for example in one] == items
+    for first, second in zip(one, two, strict=True):
+        assert np.array_equal(first.mels[1], second.mels[1]), first.item
+        assert np.array_equal(first.targets.values, second.targets.values), first.item
 
 
 @needs_espeak
