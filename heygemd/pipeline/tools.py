@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Child:
         *,
         limits: Limits = OURS,
         stall: float = 600.0,
-        feed: bool = False,
+        feed: bool | int = False,
         merged: bool = False,
         folder: Path | None = None,
         on_line: Callable[[str], bool] | None = None,
@@ -96,9 +96,9 @@ class Child:
         """Start ``argv``.
 
         ``stall``: seconds of silence after which the child is killed and ``EngineError`` is raised.
-        ``feed``: its stdin is a pipe of ours.  ``merged``: its stdout is drained like its stderr.  ``folder``:
-        where it runs.  ``on_line`` is called in a thread with each line of stderr; a line for which it returns
-        true is consumed and does not show up in ``tail``.
+        ``feed``: its stdin is a pipe of ours (true) or an open file (a descriptor).  ``merged``: its stdout
+        is drained like its stderr.  ``folder``: where it runs.  ``on_line`` is called in a thread with each
+        line of stderr; a line for which it returns true is consumed and does not show up in ``tail``.
         """
         self.name = argv[0]
         self._stall = stall
@@ -107,7 +107,7 @@ class Child:
         tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), limits.spell()]
         self._process = subprocess.Popen(
             [*tether, require(argv[0]), *argv[1:]],
-            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdin=_stdin(feed),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             cwd=folder,
@@ -222,11 +222,9 @@ def run(
     Raises ``EngineError`` when it says nothing for ``stall`` seconds or too much, ``SetupError`` when it is
     not installed.
     """
-    child = Child(argv, limits=limits, stall=stall, feed=bool(feed), on_line=on_line)
+    with _in_memory(feed) as descriptor:
+        child = Child(argv, limits=limits, stall=stall, feed=descriptor, on_line=on_line)
     try:
-        if feed:
-            child.write(memoryview(feed))
-            child._close_pipe(child._process.stdin)
         out = bytearray()
         while chunk := child.read_some():
             out += chunk
@@ -235,6 +233,22 @@ def run(
         return Done(child.finish(), bytes(out), child.tail)
     finally:
         child.kill()
+
+
+def _stdin(feed: bool | int) -> int:
+    if feed is False:
+        return subprocess.DEVNULL
+    return subprocess.PIPE if feed is True else feed
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """A file without a name that holds ``content``: unlike a pipe it needs nobody to keep it filled."""
+    with os.fdopen(os.memfd_create("feed"), "w+b") as file:
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
 
 
 @functools.lru_cache(maxsize=8)
