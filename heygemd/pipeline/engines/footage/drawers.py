@@ -16,7 +16,7 @@ from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS
 from heygemd.pipeline.engines.footage.layers import Layers
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.engines.footage.shapes import Shapes
-from heygemd.pipeline.engines.footage.warp import GAP_MAX, Warp
+from heygemd.pipeline.engines.footage.warp import Warp
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import IO, Floats, Singles
 
@@ -59,7 +59,7 @@ class WarpDrawer:
         face = lines.hub_face(crops.y[rows], crops.u[rows], crops.v[rows], fields)
         found = lines.find(face, scene.mouth)
         self._warp = Warp(face, found)
-        self._gap = target.gaps(want, found.gap, GAP_MAX)
+        self._gap = target.gaps(want, found.gap, found.widest)
         self._width = want.gate * np.clip(want.width, -1, 1)
         self._still = want.gate <= 0
         self.facts: dict[str, Any] = {

@@ -13,7 +13,10 @@ import numpy as np
 
 from heygemd.pipeline.engines.footage.flow import at
 from heygemd.pipeline.engines.footage.mouth import Mouth
-from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, Singles
+from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles
+
+_LIP_MARGIN = (0.8, 1.5)  # canonical px that the cuts lie inside the upper and the lower lip
+_POWERS = (1.6, 2.0, 2.5, 3.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class HubFace:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Canonical px in the hub: corners' x and y, how far the edges sag below the chord in the middle."""
+    """Canonical px in the hub: corners' x and y, how far the edges sag below the chord in the middle, and the power
+    of their curves (2 is a parabola, more is flatter in the middle)."""
 
     left: float
     right: float
@@ -35,12 +39,39 @@ class Lines:
     right_y: float
     upper_sag: float
     lower_sag: float
+    upper_power: float
+    lower_power: float
     teeth: bool
 
     @property
     def gap(self) -> float:
-        """Rest opening in the middle, canonical px."""
-        return self.lower_sag - self.upper_sag
+        """Rest opening in the middle, canonical px, between the cuts."""
+        return self.lower_sag - self.upper_sag + (_LIP_MARGIN[0] + _LIP_MARGIN[1] if self.teeth else 0.0)
+
+    def upper(self, x: Singles) -> Singles:
+        """y of the cut along the upper lip: a little inside the lip where teeth show, or they would hang on it."""
+        t = np.minimum(np.abs(self.across(x)), 1)
+        margin = _LIP_MARGIN[0] * (1 - t**8) if self.teeth else 0.0
+        result: Singles = (self.chord(x) + self.upper_sag * (1 - t**self.upper_power) - margin).astype(np.float32)
+        return result
+
+    def lower(self, x: Singles) -> Singles:
+        """y of the cut along the lower lip."""
+        t = np.minimum(np.abs(self.across(x)), 1)
+        margin = _LIP_MARGIN[1] * (1 - t**8) if self.teeth else 0.0
+        result: Singles = (self.chord(x) + self.lower_sag * (1 - t**self.lower_power) + margin).astype(np.float32)
+        return result
+
+    def profile(self, x: Singles) -> Singles:
+        """How far the lips part along x when they part by 1 in the middle."""
+        if self.teeth:
+            return np.clip((self.lower(x) - self.upper(x)) / np.float32(self.gap), 0, None)
+        return np.clip(1 - self.across(x) ** 2, 0, 1)
+
+    @property
+    def widest(self) -> float:
+        """Gap that still looks real, canonical px: a smile that is also wide open does not."""
+        return max(0.17 * IO, 1.25 * self.gap) if self.teeth else 0.21 * IO
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -77,13 +108,42 @@ def find(face: HubFace, mouth: Mouth) -> Lines:
     red = cv2.GaussianBlur(face.v, (0, 0), 1.0)
     contrast = _unit(luma, mouth) - _unit(red, mouth)  # high on teeth
     if _teeth_show(luma, red, mouth):
-        upper = _fit(_edge(contrast, +1), mouth, np.arange(-4.0, 12.0), None)
-        lower = _fit(_edge(contrast, -1), mouth, np.arange(0.0, 22.0), upper)
-        if lower[2] - upper[2] >= 0.03 * IO:
-            return Lines(*_corners(mouth), upper[0], upper[1], upper[2], lower[2], True)
+        upper = _fit(_edge(contrast, +1), mouth, np.arange(-4.0, 12.0), _POWERS, None)
+        lower = _fit(_edge(contrast, -1), mouth, np.arange(0.0, 22.0), _POWERS, upper)
+        if lower.sag - upper.sag >= 0.03 * IO:
+            return Lines(
+                *_corners(mouth), upper.left_y, upper.right_y, upper.sag, lower.sag, upper.power, lower.power, True
+            )
     valley = cv2.GaussianBlur(luma, (0, 0), 8) - luma
-    line = _fit(valley, mouth, np.arange(-6.0, 10.0), None)
-    return Lines(*_corners(mouth), line[0], line[1], line[2], line[2], False)
+    line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
+    mouth = _widened(valley, mouth, line)
+    line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
+    return Lines(*_corners(mouth), line.left_y, line.right_y, line.sag, line.sag, 2.0, 2.0, False)
+
+
+def _widened(valley: Singles, mouth: Mouth, line: _Curve) -> Mouth:
+    """The mouth with its corners where the dark line between closed lips really ends.
+
+    On a turned head the first guess of the middle is drawn to the near side; the line itself is not.
+    """
+    reach = 0.34 * IO
+    x = np.arange(mouth.x - mouth.half_width - reach, mouth.x + mouth.half_width + reach).astype(np.float32)
+    t = (x - np.float32(mouth.x)) / np.float32(mouth.half_width)
+    y = 0.5 * ((1 - t) * line.left_y + (1 + t) * line.right_y) + line.sag * np.maximum(1 - t * t, -0.5)
+    rows = (y[None] + np.arange(-3, 4)[:, None]).astype(np.float32)
+    columns = np.broadcast_to(x, rows.shape).copy()
+    along = cv2.remap(valley, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).max(0)
+    along = cv2.GaussianBlur(along[None], (0, 0), 2.0)[0]
+    middle = len(x) // 2
+    dark = along > 0.35 * np.median(along[np.abs(t) < 0.6])
+    left = middle - int(np.argmin(dark[middle::-1])) if not dark[: middle + 1].all() else 0
+    right = middle + int(np.argmin(dark[middle:])) if not dark[middle:].all() else len(x) - 1
+    low, high = float(x[left]), float(x[right])
+    if (excess := high - low - 0.92 * IO) > 0:  # a beard's shadow goes on: cut the side farther out
+        low, high = (low, high - excess) if high - EYES[0] > EYES[0] - low else (low + excess, high)
+    if high - low < 0.64 * IO:
+        return mouth
+    return Mouth((low + high) / 2, mouth.y, (high - low) / 2, mouth.confidence)
 
 
 def _corners(mouth: Mouth) -> tuple[float, float]:
@@ -122,25 +182,34 @@ def _edge(image: Singles, sign: int) -> Singles:
     return sign * rise
 
 
-def _fit(
-    response: Singles, mouth: Mouth, sags: Floats, corners: tuple[float, float, float] | None
-) -> tuple[float, float, float]:
-    """(left y, right y, sag) of the parabola with the highest mean response; ``corners`` fixes the first two, and
-    keeps the curve below that one."""
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    left_y: float
+    right_y: float
+    sag: float
+    power: float
+
+
+def _fit(response: Singles, mouth: Mouth, sags: Floats, powers: tuple[float, ...], above: _Curve | None) -> _Curve:
+    """The curve with the highest mean response; ``above`` fixes the corners and keeps the curve below that one."""
     left, right = _corners(mouth)
     x = np.arange(np.ceil(left + 0.12 * (right - left)), right - 0.12 * (right - left))
     t = (2 * x - left - right) / (right - left)
     heights = np.arange(mouth.y - 0.2 * IO, mouth.y + 0.16 * IO)
-    ends = [(corners[0], corners[1])] if corners else [(a, b) for a in heights for b in heights if abs(a - b) <= 8]
-    lowest = corners[2] + 2 if corners else -np.inf
-    candidates = np.array([(a, b, s) for a, b in ends for s in sags if s >= lowest])
-    curves = (
-        candidates[:, :1] * (1 - t) / 2 + candidates[:, 1:2] * (1 + t) / 2 + candidates[:, 2:] * (1 - t * t)
-    ).astype(np.float32)
-    columns = np.broadcast_to(x.astype(np.float32), curves.shape)
-    values = cv2.remap(response, columns, curves, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    tilt = 0.01 * np.abs(candidates[:, 0] - candidates[:, 1])
-    spread = float(response.std())
-    best = int((values.mean(1) / (spread + 1e-6) - tilt).argmax())
-    left_y, right_y, sag = (float(v) for v in candidates[best])
-    return left_y, right_y, sag
+    ends = [(a, b) for a in heights for b in heights if abs(a - b) <= 8]
+    if above is not None:
+        ends, sags = [(above.left_y, above.right_y)], sags[sags >= above.sag + 2]
+    shapes = np.array([(a, b, s) for a, b in ends for s in sags])
+    straight = shapes[:, :1] * (1 - t) / 2 + shapes[:, 1:2] * (1 + t) / 2
+    tilt = 0.01 * np.abs(shapes[:, 0] - shapes[:, 1])
+    spread = float(response.std()) + 1e-6
+    best, found = -np.inf, _Curve(mouth.y, mouth.y, 0.0, 2.0)
+    for power in powers:
+        curves = (straight + shapes[:, 2:] * (1 - np.abs(t) ** power)).astype(np.float32)
+        columns = np.broadcast_to(x.astype(np.float32), curves.shape)
+        values = cv2.remap(response, columns, curves, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        scores = values.mean(1) / spread - tilt
+        k = int(scores.argmax())
+        if scores[k] > best:
+            best, found = float(scores[k]), _Curve(*(float(v) for v in shapes[k]), power)
+    return found

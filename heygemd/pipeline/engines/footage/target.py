@@ -114,15 +114,15 @@ class Range:
 def range_of(codes: Floats, own_gate: Floats | None) -> Range:
     """From the codes ``(m, 2)`` of the bank and, where the template's sound is known, its gate at the same frames.
 
-    At rest: the median of the silent frames where there are enough and they are more closed than speech, else the
-    frames around the 8th percentile of the opening.
+    At rest: the 10th percentile of the opening, or less where the silent frames are more closed than that (pauses
+    within a sentence are often taken with the mouth open, and must not teach that silence looks so).
     """
     spoken = codes if own_gate is None or (own_gate > 0.5).sum() < 25 else codes[own_gate > 0.5]
-    low = codes[:, 0] <= np.quantile(codes[:, 0], 0.12)
-    rest = np.array([np.quantile(codes[:, 0], 0.08), np.median(codes[low, 1])])
+    low = codes[:, 0] <= np.quantile(codes[:, 0], 0.15)
+    rest = np.array([np.quantile(codes[:, 0], 0.10), np.median(codes[low, 1])])
     if own_gate is not None:
         silent = codes[own_gate <= 0]
-        if len(silent) >= 12 and np.median(silent[:, 0]) < np.median(spoken[:, 0]):
+        if len(silent) >= 12 and np.median(silent[:, 0]) < rest[0]:
             rest = np.median(silent, axis=0)
     return Range(spoken, rest, float(np.quantile(codes[:, 0], 0.03)))
 

@@ -20,10 +20,8 @@ from heygemd.pipeline.geometry import IO, Floats, Singles, compose, move, scale_
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
 
-_STEP = 2.0  # canonical px of the grid on which everything smooth is worked out
+_STEP = 1.0  # canonical px of the grid on which everything smooth is worked out
 _SIDE, _ABOVE, _BELOW = 1.05, 0.55, 1.62  # reach around the mouth's centre, in io
-GAP_MAX = 0.21 * IO
-"""Widest opening, canonical px: beyond, a warped still does not look like a mouth."""
 _UPPER_SHARE_OPEN, _UPPER_SHARE_CLOSE = 0.10, 0.28  # how much of a change of opening the upper lip does
 _JAW = 0.85  # chin drop per lower lip drop
 _WIDTH_GAIN = 0.07  # share of its width that the mouth gains or loses at width +-1
@@ -50,7 +48,7 @@ def colours(face: HubFace, lines: Lines) -> Colours:
     dark = min(16 + 0.13 * (skin - 16), max(20.0, darkest))
     return Colours(
         (dark, 128 + 0.3 * (u - 128), 128 + 0.35 * (red - 128)),
-        (16 + 0.80 * (skin - 16), 128 + 0.35 * (u - 128), 128 + 0.35 * (v - 128)),
+        (16 + 0.92 * (skin - 16), 128 + 0.45 * (u - 128), 128 + 0.40 * (v - 128)),
         (16 + 0.36 * (skin - 16), 128 + 0.4 * (u - 128), 128 + 0.95 * (red - 128)),
     )
 
@@ -108,13 +106,13 @@ class Warp:
         width: float,
     ) -> Planes:
         lines = self.lines
-        change = min(gap, GAP_MAX) - lines.gap
+        change = min(gap, lines.widest) - lines.gap
         raised = -change * (_UPPER_SHARE_OPEN if change > 0 else _UPPER_SHARE_CLOSE)  # downwards positive
         dropped = change + raised
         t = lines.across(x)
-        profile = np.clip(1 - t * t, 0, 1).astype(np.float32)
-        chord = lines.chord(x)
-        upper, lower = chord + lines.upper_sag * profile, chord + lines.lower_sag * profile
+        upper, lower = lines.upper(x), lines.lower(x)
+        # Lips close on each other all along, but part most in the middle.
+        profile = lines.profile(x) if change < 0 else np.clip(1 - t * t, 0, 1) ** 1.5
         side = self._narrowed(x, y, t, width)
         jaw = self._jaw_shift(x, y, lower, profile, dropped)
         lip = self._lip_shift(y, upper, profile, raised)
@@ -126,11 +124,11 @@ class Warp:
         below, above = (shifted(source, canvas, native(d)) for d in (jaw, lip))
         upper_edge, lower_edge = upper + raised * profile, lower + dropped * profile
         pixel = 1 / scale_of(transform)
-        inside = self._inside(source, canvas, x, y, upper, lower, upper_edge, lower_edge)
+        inside = self._inside(source, canvas, x, y, upper, lower, upper_edge, lower_edge, change)
         is_upper = _coverage(canvas, upper_edge - y, pixel)
         is_lower = _coverage(canvas, y - lower_edge, pixel)
         # Towards the corners the opening becomes thinner than a pixel: the inside fades out instead of fraying.
-        open_here = np.clip((lower_edge - upper_edge) / np.float32(2.0 * pixel), 0, 1) * _ramp(profile, 0.02, 0.22)
+        open_here = np.clip((lower_edge - upper_edge) / np.float32(2.0 * pixel), 0, 1) * _ramp(profile, 0.04, 0.30)
         shown = [a(open_here) for a in (canvas.luma, canvas.chroma)]
         masks = [
             np.clip(1 - np.clip((1 - u) * (1 - w) * s, 0, 1), 0, 1)
@@ -168,7 +166,7 @@ class Warp:
 
     def _inside(
         self, source: Planes, canvas: Canvas, x: Singles, y: Singles, upper: Singles, lower: Singles,
-        upper_edge: Singles, lower_edge: Singles,
+        upper_edge: Singles, lower_edge: Singles, change: float,
     ) -> Planes:  # fmt: skip
         """The inside of the mouth: dark, tongue, teeth; over it the template's own teeth where it shows them."""
         c = self._colours
@@ -178,24 +176,38 @@ class Warp:
         wide = float(gap.max()) / IO
         tongue = 0.75 * _ramp(depth, 0.55, 1.0) * (1 - _ramp(t, 0.25, 0.75))
         tongue = tongue * float(np.clip((wide - 0.07) / 0.08, 0, 1))
-        teeth = np.zeros_like(x)
-        if not self.lines.teeth:
-            # The upper teeth hang from the skull: their edge stays where it is while the lower lip leaves it.
-            edge = upper + np.float32(0.055 * IO) * (1 - t * t * 0.6)
-            showing = float(np.clip((wide - 0.04) / 0.06, 0, 1))
-            teeth = _ramp(edge - y, -0.6, 1.2) * (1 - _ramp(t, 0.45, 0.85)) * showing
         shade = 0.55 + 0.45 * depth
+        teeth, light = (np.zeros_like(x),) * 2 if self.lines.teeth else self._teeth(x, y, t, upper_edge, wide)
         painted_planes = []
         for k in range(3):
             value = np.full_like(x, c.dark[k]) * (shade if k == 0 else 1)
             value = value + (c.tongue[k] - value) * tongue
-            value = value + (c.teeth[k] * (1 - 0.25 * t if k == 0 else 1) - value) * teeth * 0.85
+            value = value + (c.teeth[k] * (light if k == 0 else 1) - value) * teeth
             painted_planes.append(value.astype(np.float32))
         fill = painted(canvas, painted_planes)
         if not self.lines.teeth:
             return fill
-        own = _coverage(canvas, np.minimum(y - upper + 2.0, lower - y), 1.0)
+        # The strip of mixed pixels between teeth and lip goes with neither once they part.
+        strip = np.float32(1.8 * np.clip(change / 2.0, 0, 1))
+        own = _coverage(canvas, np.minimum(y - upper + 2.0, lower - strip - y), 1.0)
         return mixed(fill, source, own[0], own[1])
+
+    def _teeth(self, x: Singles, y: Singles, t: Singles, upper_edge: Singles, wide: float) -> tuple[Singles, Singles]:
+        """Cover and light of an upper row of teeth, seen only when the lips are well apart.
+
+        It hangs from the skull, partly behind the upper lip; each tooth is rounded at its edge and set off from the
+        next by a soft shadow, and the row falls off in light towards the cheeks and under the lip.
+        """
+        middle = (x - np.float32(self.lines.centre[0])) / np.float32(IO)
+        edges = np.array([-0.335, -0.275, -0.20, -0.105, 0.0, 0.105, 0.20, 0.275, 0.335], np.float32)
+        nearest = np.abs(middle[..., None] - edges).min(2)
+        rounded = np.exp(-((nearest / 0.022) ** 2))
+        edge = upper_edge + np.float32(0.060 * IO) * (1 - 0.55 * t * t) - np.float32(0.007 * IO) * rounded
+        showing = float(np.clip((wide - 0.045) / 0.05, 0, 1))
+        cover = _ramp(edge - y, -0.7, 0.9) * (1 - _ramp(t, 0.60, 0.92)) * np.float32(0.92 * showing)
+        under_lip = 0.80 + 0.20 * _ramp(y - upper_edge, 0.0, 0.035 * IO)
+        light = (1 - 0.09 * np.exp(-((nearest / 0.012) ** 2))) * (1 - 0.42 * t * t) * under_lip
+        return cover, light
 
 
 def _coverage(canvas: Canvas, distance: Singles, pixel: float) -> tuple[Singles, Singles]:
