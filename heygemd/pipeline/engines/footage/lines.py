@@ -65,8 +65,10 @@ class Lines:
     def profile(self, x: Singles) -> Singles:
         """How far the lips part along x when they part by 1 in the middle."""
         if self.teeth:
-            return np.clip((self.lower(x) - self.upper(x)) / np.float32(self.gap), 0, None)
-        return np.clip(1 - self.across(x) ** 2, 0, 1)
+            share: Singles = (self.lower(x) - self.upper(x)) / np.float32(self.gap)
+        else:
+            share = 1 - self.across(x) ** 2
+        return np.maximum(share, 0)
 
     @property
     def widest(self) -> float:
@@ -211,5 +213,6 @@ def _fit(response: Singles, mouth: Mouth, sags: Floats, powers: tuple[float, ...
         scores = values.mean(1) / spread - tilt
         k = int(scores.argmax())
         if scores[k] > best:
-            best, found = float(scores[k]), _Curve(*(float(v) for v in shapes[k]), power)
+            left_y, right_y, sag = (float(v) for v in shapes[k])
+            best, found = float(scores[k]), _Curve(left_y, right_y, sag, power)
     return found
