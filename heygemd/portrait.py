@@ -25,7 +25,7 @@ def shipped(name: str) -> bytes:
 def film(portrait: Path, out: Path, seconds: int = SECONDS) -> None:
     """Film the portrait (512 x 512 pixels) for ``seconds``: 960 x 720, 25 fps, H.264, without sound.
 
-    The eyes are 45 pixels apart in the portrait and about 107 in the film.  The camera drifts by a few
+    The eyes are 45 pixels apart in the portrait and about 104 in the film.  The camera drifts by a few
     pixels, turns by half a degree and breathes by one percent, all by fractions of a pixel and on sines
     without a common period; a little grain keeps any two frames from being equal.  Without both, tracking
     would have nothing to do.
