@@ -7,11 +7,18 @@ from here and must stay small.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from heygemd.pipeline.engines import Engine
+    from heygemd.pipeline.media import Clip, Segment
     from heygemd.pipeline.report import Result
-    from heygemd.pipeline.settings import Task, Tell
+    from heygemd.pipeline.settings import Settings, Task, Tell
+
+    Order = npt.NDArray[np.int64]
 
 
 def lipsync(task: Task, tell: Tell) -> Result:
@@ -22,6 +29,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     """
     from heygemd.pipeline import engines, media, report
     from heygemd.pipeline.engines import command
+    from heygemd.pipeline.tools import cores
 
     settings, stages = task.settings, report.Stages(tell)
     with stages("probe"):
@@ -34,39 +42,54 @@ def lipsync(task: Task, tell: Tell) -> Result:
     from heygemd.pipeline import face, lips
 
     assert audio.audio is not None and video.video is not None
-    clip = media.open_clip(task.video, video.video, settings, task.video_name, video.start)
-
     with stages("audio"):  # 1  the sound, as it will be heard
         samples = media.sound_of(task.audio, audio, settings, task.audio_name)
         seconds = len(samples) / media.SAMPLE_RATE
+    with stages("template", video.video.frames):
+        clip, order = media.template(task.video, video, settings, task.video_name, seconds, tell)
     with stages("face", clip.count):  # 2  frames -> the tracked face
         track = face.track(clip, settings, task.video_name, tell)
         own_voice = media.sound_beside(clip, video, settings) if video.audio else None
     with stages("lips"):  # 3  sound -> mouth shapes
-        lip = lips.speak(samples, threads=settings.threads or 1)
-    order = media.output_order(clip.count, media.wanted_frames(seconds, clip.fps), settings.extend)
+        lip = lips.speak(samples, threads=cores(settings.threads))
     with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
         plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
-    with stages("render", len(order)), media.FilmWriter(silent, clip, settings) as writer:  # 5  the film
-        for k, frame in enumerate(clip.walk(order)):
-            engine.apply(plan, k, frame)
-            writer.write(frame)
-            tell.progress("render", k + 1, len(order))
+    with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
+        segments = media.cut(task, len(order), clip.fps)
+        for segment in segments:
+            if not segment.done():
+                _render(segment, engine, plan, clip, order, settings, tell)
+        media.join(segments, silent, settings)
     with stages("verify", len(order)):
         sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps)
         output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
-    silent.unlink()
     whole.rename(film)
+    for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
+        part.unlink()
 
     warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
     return report.Result(
         film=film,
         engine={"name": engine.name, **plan.facts},
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
-        output=output | {"encode": writer.facts(), "sound": sound},
+        output=output | {"encode": media.encode_facts(settings), "sound": sound},
         stages=stages.done,
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
     )
+
+
+def _render(
+    segment: Segment, engine: Engine, plan: Any, clip: Clip, order: Order, settings: Settings, tell: Tell
+) -> None:
+    """Make the pictures of one segment and receipt them."""
+    from heygemd.pipeline import media
+
+    with media.FilmWriter(segment.path, clip, settings) as writer:
+        for k, frame in enumerate(clip.walk(order[segment.first : segment.stop]), segment.first):
+            engine.apply(plan, k, frame)
+            writer.write(frame)
+            tell.progress("render", k + 1, len(order))
+    segment.finish()

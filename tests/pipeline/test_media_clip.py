@@ -11,7 +11,7 @@ import pytest
 
 from heygemd.errors import EngineError
 from heygemd.pipeline.media import clip as clip_module
-from heygemd.pipeline.media import output_order
+from heygemd.pipeline.media import open_clip, output_order, probe
 from heygemd.pipeline.settings import Settings
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, number, numbered, pictures, raw_planes, turned
 
@@ -222,6 +222,31 @@ def test_large_photos_are_scaled_and_say_so(tmp_path: Path) -> None:
     assert (clip.width, clip.height) == (2160, 1620)
     clip.learn()
     assert clip.facts()["scaled"]
+
+
+def test_a_long_template_is_decoded_to_its_limit_only(tmp_path: Path) -> None:
+    path = numbered(tmp_path / "a.mp4", 60, *KINDS["long_gop.mp4"])
+    found = probe(path, "a.mp4", QUICK).video
+    assert found is not None
+    clip = open_clip(path, found, QUICK, limit=20)
+    assert clip.count == 20
+    assert [number(frame) for frame in clip.frames()] == list(range(20))
+    assert clip.count == 20
+    assert clip.facts()["cut_at_limit"]
+    assert clip.facts()["source_frames"] <= 21
+    assert [number(frame) for frame in clip.walk([19, 18, 0, 19])] == [19, 18, 0, 19]
+
+
+@pytest.mark.parametrize("limit", [1, 13, 25, 26, 40])
+def test_a_limit_may_fall_into_a_gap(limit: int, tmp_path: Path) -> None:
+    kept = "select='lt(n,10)+gt(n,24)'"
+    path = numbered(tmp_path / "a.mkv", 30, "-vf", kept, "-fps_mode", "vfr", "-c:v", "libx264")
+    found = probe(path, "a.mkv", QUICK).video
+    assert found is not None
+    clip = open_clip(path, found, QUICK, limit=limit)
+    expected = [tick if tick < 10 or tick > 24 else 9 for tick in range(30)][:limit]
+    assert [number(frame) for frame in clip.frames()] == expected
+    assert clip.count == len(expected)
 
 
 def test_a_damaged_template_says_so(tmp_path: Path) -> None:

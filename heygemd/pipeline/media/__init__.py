@@ -4,10 +4,11 @@ Every ffmpeg and ffprobe child is started by the one runner in ``heygemd.pipelin
 """
 
 from heygemd.pipeline.media.clip import Clip, open_clip
-from heygemd.pipeline.media.film import FilmWriter, choose_encoder, mux
+from heygemd.pipeline.media.film import FilmWriter, choose_encoder, encode_facts, mux
 from heygemd.pipeline.media.frame import Frame
-from heygemd.pipeline.media.order import output_order, wanted_frames
+from heygemd.pipeline.media.order import output_order, template, wanted_frames
 from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, probe
+from heygemd.pipeline.media.segments import Segment, cut, join
 from heygemd.pipeline.media.sound import SAMPLE_RATE, Samples, decode_audio, sound_beside, sound_of
 from heygemd.pipeline.media.verify import measure, verify
 from heygemd.pipeline.tools import ffmpeg_facts
@@ -20,10 +21,14 @@ __all__ = [
     "Frame",
     "Media",
     "Samples",
+    "Segment",
     "VideoInfo",
     "choose_encoder",
+    "cut",
     "decode_audio",
+    "encode_facts",
     "ffmpeg_facts",
+    "join",
     "measure",
     "mux",
     "open_clip",
@@ -31,6 +36,7 @@ __all__ = [
     "probe",
     "sound_beside",
     "sound_of",
+    "template",
     "verify",
     "wanted_frames",
 ]

@@ -22,7 +22,7 @@ from heygemd.errors import EngineError, InputError
 from heygemd.pipeline.media.decoder import MICRO, Decoder, Shown, converted, working_size
 from heygemd.pipeline.media.frame import Frame, even, fingerprint
 from heygemd.pipeline.media.probe import VideoInfo
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.settings import Settings, Tell
 
 REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
@@ -66,12 +66,6 @@ class Index:
         self.ticks.extend([source - 1] * missing)
         return missing
 
-    def close(self, faults: int) -> None:
-        """The pass is over: the last picture is shown for one tick."""
-        self.ticks.append(len(self.times) - 1)
-        self.faults = faults
-        self.whole = True
-
 
 class Clip:
     """A template as ``count`` pictures at ``fps``; see ``open_clip``.
@@ -81,8 +75,10 @@ class Clip:
     belongs to the taker.
     """
 
-    def __init__(self, path: Path, info: VideoInfo, settings: Settings, name: str, start: float = 0.0) -> None:
-        """``start``: the container's own zero in seconds, from ``Media.start``."""
+    def __init__(
+        self, path: Path, info: VideoInfo, settings: Settings, name: str, start: float, limit: int | None
+    ) -> None:
+        """See ``open_clip``."""
         width, height = working_size(info)
         self.path = path
         self.info = info
@@ -93,12 +89,15 @@ class Clip:
         self.fps = info.fps
         self._settings = settings
         self._start = start
+        self._limit = limit
         self._index = Index(info.fps)
 
     @property
     def count(self) -> int:
         """Pictures of one pass at ``fps``."""
-        return len(self._index.ticks) if self._index.whole else self.info.frames
+        if self._index.whole:
+            return len(self._index.ticks)
+        return self.info.frames if self._limit is None else min(self.info.frames, self._limit)
 
     @property
     def counted(self) -> bool:
@@ -128,13 +127,15 @@ class Clip:
             "scaled": working_size(self.info) != (self.info.width, self.info.height),
             "converted_from": self.info.pix_fmt if converted(self.info) else None,
             "decode_faults": self._index.faults,
+            "cut_at_limit": self.count == self._limit,
         }
 
-    def learn(self) -> None:
+    def learn(self, tell: Tell | None = None) -> None:
         """Make the counting pass if none has been made."""
         if not self.counted:
-            for _ in self.frames():
-                pass
+            for k, _ in enumerate(self.frames()):
+                if tell is not None:
+                    tell.progress("template", k + 1, max(self.count, k + 1))
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Pictures ``start``, ``start + 1``, … to the end.
@@ -152,17 +153,28 @@ class Clip:
         held: Frame | None = None
         with self._decode(None) as decoder:
             for shown in decoder:
-                yield from _repeat(held, index.add(shown))
+                yield from _repeat(held, self._within_limit(index, index.add(shown)))
                 held = shown.frame
+                if len(index.ticks) == self._limit:
+                    break
             if held is None:
                 raise InputError(
                     f"Not one picture of {self.name} ({self.info.codec}) can be decoded.",
                     detail=decoder.tail,
                     reason="undecodable",
                 )
-            index.close(decoder.faults)
+            index.faults = decoder.faults
+        if len(index.ticks) != self._limit:
+            index.ticks.append(len(index.times) - 1)  # the last picture is shown for one tick
+            yield held
+        index.whole = True
         self._index = index
-        yield held
+
+    def _within_limit(self, index: Index, added: int) -> int:
+        """Take back ticks beyond the limit; how many of the ``added`` ones remain."""
+        excess = max(0, len(index.ticks) - self._limit) if self._limit is not None else 0
+        del index.ticks[len(index.ticks) - excess :]
+        return added - excess
 
     def walk(self, order: Iterable[int]) -> Iterator[Frame]:
         """The pictures ``order[0]``, ``order[1]``, …: runs forward, backward, repeats and jumps, memory
@@ -280,12 +292,20 @@ class Clip:
         return Decoder(self.path, self.info, self._settings, self.name, seek)
 
 
-def open_clip(path: Path, info: VideoInfo, settings: Settings, name: str = "", start: float = 0.0) -> Clip:
+def open_clip(
+    path: Path,
+    info: VideoInfo,
+    settings: Settings,
+    name: str = "",
+    start: float = 0.0,
+    limit: int | None = None,
+) -> Clip:
     """The template at ``path`` (``name`` to the user) as a ``Clip``; nothing is decoded yet.
 
-    ``start`` is ``Media.start``.  A still is a clip of one picture.
+    ``start``: the container's own zero in seconds, from ``Media.start``.  ``limit``: of how many pictures at most
+    the clip consists; what lies behind them is never decoded.  A still is a clip of one picture.
     """
-    return Clip(path, info, settings, name or path.name, start)
+    return Clip(path, info, settings, name or path.name, start, limit)
 
 
 def _repeat(frame: Frame | None, times: int) -> Iterator[Frame]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from heygemd.pipeline.media.clip import Clip, open_clip
+from heygemd.pipeline.media.probe import Media
+from heygemd.pipeline.settings import Settings, Tell
+
+FOOTAGE_SECONDS = 120.0  # of a template at most, unless the film is longer: analysis must end in reasonable time
 
 
 def output_order(count: int, wanted: int, extend: str) -> npt.NDArray[np.int64]:
@@ -22,6 +29,21 @@ def output_order(count: int, wanted: int, extend: str) -> npt.NDArray[np.int64]:
     assert extend == "bounce", extend
     phase = ticks % (2 * count - 2)
     return np.minimum(phase, 2 * count - 2 - phase)
+
+
+def template(
+    path: Path, media: Media, settings: Settings, name: str, seconds: float, tell: Tell
+) -> tuple[Clip, npt.NDArray[np.int64]]:
+    """The template, counted, and which of its pictures each frame of ``seconds`` of film shows.
+
+    Of a template longer than the film, ``FOOTAGE_SECONDS`` are looked at: what an engine can learn from.
+    """
+    assert media.video is not None
+    wanted = wanted_frames(seconds, media.video.fps)
+    limit = max(wanted, wanted_frames(FOOTAGE_SECONDS, media.video.fps))
+    clip = open_clip(path, media.video, settings, name, media.start, limit)
+    clip.learn(tell)
+    return clip, output_order(clip.count, wanted, settings.extend)
 
 
 def wanted_frames(seconds: float, fps: Fraction) -> int:
