@@ -27,6 +27,7 @@ class Settings:
     min_eye_px: float = 40.0  # eye distance in pixels below which a face is refused
     command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
     command_seconds: float = 3600.0  # deadline of the command engine
+    segment_seconds: float = 30.0  # of film; a death costs at most the segment that was being made
     media_seconds: float = 600.0  # an ffmpeg child is killed after this long without any output
 
     def to_json(self) -> dict[str, Any]:

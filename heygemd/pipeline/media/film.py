@@ -31,6 +31,11 @@ def choose_encoder(settings: Settings) -> str:
     return "h264_nvenc" if nvenc_works() else "libx264"
 
 
+def encode_facts(settings: Settings) -> dict[str, Any]:
+    """For the log: how the video is encoded."""
+    return {"encoder": choose_encoder(settings), "crf": settings.crf, "preset": settings.preset}
+
+
 def encoder_argv(settings: Settings, encoder: str) -> list[str]:
     """The encoder's options.  The thread count is an explicit number, because x264's output depends on it."""
     if encoder == "h264_nvenc":
@@ -87,7 +92,7 @@ class FilmWriter:
 
     def facts(self) -> dict[str, Any]:
         """For the log: how the video is encoded."""
-        return {"encoder": self.encoder, "crf": self._settings.crf, "preset": self._settings.preset}
+        return encode_facts(self._settings)
 
     def _fail(self, code: int) -> None:
         raise EngineError(

@@ -1,0 +1,95 @@
+"""Long films in segments: each is encoded by itself, receipted, kept over a death, and joined without re-encoding.
+
+A segment's pictures are a pure function of (inputs, settings, range), all of which are in the *key*; so one that was
+finished before the worker died is taken as it is, and the joined film equals that of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from heygemd import __version__
+from heygemd.errors import EngineError
+from heygemd.pipeline.settings import Settings, Task
+from heygemd.pipeline.tools import FFMPEG, OURS, run
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Output frames ``first`` to ``stop - 1``, in a file of their own."""
+
+    folder: Path
+    key: str
+    number: int
+    first: int
+    stop: int
+
+    @property
+    def path(self) -> Path:
+        """The video, without sound."""
+        return self.folder / f"segment-{self.number:05d}.mp4"
+
+    @property
+    def receipt(self) -> Path:
+        """Written last: what is beside it is whole."""
+        return self.path.with_suffix(".json")
+
+    def done(self) -> bool:
+        """Whether it was finished in an earlier life, under the same key, and is still what it was."""
+        try:
+            told = json.loads(self.receipt.read_text())
+            return told == self._facts() and bool(told["bytes"])
+        except (OSError, ValueError):
+            return False
+
+    def finish(self) -> None:
+        """Write the receipt, after the video is on the disk."""
+        for path, data in ((self.path, None), (self.receipt.with_suffix(".part"), json.dumps(self._facts()).encode())):
+            with path.open("rb" if data is None else "wb") as file:
+                if data is not None:
+                    file.write(data)
+                    file.flush()
+                os.fsync(file.fileno())
+        self.receipt.with_suffix(".part").rename(self.receipt)
+
+    def _facts(self) -> dict[str, object]:
+        size = self.path.stat().st_size
+        return {"key": self.key, "first": self.first, "stop": self.stop, "bytes": size}
+
+
+def key_of(task: Task, frames: int) -> str:
+    """What decides every picture of the film: both inputs, the settings, the number of frames, and this version."""
+    digest = hashlib.sha256(json.dumps([__version__, frames, task.settings.to_json()], sort_keys=True).encode())
+    for path in (task.audio, task.video):
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def cut(task: Task, frames: int, fps: Fraction) -> list[Segment]:
+    """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter."""
+    length = max(1, round(task.settings.segment_seconds * fps))
+    key = key_of(task, frames)
+    starts = range(0, frames, length)
+    return [Segment(task.work, key, n, first, min(first + length, frames)) for n, first in enumerate(starts)]
+
+
+def join(segments: Sequence[Segment], out: Path, settings: Settings) -> None:
+    """Copy the segments' pictures, in order, into one file.  Raises ``EngineError``."""
+    listing = out.with_suffix(".txt")
+    listing.write_text("".join(f"file '{segment.path.name}'\n" for segment in segments))
+    argv = [*FFMPEG, "-y", "-f", "concat", "-safe", "1", "-i", f"file:{listing}"]
+    argv += ["-map", "0:v:0", "-c", "copy", "-f", "mp4", f"file:{out}"]
+    done = run(argv, limits=OURS, stall=settings.media_seconds)
+    listing.unlink()
+    if done.code:
+        raise EngineError("The film's segments could not be joined.", detail=done.stderr)
