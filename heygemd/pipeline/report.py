@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 300  # HeyGem's own advice: sound of up to five minutes
 _LOSSLESS = ("pcm", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")  # beginnings of codec names
+_TELEPHONE = ("pcm_mulaw", "pcm_alaw")
 _MODULES = {"opencv": "cv2", "torch": "torch", "numpy": "numpy", "scipy": "scipy", "insightface": "insightface"}
 
 
@@ -79,7 +80,7 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
         said.append(
             ("long_audio", f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five give the best results.")
         )
-    if not sound.codec.startswith(_LOSSLESS):
+    if not sound.codec.startswith(_LOSSLESS) or sound.codec in _TELEPHONE:
         said.append(
             ("lossy_audio", f"The sound of {audio_name} is {sound.codec}, which loses detail; WAV or FLAC is better.")
         )

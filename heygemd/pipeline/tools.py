@@ -293,6 +293,6 @@ def nvenc_works() -> bool:
 
 
 def cores(threads: int) -> int:
-    """``threads``, or the number of cores this process may use where it is 0: an explicit number either way,
-    because an encoder's output depends on it."""
-    return threads or len(os.sched_getaffinity(0))
+    """``threads``, or the number of cores this process may use where it is 0, at most 16: beyond that ffmpeg gains
+    nothing and needs a picture's memory for each.  An explicit number, because an encoder's output depends on it."""
+    return min(16, threads or len(os.sched_getaffinity(0)))

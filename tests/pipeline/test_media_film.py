@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heygemd.errors import EngineError
+from heygemd.errors import EngineError, SetupError
 from heygemd.pipeline import tools
 from heygemd.pipeline.media import FilmWriter, choose_encoder, mux, probe, verify
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, numbered, raw_planes, tone
@@ -116,6 +116,8 @@ def test_nvenc_is_chosen_only_where_it_works(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("heygemd.pipeline.media.film.nvenc_works", lambda: False)
     assert choose_encoder(auto) == "libx264"
     assert choose_encoder(QUICK) == "libx264"
+    with pytest.raises(SetupError, match="h264_nvenc does not work on this machine"):
+        choose_encoder(replace(QUICK, encoder="h264_nvenc"))
 
 
 def test_the_nvenc_trial_answers_on_any_machine() -> None:

@@ -83,9 +83,18 @@ def test_sound_without_length(tmp_path: Path) -> None:
 def test_a_picture_of_absurd_size(tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "color=red:s=8x8", "-frames:v", "1", tmp_path / "small.png")
     assert refusal(tmp_path / "small.png", "still").reason == "bad_size"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=20000x32", "-frames:v", "1", tmp_path / "wide.png")
+    assert refusal(tmp_path / "wide.png", "still").reason == "bad_size"
     data = bytearray((tmp_path / "small.png").read_bytes())
     data[16:24] = (200_000).to_bytes(4, "big") * 2  # a header that promises 120 GB of pixels
-    assert refusal(written(tmp_path / "huge.png", bytes(data)), "still").reason in ("bad_size", "not_media")
+    assert refusal(written(tmp_path / "huge.png", bytes(data)), "still").reason == "undecodable"
+
+
+def test_a_stream_that_lost_its_beginning(tmp_path: Path) -> None:
+    whole = numbered(tmp_path / "whole.ts", 30, "-c:v", "libx264", "-g", "250").read_bytes()
+    error = refusal(written(tmp_path / "a.ts", whole[188 * 20 :]), "video")
+    assert error.reason == "undecodable"
+    assert "0x0" not in str(error)
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

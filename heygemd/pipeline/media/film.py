@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from heygemd.errors import EngineError
+from heygemd.errors import EngineError, SetupError
 from heygemd.pipeline.media.clip import Clip
 from heygemd.pipeline.media.decoder import is_rgb, output_range
 from heygemd.pipeline.media.frame import Frame
@@ -25,7 +25,15 @@ _AAC_BITS_PER_CHANNEL = 96_000
 
 
 def choose_encoder(settings: Settings) -> str:
-    """``libx264`` or ``h264_nvenc``; ``auto`` is NVENC where one frame can really be encoded by it."""
+    """``libx264`` or ``h264_nvenc``; ``auto`` is NVENC where one frame can really be encoded by it.
+
+    Raises ``SetupError`` where NVENC is demanded and does not work.
+    """
+    if settings.encoder == "h264_nvenc" and not nvenc_works():
+        raise SetupError(
+            "The encoder h264_nvenc does not work on this machine (driver, card or ffmpeg).  "
+            'Cure: set encoder = "auto" or "libx264" in config.toml.'
+        )
     if settings.encoder != "auto":
         return settings.encoder
     return "h264_nvenc" if nvenc_works() else "libx264"

@@ -244,6 +244,11 @@ def _audio_info(told: Mapping[str, Any], container_seconds: float) -> AudioInfo:
 
 
 def _check_size(width: int, height: int, name: str) -> None:
+    if not width or not height:
+        raise InputError(
+            f"No picture of {name} can be made out: it is damaged, or cut off at its beginning.",
+            reason="undecodable",
+        )
     if min(width, height) < MIN_SIDE:
         raise InputError(
             f"The picture of {name} is {width}x{height} pixels; {MIN_SIDE} a side are needed.",
