@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -172,6 +173,36 @@ def matched(base: Planes, layer: Planes, ring: Singles, sigma: float) -> Planes:
             for k, p in enumerate(layer)
         )
     )
+
+
+def morphed(old: Planes, new: Planes, share: float) -> Planes:
+    """A picture between ``old`` and ``new``, ``share`` of the way: both moved along the flow between their luma, then
+    mixed, except where they still differ (teeth against lips), which is taken from ``new``: mixing would show both.
+    """
+    flow: Singles = _between().calc(old.y, new.y, np.zeros((*old.y.shape, 2), np.float32))
+    height, width = old.y.shape
+    half = cv2.resize(flow, (width // 2, height // 2), interpolation=cv2.INTER_AREA) / 2
+    out: list[Bytes] = []
+    keep: Singles = np.zeros((height, width), np.float32)
+    for a, b in zip(old, new, strict=True):
+        f = flow if a.shape == old.y.shape else half
+        x, y = _pixels(a.shape[1], a.shape[0])
+        moved_a = _sample(a, x - share * f[..., 0], y - share * f[..., 1])
+        moved_b = _sample(b, x + (1 - share) * f[..., 0], y + (1 - share) * f[..., 1])
+        if not out:
+            off = cv2.GaussianBlur(cv2.absdiff(moved_a, moved_b).astype(np.float32), (0, 0), 2)
+            keep = ((1 - share) / (1 + (off / 18.0) ** 4)).astype(np.float32)
+        mask = keep if a.shape == keep.shape else _small(keep, (a.shape[1], a.shape[0]))
+        out.append(cv2.blendLinear(moved_a, moved_b, mask, 1 - mask))
+    return Planes(*out)
+
+
+@cache
+def _between() -> cv2.DISOpticalFlow:
+    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    made.setFinestScale(1)
+    made.setVariationalRefinementIterations(0)
+    return made
 
 
 def _small(plane: Bytes | Singles, size: tuple[int, int]) -> Singles:

@@ -126,7 +126,14 @@ class LayersDrawer:
         """See ``plan.Drawer``."""
         if self._scene.usable(k):
             i = int(self._scene.order[k])
-            self._layers.draw(frame, i, self._codes[k], int(self._chosen[k]), self._bank)
+            self._layers.draw(frame, i, self._codes[k], int(self._chosen[k]), self._bank, self._before(k))
+
+    def _before(self, k: int) -> int | None:
+        """Where the choice jumps: the exemplar that was shown last, or the frame after it."""
+        if k == 0 or abs(int(self._chosen[k]) - int(self._chosen[k - 1])) <= 2:
+            return None
+        last = int(self._chosen[k - 1])
+        return last + 1 if last + 1 in self._bank else last
 
 
 def _within_reach(wanted: Floats, found: Floats) -> Floats:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from heygemd.pipeline.compose import Area, Canvas, area_around, looked_up, matched, mixed, put, shifted
+from heygemd.pipeline.compose import Area, Canvas, Planes, area_around, looked_up, matched, mixed, morphed, put, shifted
 from heygemd.pipeline.engines.footage.bank import PixelBank
 from heygemd.pipeline.engines.footage.flow import at, grid, in_hub
 from heygemd.pipeline.engines.footage.person import Person
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _STEP = 2  # canonical px of the grid on which fields are inverted and composed
 _MOVES = 0.02  # canonical px; less is no displacement, and the pixel is left as it is
+_MORPH = 0.6  # share of the new exemplar in the frame of a jump
 _REACH = 0.35  # io that an exemplar's rectangle is larger than the mask
 
 
@@ -63,8 +64,14 @@ class Layers:
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         return area_around(move(self._transforms[i], corners), *self._size)
 
-    def draw(self, frame: Frame, i: int, code: Floats, exemplar: int, bank: PixelBank) -> None:
-        """Edit ``frame``, template frame ``i``: show ``code`` (opening, width) with the mouth of ``exemplar``."""
+    def draw(
+        self, frame: Frame, i: int, code: Floats, exemplar: int, bank: PixelBank, before: int | None = None
+    ) -> None:
+        """Edit ``frame``, template frame ``i``: show ``code`` (opening, width) with the mouth of ``exemplar``.
+
+        ``before`` is the exemplar that would have come had the choice not jumped here: the frame is then a morph of
+        both, or lips would pop.
+        """
         area = self.area(i)
         if area is None:
             return
@@ -80,16 +87,23 @@ class Layers:
         canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
         base = shifted(area.of(frame), canvas, back @ linear.T)
         if exemplar in bank:
+            layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
+            if before is not None and before in bank:
+                layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
             packed = at(self._pack, hx, hy)
-            off = at(person.field(exemplar) - target, hx, hy)
-            source_area, source = bank.get(exemplar)
-            where = self._exemplar_points(exemplar, x + off[..., 0], y + off[..., 1], source_area)
-            layer = looked_up(source, canvas, where)
-            sigma = 0.22 * IO * scale_of(transform)
-            layer = matched(base, layer, canvas.luma(packed[..., 1]), sigma)
             mask = packed[..., 0]
+            layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
             base = mixed(base, layer, canvas.luma(mask), canvas.chroma(mask))
         put(frame, area, base)
+
+    def _mouth(
+        self, exemplar: int, bank: PixelBank, canvas: Canvas, target: Singles, hx: Singles, hy: Singles
+    ) -> Planes:
+        """The exemplar's pixels, moved to this frame's pose and to the field ``target``."""
+        x, y = self._full
+        off = at(self._person.field(exemplar) - target, hx, hy)
+        area, source = bank.get(exemplar)
+        return looked_up(source, canvas, self._exemplar_points(exemplar, x + off[..., 0], y + off[..., 1], area))
 
     def _exemplar_points(self, i: int, x: Singles, y: Singles, area: Area) -> Singles:
         """Luma coordinates, relative to ``area``, of canonical points of frame ``i``."""
