@@ -167,6 +167,9 @@ def _add_making(commands: Any) -> None:
     render.add_argument("--extend", choices=EXTENDS, help="what a template does that is shorter than the speech")
     render.add_argument("--face", choices=FACES, help="which face speaks")
 
+    bench = _add(commands, "bench", _bench, "how fast films are made on this machine", config=False)
+    bench.add_argument("--video", type=Path, metavar="V", help="your own template instead of the one that is made")
+    bench.add_argument("--full", action="store_true", help="also 3 and 5 minutes of 1080p")
     demo = _add(commands, "demo", _demo, "show the whole line once, on a temporary one", config=False)
     demo.add_argument("--video", type=Path, metavar="V", help="your own film or still")
     demo.add_argument("--audio", type=Path, metavar="A", help="your own speech")
@@ -194,6 +197,8 @@ def _add_orders(commands: Any) -> None:
         order = _add(commands, name, _order, text)
         order.set_defaults(cmd=name)
         order.add_argument("job", metavar="JOB", help="the job's id, as jobs lists it")
+    again = _add(commands, "reload", _reload, "let the daemon read its configuration again")
+    again.add_argument("--wait", action="store_true", help="come back when every line goes by it")
     for name, text in (("pause", "begin no further job"), ("resume", "go on after a pause")):
         _add(commands, name, _order, text).set_defaults(cmd=name, job=None)
 
@@ -232,6 +237,12 @@ def _render(args: argparse.Namespace) -> int:
         raise Misuse(fault)
     render.tell(render.render(_settings(args), order), as_json=args.json)
     return OK
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from heygemd import bench
+
+    return bench.run(args.video, full=args.full, as_json=args.json)
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -292,6 +303,21 @@ def _order(args: argparse.Namespace) -> int:
         "pause": "begins no further job; 'heygemd resume' lets it go on", "resume": "goes on",
     }  # fmt: skip
     print(json.dumps(reply) if args.json else f"{who} {done[args.cmd]}.")
+    return OK
+
+
+def _reload(args: argparse.Namespace) -> int:
+    from heygemd import control, reload
+
+    # A faulty file is refused here already, with the same words as the daemon would.
+    request = {"cmd": "reload", "wait": args.wait}
+    try:
+        reply = control.call(_settings(args).daemon.socket, request, timeout=110)
+    except NoDaemon as nobody:
+        raise NoDaemon(f"{nobody.message} 'reload' needs one that runs.") from nobody
+    if not reply.get("ok"):
+        raise Misuse(str(reply.get("error", "The daemon refused.")))
+    reload.tell(reply, as_json=args.json)
     return OK
 
 
