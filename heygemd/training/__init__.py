@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heygemd.errors import SetupError
+
 if TYPE_CHECKING:
     from heygemd.pipeline.lips import LipsNet
 
@@ -21,15 +23,16 @@ SEED = 7
 
 def main(argv: list[str]) -> int:
     """``train-lips --out FILE [--steps N] [--seed S] [--workers 2]``: 0 good enough, 1 trained but weaker than the
-    bars in ``score.LOWEST``.  SetupError where libespeak-ng, flite, Babel or ffmpeg is missing."""
+    bars in ``score``.  SetupError where libespeak-ng, flite, Babel or ffmpeg is missing, or FILE cannot be written."""
     from heygemd.training import dataset, recipe, score
 
     options = _parser(recipe.STEPS).parse_args(argv)
     tell = _teller()
+    _check_target(options.out)
     dataset.check_tools()
     examples = dataset.build(dataset.training_items(options.data), options.seed, options.workers, tell)
     tell(f"training on {dataset.hours(examples):.2f} h for {options.steps} steps")
-    net = recipe.train(examples, options.steps, options.seed, options.workers, _progress(tell, options.steps))
+    net = recipe.train(examples, options.steps, options.seed, _progress(tell, options.steps))
     held_out = dataset.build(dataset.held_out_items(options.data), options.seed, options.workers, tell)
     scores = score.score(held_out, net, options.workers)
     save(net, options.out)
@@ -50,6 +53,15 @@ def save(net: LipsNet, path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, {"format": lips.FORMAT})
 
 
+def _check_target(path: Path) -> None:
+    """SetupError now rather than after the training, where ``path`` cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".json").touch()
+    except OSError as error:
+        raise SetupError(f"The weights cannot be written to {path}: {error.strerror}. Choose another --out.") from error
+
+
 def _parser(steps: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heygemd train-lips",
@@ -58,7 +70,7 @@ def _parser(steps: int) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="weights to write; scores beside it (.json)")
     parser.add_argument("--steps", type=int, default=steps, help="training steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="of data, weights and crops (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="processes and threads (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that make data (default %(default)s)")
     parser.add_argument("--data", type=float, default=1.0, help="share of the usual amount of data (default 1)")
     return parser
 

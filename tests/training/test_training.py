@@ -39,8 +39,8 @@ def test_a_few_steps_lower_the_loss_and_repeat_exactly(monkeypatch: pytest.Monke
     monkeypatch.setattr(recipe, "CROP", 40)
     monkeypatch.setattr(recipe, "WARM_UP", 2)
     examples, losses = held_vowel_examples(3), []
-    first = recipe.train(examples, 10, 1, 1, lambda _step, loss, _net: losses.append(loss))
-    again = recipe.train(examples, 10, 1, 1, lambda *_: None)
+    first = recipe.train(examples, 10, 1, lambda _step, loss, _net: losses.append(loss))
+    again = recipe.train(examples, 10, 1, lambda *_: None)
     assert losses[-1] < 0.9 * losses[0]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
@@ -194,6 +194,9 @@ def test_missing_synthesizers_are_named_with_their_cure(monkeypatch: pytest.Monk
         espeak.find_library()
 
 
-def test_the_command_line_needs_a_file_to_write() -> None:
+def test_the_command_line_needs_a_file_to_write(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         training.main([])
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SetupError, match="Choose another --out"):
+        training.main(["--out", str(tmp_path / "file" / "lips.safetensors")])
