@@ -95,7 +95,7 @@ def _channel(sound: Floats, rng: Rng) -> Floats:
     if draw < 0.22:
         return _codec(sound, rng)
     if draw < 0.28:
-        return np.tanh(sound * np.float32(rng.uniform(2, 6))).astype(np.float32)
+        sound = np.tanh(sound * np.float32(rng.uniform(2, 6)))
     return sound
 
 

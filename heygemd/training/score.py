@@ -103,7 +103,7 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _overlaps(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> int:
-    """How many stretches of ``ours`` have the centre of a True frame of ``theirs`` within the tolerance of their ends."""
+    """How many stretches of ``ours`` have the centre of a True frame of ``theirs`` in them or near enough."""
     centres = (np.flatnonzero(theirs) + 0.5) / lips.RATE
     count = 0
     for first, last in runs(ours):
