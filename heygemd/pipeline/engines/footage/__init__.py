@@ -130,7 +130,7 @@ def _codes(
     else:
         own_gate = target.wanted(own, own_times).gate
         curve = voice.personal(lip, times, own, own_times, own_codes)
-    return target.codes(curve.values, want, target.range_of(own_codes, own_gate)), curve.facts
+    return target.codes(curve.values, want, target.range_of(own_codes, own_gate), float(clip.fps)), curve.facts
 
 
 def _own_voice(samples: Singles | None, settings: Any) -> Any:

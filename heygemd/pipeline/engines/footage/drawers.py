@@ -110,7 +110,7 @@ class LayersDrawer:
             scene.shapes.look,
             person.ring_colours(who, scene.track.crops, len(scene.track.transforms)),
         )
-        self._chosen = select.choose(views, who.bank, order, codes)
+        self._chosen = select.choose(views, who.bank, order, codes, tell)
         self._codes = _within_reach(codes, who.codes[self._chosen])
         self._layers = Layers(who, scene.track.transforms, scene.size)
         shown = self._chosen[scene.track.usable[order]]

@@ -8,6 +8,7 @@ clips; a higher cost for holding a frame was tried and made r worse.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class Views:
 
 
 def choose(
-    views: Views, bank: npt.NDArray[np.int64], base: npt.NDArray[np.int64], wanted: Floats
+    views: Views, bank: npt.NDArray[np.int64], base: npt.NDArray[np.int64], wanted: Floats, tell: Any
 ) -> npt.NDArray[np.int64]:
     """Frame numbers ``(N,)`` of the exemplars for output frames over template frames ``base`` ``(N,)`` that want the
     codes ``wanted`` ``(N, 2)``."""
@@ -42,6 +43,8 @@ def choose(
     links: list[npt.NDArray[np.int64]] = []
     total = np.zeros(0)
     for k in range(len(base)):
+        if k % 50 == 0:
+            tell.progress("choose", k, len(base))
         alone = costs.alone(int(base[k]), wanted[k])
         rows = np.argpartition(alone, count - 1)[:count]
         if k:
@@ -69,7 +72,8 @@ def _traced(paths: list[npt.NDArray[np.int64]], links: list[npt.NDArray[np.int64
 class _Costs:
     def __init__(self, views: Views, bank: npt.NDArray[np.int64]) -> None:
         self._views, self._bank = views, bank
-        self._codes, self._pose, self._ring = views.codes[bank], views.pose[bank], views.ring[bank]
+        self._codes, self._pose = views.codes[bank], views.pose[bank]
+        self._ring = views.ring[bank].astype(np.float32)
         look = np.concatenate([views.look[bank], views.codes[bank]], 1)
         self._look = look
         after = np.minimum(np.arange(len(bank)) + 1, len(bank) - 1)
@@ -78,7 +82,7 @@ class _Costs:
         self._usual_ring = self._typical_ring()
 
     def _typical_ring(self) -> float:
-        some = self._ring[:: max(1, len(self._ring) // 60)].astype(np.float32)
+        some = self._ring[:: max(1, len(self._ring) // 60)]
         apart = np.abs(some[:, None] - some[None]).mean(2)
         known = apart[np.isfinite(apart) & (apart > 0)]
         return float(np.median(known)) if len(known) else 1.0
@@ -90,7 +94,7 @@ class _Costs:
         cost = cost + _POSE * ((self._pose - self._views.pose[base]) ** 2).mean(1)
         ring = self._views.ring[base].astype(np.float32)
         if np.isfinite(ring).all():
-            cost = cost + _RING * (np.abs(self._ring.astype(np.float32) - ring).mean(1) / self._usual_ring) ** 2
+            cost = cost + _RING * (np.abs(self._ring - ring).mean(1) / self._usual_ring) ** 2
         result: Floats = cost
         return result
 

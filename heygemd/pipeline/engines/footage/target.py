@@ -17,6 +17,7 @@ from heygemd.pipeline.geometry import Floats
 RATE = 50
 RELEASE, ATTACK = 0.10, 0.08
 """Seconds in which the mouth comes to rest after the voice, and leaves it before."""
+_SMOOTH = 0.025  # seconds, sigma, of the codes: more costs agreement with the sound, less makes the lips flicker
 _ON, _OFF, _PAUSE = 0.5, 0.35, 0.10  # voice levels; a pause shorter than this (seconds) is none
 
 
@@ -127,7 +128,7 @@ def range_of(codes: Floats, own_gate: Floats | None) -> Range:
     return Range(spoken, rest, float(np.quantile(codes[:, 0], 0.03)))
 
 
-def codes(curve: Floats, want: Wanted, own: Range) -> Floats:
+def codes(curve: Floats, want: Wanted, own: Range, fps: float) -> Floats:
     """The codes ``(N, 2)`` that the driving curve ``(N, 2)`` (any scale) means for this template.
 
     Voiced frames are ranked among themselves and get the template's code of the same rank; closures and silence are
@@ -137,4 +138,4 @@ def codes(curve: Floats, want: Wanted, own: Range) -> Floats:
     spoken = np.stack([to_range(curve[:, j], voiced[:, j], own.spoken[:, j]) for j in (0, 1)], 1)
     shut = closing(want) * np.maximum(spoken[:, 0] - own.closed, 0)
     spoken[:, 0] -= shut
-    return smooth(own.rest + want.gate[:, None] * (spoken - own.rest), 0.5)
+    return smooth(own.rest + want.gate[:, None] * (spoken - own.rest), _SMOOTH * fps)

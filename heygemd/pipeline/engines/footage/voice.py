@@ -20,6 +20,7 @@ _LAG_EDGE, _AGREES = 0.14, 0.10
 _CONTEXT = (-0.08, -0.04, 0.0, 0.04, 0.08)
 _RIDGE = 0.3
 _TEACHERS_MAX = 1500
+_CHUNK = 2000  # frames whose context, 2.5 kB each, is held at a time
 SECONDS_MIN = 3.0
 
 
@@ -52,7 +53,8 @@ def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Fl
     if spoken.sum() * float(np.median(np.diff(own_times))) < SECONDS_MIN:
         return Curve(net, facts | {"sound_to_mouth": "network", "av_offset_used_ms": facts["av_offset_ms"]})
     model = _KernelRidge(_context(own, own_times + lag), own_codes)
-    taught = model(_context(lip, times + lag))
+    parts = [model(_context(lip, times[k : k + _CHUNK] + lag)) for k in range(0, len(times), _CHUNK)]
+    taught = np.concatenate(parts)
     return Curve(
         _standard(net) + _standard(taught),
         facts | {"sound_to_mouth": "network and person", "av_offset_used_ms": facts["av_offset_ms"]},
@@ -106,8 +108,5 @@ class _KernelRidge:
         return result
 
     def __call__(self, inputs: Floats) -> Floats:
-        parts = [
-            self._kernel((inputs[k : k + 2000] - self._mean) / self._spread) @ self._weights + self._level
-            for k in range(0, len(inputs), 2000)
-        ]
-        return np.concatenate(parts)
+        result: Floats = self._kernel((inputs - self._mean) / self._spread) @ self._weights + self._level
+        return result

@@ -1,0 +1,55 @@
+"""The engine on real footage: what it shows is measured again from its own output, by its own measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heygemd.pipeline import face, media
+from heygemd.pipeline.engines.footage import Footage, flow, mouth
+from heygemd.pipeline.geometry import HEIGHT, WIDTH, cut_out
+from heygemd.pipeline.settings import Settings
+from tests.pipeline.faces import Silent
+from tests.pipeline.test_footage import speech
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+pytestmark = [
+    pytest.mark.clips,
+    pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not in ../shared/clips"),
+]
+
+
+def _clip(name: str) -> Any:
+    settings = Settings(threads=1)
+    found = media.probe(CLIPS / name, name, settings, want="video")
+    assert found.video is not None
+    return media.open_clip(CLIPS / name, found.video, settings, name)
+
+
+def _shown(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Opening asked by the sound (voice on all through), opening measured in the output, facts."""
+    clip = _clip(name)
+    track = face.track(clip, Settings(threads=1), name, Silent())
+    order = np.arange(70)
+    lip = speech(70 / float(clip.fps))
+    engine = Footage()
+    plan = engine.plan(clip, track, lip, np.zeros(0, np.float32), order, Settings(threads=1), None, Silent())
+    fields = flow.Fields(track.crops.y)
+    read = flow.reader(mouth.locate(track.crops))
+    values = []
+    for k, frame in enumerate(clip.walk(order.tolist())):
+        engine.apply(plan, k, frame)
+        values.append(read(fields.of(cut_out(frame.y, track.transforms[k], (WIDTH, HEIGHT)))))
+    lips, chin, _ = np.array(values).T
+    asked = lip.at((order + 0.5) / float(clip.fps)).tracks["opening"]
+    return asked, (lips - lips.mean()) / lips.std() + (chin - chin.mean()) / chin.std(), plan.facts
+
+
+@pytest.mark.parametrize(("name", "renderer"), [("vr_4.mp4", "two-layer"), ("mt_sun.mp4", "warp")])
+def test_the_output_opens_as_asked(name: str, renderer: str) -> None:
+    asked, shown, facts = _shown(name)
+    assert facts["renderer"] == renderer
+    assert np.corrcoef(asked, shown)[0, 1] > 0.7
