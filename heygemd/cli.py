@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_making(commands)
     _add_looking(commands)
     _add_orders(commands)
+    _add_models(commands)
     commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
     return parser
 
@@ -201,6 +202,22 @@ def _add_orders(commands: Any) -> None:
     again.add_argument("--wait", action="store_true", help="come back when every line goes by it")
     for name, text in (("pause", "begin no further job"), ("resume", "go on after a pause")):
         _add(commands, name, _order, text).set_defaults(cmd=name, job=None)
+
+
+def _add_models(commands: Any) -> None:
+    text = "import model files, list, check and remove them; never fetches any"
+    words = commands.add_parser("models", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    acts = words.add_subparsers(metavar="WORD", required=True)
+    _add(acts, "list", _models, "list the imported models with their terms").set_defaults(word="list")
+    bring = _add(acts, "import", _models, "import checkpoints, ONNX files or insightface packs")
+    bring.set_defaults(word="import")
+    bring.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, an archive or a folder")
+    bring.add_argument("--name", default="", help="what to call it, where one is imported")
+    bring.add_argument("--accept-licence", action="store_true", help="accept terms that forbid commercial use")
+    _add(acts, "verify", _models, "compare every stored file with what was imported").set_defaults(word="verify")
+    remove = _add(acts, "remove", _models, "delete an imported model")
+    remove.set_defaults(word="remove")
+    remove.add_argument("name", help="as list names it")
 
 
 def _positive(text: str) -> int:
@@ -319,6 +336,21 @@ def _reload(args: argparse.Namespace) -> int:
         raise Misuse(str(reply.get("error", "The daemon refused.")))
     reload.tell(reply, as_json=args.json)
     return OK
+
+
+def _models(args: argparse.Namespace) -> int:
+    from heygemd.models import Store, words
+
+    store = Store(_settings(args).daemon.models_dir)
+    if args.word == "import":
+        done = words.importing(store, args.paths, args.name, accept=args.accept_licence, as_json=args.json)
+    elif args.word == "verify":
+        done = words.verifying(store, as_json=args.json)
+    elif args.word == "remove":
+        done = words.removing(store, args.name, as_json=args.json)
+    else:
+        done = words.listing(store, as_json=args.json)
+    return OK if done else FAILED
 
 
 def _train_lips(words: list[str]) -> int:

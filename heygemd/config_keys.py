@@ -58,6 +58,9 @@ class DaemonConfig:
     work_dir: Annotated[
         Path, Rule("where films are made, on a local disk with room; empty: state_dir/work", check=_not_home)
     ] = Path()
+    models_dir: Annotated[
+        Path, Rule("where imported models are kept (heygemd models import); empty: state_dir/models", check=_not_home)
+    ] = Path()
     socket: Annotated[
         Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=_not_home)
     ] = Path()
@@ -78,7 +81,8 @@ class DaemonConfig:
 
     def __post_init__(self) -> None:
         """Empty paths become their places below ``state_dir``."""
-        for name, below in (("work_dir", "work"), ("socket", "heygemd.sock"), ("log_file", "heygemd.log")):
+        places = {"work_dir": "work", "models_dir": "models", "socket": "heygemd.sock", "log_file": "heygemd.log"}
+        for name, below in places.items():
             if getattr(self, name) == Path():
                 object.__setattr__(self, name, self.state_dir / below)
 

@@ -73,4 +73,5 @@ def _filters() -> Singles:
     rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     triangles = np.maximum(0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    return triangles.astype(np.float32)
+    result: Singles = triangles.astype(np.float32)
+    return result
