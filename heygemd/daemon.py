@@ -4,7 +4,7 @@
     lines     one task a line: watch the inbox, claim what has settled                    (lines.py)
     render    one task: the next job when the guard lets it, in the worker's process      (_render)
     deliver   finished films into the outbox, drops into done/ or failed/                 (_deliver)
-    answer    status, cancel, pause … on the control socket                               (_answer)
+    answer    status, cancel, pause, reload … on the control socket                       (_answer)
     stop      the same backwards; a job that cannot end in time starts anew later
 
 One event loop that never blocks: share I/O, rendering and probing are in children.
@@ -19,12 +19,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from heygemd import __version__, control, log
-from heygemd.config import Config
+from heygemd import __version__, control, log, reload
+from heygemd.config import Config, LineConfig, load
 from heygemd.errors import (
     Cancelled,
     EngineError,
@@ -39,7 +40,7 @@ from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
 from heygemd.machine import read
-from heygemd.notify import Notifier
+from heygemd.notify import Notifier, Work, summary
 from heygemd.shares import Share
 from heygemd.worker import Message, Worker
 
@@ -47,6 +48,8 @@ EXIT_OK, EXIT_JOBS_FAILED = 0, 3
 DELIVERY_RETRY_SECONDS = 5.0
 DEFERRAL_SECONDS = 5.0
 TURN_SECONDS = 1.0
+START_TURN_SECONDS = 0.1
+PATIENCE_SECONDS = 15.0  # what systemd is asked for at a time, while the start or the stop goes on
 
 
 def run(config: Config, *, once: bool = False, terminal: bool = False) -> int:
@@ -118,6 +121,9 @@ class Daemon:
         self._work = asyncio.Event()
         self._stop = asyncio.Event()
         self._not_before: dict[str, float] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._ended_in_a_row = 0
+        self._hangup: asyncio.Task[None] | None = None
         self._log = log.get()
 
     # ------------------------------------------------------------ the story
@@ -126,43 +132,66 @@ class Daemon:
         """Start, go on until told to stop, stop in the reverse order."""
         self.store.recover_jobs()
         self._listen_to_signals()
-        async with control.serve(self.config.daemon.socket, self._answer), self._watched_lines() as watches:
+        async with control.serve(self.config.daemon.socket, self._answer), self._watched_lines():
             notifier = Notifier()
             self._log.info("daemon_started", version=__version__, pid=os.getpid(), lines=sorted(self.lines))
             render = asyncio.create_task(self._render_loop())
-            notifier.ready()
+            ready = False
             while not self._stop.is_set():
-                _raise_dead([render, *watches])
-                notifier.beat(self._summary())
+                _raise_dead([render, *self._watches.values()])
+                if not ready and (ready := all(line.looked for line in self.lines.values())):
+                    notifier.ready()
+                    self._log.info("daemon_ready", unavailable=[n for n, line in self.lines.items() if line.problem])
+                if not ready:
+                    notifier.more_time(PATIENCE_SECONDS)
+                notifier.beat(self._summary)
                 if self.once and self._drained():
                     break
                 await self.worker.rest()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), TURN_SECONDS)
+                    await asyncio.wait_for(self._stop.wait(), TURN_SECONDS if ready else START_TURN_SECONDS)
             notifier.stopping()
-            await self._wind_down(render)
+            await self._wind_down(render, notifier)
         bad = self.journal.failed_since(self.started) or any(line.problem for line in self.lines.values())
         self._log.info("daemon_stopped")
         return EXIT_JOBS_FAILED if self.once and bad else EXIT_OK
 
     @contextlib.asynccontextmanager
-    async def _watched_lines(self) -> AsyncIterator[list[asyncio.Task[None]]]:
+    async def _watched_lines(self) -> AsyncIterator[None]:
         for settings in self.config.lines:
-            self.lines[settings.name] = Line(self.config, settings, self.store, self._work.set)
-        tasks = [asyncio.create_task(line.run()) for line in self.lines.values()]
+            self._open_line(settings)
         try:
-            yield tasks
+            yield
         finally:
-            for task in tasks:
+            for task in self._watches.values():
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._watches.values(), return_exceptions=True)
             for share in self.shares.values():
                 await share.close()
+
+    def _open_line(self, settings: LineConfig) -> None:
+        name = settings.name
+        self.shares[name] = Share(name, self.config.intake.share_seconds)
+        self.store.lines[name] = settings
+        self.lines[name] = Line(self.config, settings, self.store, self._work.set)
+        self._watches[name] = asyncio.create_task(self.lines[name].run())
+
+    async def _close_lines(self, names: Collection[str]) -> None:
+        tasks = [self._watches.pop(name) for name in names]
+        shares = [self.shares.pop(name) for name in names]
+        for name, task in zip(names, tasks, strict=True):
+            del self.lines[name], self.store.lines[name]
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for share in shares:
+            await share.close()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._told_to_stop, signum)
+        if not sys.stdin.isatty():  # a terminal that is closed means the end
+            loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
 
     def _told_to_stop(self, signum: signal.Signals) -> None:
         if self.stopping and signum == signal.SIGINT:  # a second Ctrl-C does not wait for the job
@@ -172,12 +201,17 @@ class Daemon:
         self._stop.set()
         self._work.set()
 
-    async def _wind_down(self, render: asyncio.Task[None]) -> None:
+    async def _wind_down(self, render: asyncio.Task[None], notifier: Notifier) -> None:
         """Let the running job end within ``stop_seconds``; else it is queued again, at no cost to it."""
         self.stopping = True
         self._work.set()
-        _, late = await asyncio.wait([render], timeout=self.config.daemon.stop_seconds)
-        if late:
+        ends = time.monotonic() + self.config.daemon.stop_seconds
+        while not render.done() and (left := ends - time.monotonic()) > 0:
+            notifier.more_time(PATIENCE_SECONDS)
+            notifier.beat(self._summary)
+            await asyncio.wait([render], timeout=min(left, TURN_SECONDS))
+        notifier.more_time(PATIENCE_SECONDS)
+        if not render.done():
             render.cancel()
             await asyncio.gather(render, return_exceptions=True)
             if self.running is not None:
@@ -194,11 +228,21 @@ class Daemon:
             await self._deliver()
             job = None if self.paused else self._next()
             if job is not None and not self.stopping:
+                self._limit_worker()
                 await self._render(job)
+                self._ended_in_a_row += self.journal.job(job.id).state is not JobState.QUEUED
                 continue
+            if job is None and not self.journal.jobs_in(JobState.QUEUED):
+                self._ended_in_a_row = 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
             await self._deliver()
+
+    def _limit_worker(self) -> None:
+        """The limits in force are those of the next job; the running one keeps its own."""
+        limits = self.config.limits
+        self.worker.stall_seconds, self.worker.idle_seconds = limits.stall_seconds, limits.idle_seconds
+        self.worker.max_seconds = limits.max_hours * 3600
 
     def _next(self) -> Job | None:
         """The first queued job whose line is reachable and whose time has come."""
@@ -364,6 +408,8 @@ class Daemon:
             self._log.info("paused" if self.paused else "resumed")
             self._work.set()
             return {"state": self.state}
+        if command == "reload":
+            return await self._reload(wait=bool(request.get("wait")))
         if command in ("cancel", "retry"):
             job = self._job(str(request.get("job", "")))
             return await (self._cancel(job) if command == "cancel" else self._retry(job))
@@ -398,6 +444,55 @@ class Daemon:
         self._work.set()
         return {"job": job.id}
 
+    # ------------------------------------------------------------ a new configuration
+
+    def _told_to_reload(self) -> None:
+        async def answer() -> None:
+            with contextlib.suppress(HeygemdError):  # the log has it
+                await self._reload(wait=False)
+
+        self._hangup = asyncio.create_task(answer())
+
+    async def _reload(self, *, wait: bool) -> Message:
+        """Read the file again; all of it comes into force, or nothing.  With ``wait`` each line has taken it up."""
+        source = self.config.source
+        if self.stopping:
+            raise HeygemdError("The daemon is about to end; the next start reads the file.")
+        try:
+            new = await asyncio.to_thread(load, source)
+            changes = reload.weigh(self.config, new, self._unfinished())
+            _log_anew(self.config, changes.config)
+        except HeygemdError as error:
+            self._log.error("reload_refused", reason=error.message)
+            raise
+        self._heed(changes.config)
+        await self._close_lines(changes.removed)
+        for line in changes.config.lines:
+            if line.name in changes.added:
+                self._open_line(line)
+            elif line.name in changes.changed:
+                self.store.lines[line.name] = line
+                self.lines[line.name].heed(changes.config, line)
+        self._work.set()
+        self._log.info("reloaded", **changes.told())
+        if wait:
+            await self._until_heeded()
+        return {"source": str(source), **changes.told()}
+
+    def _heed(self, new: Config) -> None:
+        self.config = self.store.config = new
+        for share in self.shares.values():
+            share.seconds = new.intake.share_seconds
+
+    def _unfinished(self) -> dict[str, int]:
+        states = [state for state in DropState if state is not DropState.ENDED]
+        return dict(Counter(drop.line for drop in self.journal.drops(*states)))
+
+    async def _until_heeded(self) -> None:
+        ends = time.monotonic() + self.config.intake.share_seconds
+        while time.monotonic() < ends and any(line.pending for line in self.lines.values()):
+            await asyncio.sleep(START_TURN_SECONDS)
+
     @property
     def state(self) -> str:
         """``running``, ``paused`` or ``stopping``."""
@@ -417,16 +512,24 @@ class Daemon:
 
     def _summary(self) -> str:
         """One line for systemd."""
-        counts = self.journal.counts()
-        queued = counts.get("queued", 0)
-        lost = [f"line {line.line.name} unavailable" for line in self.lines.values() if line.problem]
-        if self.running is not None:
-            p = self.running.progress
-            share = f" {100 * (p.get('frame') or 0) // p['of']} %" if p.get("of") else ""
-            text = f"{self.running.job.request.name}: {p.get('stage') or 'starting'}{share}, {queued} waiting"
-        else:
-            text = f"{self.state}, {queued} waiting, {counts.get('delivered', 0)} delivered"
-        return "; ".join([text, *lost])
+        queued = self.journal.jobs_in(JobState.QUEUED)
+        running = self.running
+        work = Work(
+            state=self.state, queued=len(queued), delivered=self.journal.counts().get("delivered", 0),
+            name=running.job.request.name if running else None, number=self._ended_in_a_row + 1,
+            progress=running.progress if running else {},
+            deferred=[(j.deferred_reason or "", j.deferred_since) for j in queued if j.deferred_since is not None],
+            lost=[name for name, line in self.lines.items() if line.problem],
+        )  # fmt: skip
+        return summary(work)
+
+
+def _log_anew(old: Config, new: Config) -> None:
+    """Where the log's settings differ, the new ones.  Raises ``SetupError`` where the new file cannot be written."""
+    keys = ("log_level", "log_file", "log_mib", "log_keep")
+    if any(getattr(old.daemon, key) != getattr(new.daemon, key) for key in keys):
+        own = new.daemon
+        log.setup(own.log_level, own.log_file, own.log_mib, own.log_keep, terminal=log.on_terminal())
 
 
 def _raise_dead(tasks: list[asyncio.Task[None]]) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from heygemd import intake, log
-from heygemd.config import Config, LineConfig
+from heygemd.config import Config, IntakeConfig, LineConfig
 from heygemd.errors import StorageError
 from heygemd.inbox import Entry, Settled, Settler, Watcher
 from heygemd.jobs import Store
@@ -41,16 +41,35 @@ class Line:
         self.looked = 0
         self.at_rest = False
         self._log = log.get(line=line.name)
-        rules = config.intake
-        self._settler = Settler(
-            rules.settle_readings, rules.settle_seconds, rules.folder_seconds, rules.incomplete_seconds
-        )
+        self._settler = _settler(config.intake)
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set))
         self._manifests: dict[str, tuple[Stamp, bytes | str]] = {}  # what was read, or why it could not be
         self._due: float | None = None
         self._named: set[str] = set()
+        self._next: tuple[Config, LineConfig] | None = None
+
+    def heed(self, config: Config, line: LineConfig) -> None:
+        """Go by these settings from the next look on; the folders are the same."""
+        self._next = config, line
+        self.wake()
+
+    @property
+    def pending(self) -> bool:
+        """Whether the settings in force have not been looked by yet."""
+        return self._next is not None or not self.looked
+
+    def _take_up(self) -> None:
+        if self._next is None:
+            return
+        old = self.config.intake
+        (self.config, self.line), self._next = self._next, None
+        if self.config.intake != old:
+            self._settler = _settler(self.config.intake)
+        if self.config.intake.watch != old.watch:
+            self.open = False  # it is opened anew, watched in the new way
+            self._watcher.stop()
 
     def wake(self) -> None:
         """Look again soon."""
@@ -60,6 +79,7 @@ class Line:
         """Watch until cancelled."""
         try:
             while True:
+                self._take_up()
                 try:
                     await self.check()
                     await self._look()
@@ -213,3 +233,7 @@ class Line:
             "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
             "state": "ok" if self.open else "unavailable", "problem": self.problem,
         }  # fmt: skip
+
+
+def _settler(rules: IntakeConfig) -> Settler:
+    return Settler(rules.settle_readings, rules.settle_seconds, rules.folder_seconds, rules.incomplete_seconds)

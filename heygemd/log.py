@@ -79,6 +79,11 @@ def _is_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
 
 
+def on_terminal() -> bool:
+    """Whether short lines go to stderr."""
+    return any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers)
+
+
 def file() -> Path | None:
     """The run log that ``setup`` has opened, if any."""
     handlers = (h for h in logging.getLogger().handlers if isinstance(h, _FileHandler))

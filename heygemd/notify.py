@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import sdnotify
 
 STATUS_SECONDS = 2.0
+STATUS_LETTERS = 300
+"""systemctl shows one line; a name may have 255 bytes."""
 
 
 class Notifier:
@@ -16,17 +21,21 @@ class Notifier:
     def __init__(self) -> None:
         self._to = sdnotify.SystemdNotifier()
         self._watchdog = "WATCHDOG_USEC" in os.environ
-        self._said = 0.0
+        self._said = -STATUS_SECONDS
 
     def ready(self) -> None:
-        """Everything is watched."""
+        """Every line has been looked at, or found unavailable."""
         self._to.notify("READY=1")
 
     def stopping(self) -> None:
         """The end has begun."""
         self._to.notify("STOPPING=1")
 
-    def beat(self, summary: str) -> None:
+    def more_time(self, seconds: float) -> None:
+        """Start or stop goes on for at least so long from now; to be said again before that has passed."""
+        self._to.notify(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
+    def beat(self, summary: Callable[[], str]) -> None:
         """Called once a turn of the main loop, which ends where one of its tasks has died.
 
         Everything that those tasks wait for has a deadline (a share, a renderer that reports nothing), so a turning
@@ -37,5 +46,47 @@ class Notifier:
             self._to.notify("WATCHDOG=1")
         if now - self._said >= STATUS_SECONDS:
             self._said = now
-            # sdnotify drops what does not fit Latin-1 without a word; a name in Chinese is escaped instead.
-            self._to.notify("STATUS=" + summary.encode("ascii", "backslashreplace").decode().replace("\n", " "))
+            self._to.notify("STATUS=" + plain(summary()))
+
+
+def plain(text: str) -> str:
+    """One line of printable ASCII: sdnotify drops what does not fit Latin-1 without a word, so a name in Chinese is
+    escaped.
+    """
+    escaped = text.encode("ascii", "backslashreplace").decode()
+    line = "".join(c if c.isprintable() else " " for c in escaped)
+    return line if len(line) <= STATUS_LETTERS else line[: STATUS_LETTERS - 3] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to do, as ``summary`` needs it."""
+
+    state: str
+    queued: int
+    delivered: int
+    name: str | None = None  #: the running job's
+    number: int = 1  #: … its place in this stretch of work, from 1
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    deferred: Sequence[tuple[str, str]] = ()  #: (reason, since as ISO 8601) of the queued jobs that are held back
+    lost: Sequence[str] = ()  #: lines that do not answer
+
+
+def summary(work: Work) -> str:
+    """What a person wants to see: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
+    parts = []
+    if work.name is not None:
+        of = work.number + work.queued
+        parts.append(f"job {work.number} of {of}: {work.name} {work.progress.get('stage') or 'starting'}")
+        if total := work.progress.get("of"):
+            parts[0] += f" {100 * (work.progress.get('frame') or 0) // total} %"
+    elif work.queued > len(work.deferred) or work.state != "running":
+        parts.append(f"{work.state}, {work.queued} queued")
+    if work.state != "running" and work.name is not None:
+        parts.insert(0, work.state)
+    if work.deferred:
+        reason, since = min(work.deferred, key=lambda item: item[1])
+        parts.append(f"{len(work.deferred)} waiting since {since[11:16]}: {reason}")
+    if not parts:
+        parts.append(f"idle, {work.delivered} delivered")
+    return "; ".join([*parts, *(f"line {name} unavailable" for name in work.lost)])
