@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip, Media
 
 LONG_SECONDS = 300  # HeyGem's own advice: sound of up to five minutes
+SLOW_RATE = 15  # pictures a second below which speech does not look like speech
 _LOSSLESS = ("pcm", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")  # beginnings of codec names
 _TELEPHONE = ("pcm_mulaw", "pcm_alaw")
 _MODULES = {"opencv": "cv2", "torch": "torch", "numpy": "numpy", "scipy": "scipy", "insightface": "insightface"}
@@ -86,6 +87,10 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
         )
     if picture.still is None and picture.codec != "h264":
         said.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
+    if picture.fps < SLOW_RATE:
+        said.append(
+            ("slow_rate", f"{video_name} shows {float(picture.fps):g} pictures a second; lips need 20 or more.")
+        )
     if picture.field_order not in (None, "progressive"):
         said.append(("interlaced", f"{video_name} is interlaced; it is kept as it is, combing included."))
     if picture.bit_depth > 8 or "420" not in picture.pix_fmt:

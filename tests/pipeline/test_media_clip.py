@@ -22,11 +22,8 @@ KINDS = {
     "refresh.mp4": ("-c:v", "libx264", "-preset", "veryfast", "-x264-params", "keyint=30:intra-refresh=1"),
     "hevc.mp4": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=25:bframes=4"),
     "mpeg2.ts": ("-c:v", "mpeg2video", "-g", "15", "-bf", "2", "-q:v", "2"),
-    "h264.ts": ("-c:v", "libx264", "-preset", "veryfast", "-g", "25", "-bf", "2"),
-    "mpeg1.mpg": ("-c:v", "mpeg1video", "-g", "15", "-bf", "2", "-q:v", "2"),
     "mpeg4.avi": ("-c:v", "mpeg4", "-g", "20", "-bf", "2", "-q:v", "2"),
     "vp9.webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M", "-g", "30"),
-    "mjpeg.mov": ("-c:v", "mjpeg", "-q:v", "2", "-strict", "-1"),
 }
 
 

@@ -50,6 +50,7 @@ def test_lossless_sound_gets_none(codec: str) -> None:
     ("picture", "code"),
     [
         ({"codec": "hevc"}, "not_h264"),
+        ({"fps": Fraction(8)}, "slow_rate"),
         ({"field_order": "tt"}, "interlaced"),
         ({"pix_fmt": "yuv420p10le", "bit_depth": 10}, "converted"),
         ({"pix_fmt": "yuvj444p"}, "converted"),
