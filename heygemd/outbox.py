@@ -58,7 +58,7 @@ def _rendering(result: Mapping[str, Any]) -> dict[str, Any]:
         "stages": result.get("stages", []),
         "warnings": result.get("warnings", []),
         "passed_through": result.get("passed_through", []),
-        "verified": result.get("output", {}).get("verified", False),
+        "verified": result.get("verified", False),
         "versions": {"heygemd": __version__, **result.get("versions", {})},
     }
 
