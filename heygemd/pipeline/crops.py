@@ -39,23 +39,32 @@ def kept(count: int, most: int, run: int = RUN) -> npt.NDArray[np.int64]:
 
 
 class CropKeeper:
-    """Canonical crops, cut with the online transform and shifted to the smoothed one at the end."""
+    """Canonical crops, cut with the online transform and moved to the smoothed one, in place, at the end."""
 
     def __init__(self, count: int) -> None:
-        self._wanted = set(kept(count, CROPS_MAX).tolist())
-        self._kept: list[tuple[int, Bytes, Bytes, Bytes]] = []
+        """``count``: how many frames are expected; more may come, and are not kept."""
+        wanted = kept(count, CROPS_MAX)
+        self._row = {int(i): row for row, i in enumerate(wanted)}
+        self._index = wanted
+        self._planes = tuple(np.empty((len(wanted), HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2))
+        self._taken = 0
 
     def take(self, i: int, picture: Bytes, frame: Frame, transform: Floats) -> None:
-        if i in self._wanted:
-            half, size = halved(transform), (WIDTH // 2, HEIGHT // 2)
-            self._kept.append((i, picture, cut_out(frame.u, half, size), cut_out(frame.v, half, size)))
+        """Frames come in order; ``picture`` is the luma of frame ``i`` cut with ``transform``."""
+        row = self._row.get(i)
+        if row is None:
+            return
+        half, size = halved(transform), (WIDTH // 2, HEIGHT // 2)
+        pictures = (picture, cut_out(frame.u, half, size), cut_out(frame.v, half, size))
+        for plane, new in zip(self._planes, pictures, strict=True):
+            plane[row] = new
+        self._taken = row + 1
 
     def finish(self, transforms: Floats, online: Sequence[Floats]) -> Crops:
-        index = np.array([k[0] for k in self._kept], np.int64)
-        y, u, v = (np.empty((len(index), HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2))
-        for row, (i, *planes) in enumerate(self._kept):
+        """``online``: the transforms that the crops were cut with; ``transforms``: those that they shall have."""
+        index = self._index[: self._taken]
+        for row, i in enumerate(index):
             change = compose(invert(online[i]), transforms[i])
-            for out, plane, moved in zip((y, u, v), planes, (change, halved(change), halved(change)), strict=True):
-                out[row] = cut_out(plane, moved, (plane.shape[1], plane.shape[0]))
-            self._kept[row] = (i, *(np.empty(0, np.uint8),) * 3)  # frees the uncorrected picture
-        return Crops(index, y, u, v)
+            for plane, moved in zip(self._planes, (change, halved(change), halved(change)), strict=True):
+                plane[row] = cut_out(plane[row], moved, (plane.shape[2], plane.shape[1]))
+        return Crops(index, *(plane[: self._taken] for plane in self._planes))

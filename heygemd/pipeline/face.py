@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -62,6 +63,8 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     Raises InputError ``no_face`` where less than half of the keyframes show one at a consistent place, and
     ``face_too_small`` where the eyes are closer than ``settings.min_eye_px``; ``name`` is the user's file name.
     """
+    if settings.threads:
+        cv2.setNumThreads(settings.threads)
     pictures = _keyframes(clip)
     crowd = finder.people(pictures)
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
@@ -75,11 +78,17 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
             tell.progress("face", i, clip.count)
     path = tracker.finish()
     scales = [scale_of(t) for t, u in zip(path.transforms, path.usable, strict=True) if u]
+    if not scales:
+        raise InputError(
+            f"{name}: a face was found, but it could not be followed from frame to frame. "
+            "Use a sharper or steadier video of it.",
+            reason="no_face",
+        )
     return FaceTrack(
         path.transforms,
         path.quality,
         path.usable,
-        float(np.median(scales)) * IO if scales else start.eye_px,
+        float(np.median(scales)) * IO,
         support,
         sum(bool(p.eyes) or p is person for p in crowd),
         path.cuts,
