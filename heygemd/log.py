@@ -22,11 +22,11 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from heygemd import journald
 from heygemd.errors import SetupError
 
 _FIRST = ("time", "level", "event")
 _LIBRARIES = ("watchdog", "asyncio")
-_SYSLOG = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOUR = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _HOLDS_QUIET_SECONDS = 60.0
 
@@ -50,17 +50,19 @@ def setup(
     """Say where events go; called once by a process, again to change it.
 
     ``file`` gets JSON lines (mode 0640, ``keep`` older ones of ``max_mib`` MiB).  ``terminal`` asks for short
-    lines on stderr; under systemd they go there anyway, with the priority that the journal understands.
+    lines on stderr; under systemd they go to its journal anyway, each with its fields.
     Raises SetupError where the file cannot be written.
     """
     handlers: list[logging.Handler] = []
     if file is not None:
         handlers.append(_file_handler(file, max_mib, keep))
     journal = _is_journal(sys.stderr)
-    if terminal or journal or file is None:
+    if journal and (native := _journal_handler()):
+        handlers.append(native)
+    elif terminal or journal or file is None:
         handlers.append(_stderr_handler(sys.stderr, journal))
     root = logging.getLogger()
-    for old in [h for h in root.handlers if isinstance(h, _FileHandler | _StderrHandler)]:
+    for old in [h for h in root.handlers if isinstance(h, _FileHandler | _StderrHandler | journald.Handler)]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
@@ -137,15 +139,20 @@ class HumanForm:
         self.colour = colour
 
     def __call__(self, _logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-        level = str(event.get("level", "info"))
-        rest = " ".join(f"{k}={_shown(v)}" for k, v in event.items() if k not in _FIRST)
-        mark = "" if level in ("info", "debug") else f"{level}: "
-        text = f"{mark}{_plain(str(event.get('event', '')))} {rest}".rstrip()
+        level, text = str(event.get("level", "info")), words(event)
         if self.journal:  # the journal has its own clock; <n> is its priority (sd-daemon(3))
-            return f"<{_SYSLOG.get(level, 6)}>{text}"
+            return f"<{journald.PRIORITY.get(level, 6)}>{text}"
         if self.colour and level in _COLOUR:
             text = f"{_COLOUR[level]}{text}\x1b[0m"
         return f"{str(event.get('time', ''))[11:19]} {text}"
+
+
+def words(event: Mapping[str, Any]) -> str:
+    """An event as one short line, without its time."""
+    level = str(event.get("level", "info"))
+    rest = " ".join(f"{k}={_shown(v)}" for k, v in event.items() if k not in _FIRST)
+    mark = "" if level in ("info", "debug") else f"{level}: "
+    return f"{mark}{_plain(str(event.get('event', '')))} {rest}".rstrip()
 
 
 def _shown(value: Any) -> str:
@@ -210,6 +217,16 @@ def _file_handler(file: Path, max_mib: int, keep: int) -> logging.Handler:
 def _stderr_handler(stream: TextIO, journal: bool) -> logging.Handler:
     handler = _StderrHandler(stream)
     handler.setFormatter(_formatter(HumanForm(journal=journal, colour=not journal and stream.isatty())))
+    return handler
+
+
+def _journal_handler() -> logging.Handler | None:
+    """``None`` where the journal does not listen, as in a container that only imitates systemd."""
+    try:
+        handler = journald.Handler(words)
+    except OSError:
+        return None
+    handler.setFormatter(_formatter(handler.render))
     return handler
 
 

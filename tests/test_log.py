@@ -127,11 +127,12 @@ def test_a_terminal_gets_short_lines_without_control_characters(
     assert re.fullmatch(r"\d\d:\d\d:\d\d warning: file_waits job=ab name='a b\\n\\x1b\[2J.wav' since=None", line)
 
 
-def test_the_journal_gets_priorities_instead_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_takes_no_fields_gets_priorities_instead_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "stderr").open("w") as stream:
         stat = os.fstat(stream.fileno())
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino}")
+        monkeypatch.setattr("heygemd.journald.SOCKET", tmp_path / "nobody")
         log.setup(file=tmp_path / "run.log")
         log.get().error("disk_full")
     assert (tmp_path / "stderr").read_text() == "<3>error: disk_full\n"
