@@ -22,6 +22,7 @@ from heygemd.config_keys import (
     CommandConfig,
     Config,
     DaemonConfig,
+    GuardConfig,
     IntakeConfig,
     LimitsConfig,
     LineConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "CommandConfig",
     "Config",
     "DaemonConfig",
+    "GuardConfig",
     "IntakeConfig",
     "LimitsConfig",
     "LineConfig",
@@ -250,6 +252,7 @@ _TITLES = {
     "intake": "When something in an inbox counts as arrived",
     "render": "How films are made, where the line, the folder or the job says nothing else",
     "limits": "What is left to others on this machine, and when enough is enough",
+    "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
 }
 

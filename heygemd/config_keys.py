@@ -43,6 +43,11 @@ def _some(engines: tuple[str, ...]) -> str | None:
     return None if engines else "must name at least one engine"
 
 
+def _hours(hours: str) -> str | None:
+    clock = r"([01]\d|2[0-3]):[0-5]\d"
+    return None if not hours or re.fullmatch(f"{clock}-{clock}", hours) else f"{hours!r} is not like 08:00-18:00"
+
+
 def _placeholders(argv: tuple[str, ...]) -> str | None:
     missing = [p for p in ("{audio}", "{video}", "{output}") if not any(p in a for a in argv)] if argv else []
     return f"lacks {', '.join(missing)}: the program must be told these files" if missing else None
@@ -158,6 +163,9 @@ class RenderConfig:
     ] = "bounce"
     face: Annotated[str, Rule("which face speaks where there are several", choices=FACES)] = "largest"
     threads: Annotated[int, Rule("processor threads of a render; 0: all cores", low=0, high=1024)] = 0
+    segment_seconds: Annotated[
+        float, Rule("films are made in pieces of this length; a crash costs at most one", low=1, high=3600)
+    ] = 30.0
     min_eye_px: Annotated[
         float,
         Rule(
@@ -187,6 +195,31 @@ class LimitsConfig:
     free_ram_mib: Annotated[int, Rule("no job starts that would leave less memory than this free, in MiB", low=0)] = (
         1024
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GuardConfig:
+    """How jobs wait for a GPU that others use too."""
+
+    devices: Annotated[
+        tuple[str, ...], Rule("only these GPUs are used, by UUID (heygemd doctor shows it); empty: all")
+    ] = ()
+    hold_readings: Annotated[
+        int, Rule("GPU memory counts as free when it was so in so many readings, a second apart", low=1, high=60)
+    ] = 3
+    ageing_minutes: Annotated[
+        float,
+        Rule("a waiting job loses at most so much time to smaller ones that overtake it", low=0, high=10_080),
+    ] = 30.0
+    alert_hours: Annotated[
+        float, Rule("a job that has waited for so long is an error in the log, again after each such time", low=0.001)
+    ] = 2.0
+    quiet_hours: Annotated[str, Rule("no job starts in these hours of the day, such as 08:00-18:00", check=_hours)] = ""
+    max_celsius: Annotated[int, Rule("no job starts on a GPU hotter than this; 0: whatever it is", low=0, high=150)] = 0
+    lock_dir: Annotated[
+        Path,
+        Rule("where daemons that share a GPU agree; if it is not there, each is alone with state_dir", check=_not_home),
+    ] = Path("/run/heygemd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +275,7 @@ class Config:
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     lines: tuple[LineConfig, ...] = ()
     source: Path = Path("built-in defaults")
@@ -252,6 +286,7 @@ TABLES: dict[str, type[Any]] = {
     "intake": IntakeConfig,
     "render": RenderConfig,
     "limits": LimitsConfig,
+    "guard": GuardConfig,
     "command": CommandConfig,
 }
 """The plain tables, in the order of the file."""

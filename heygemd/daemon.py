@@ -25,8 +25,10 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from heygemd import __version__, control, log, reload
+from heygemd.admission import Admission, Deferred, Refused, Ticket
 from heygemd.config import Config, LineConfig, load
 from heygemd.errors import (
+    FULL,
     Cancelled,
     EngineError,
     HeygemdError,
@@ -35,18 +37,15 @@ from heygemd.errors import (
     StorageError,
     WorkerDied,
 )
-from heygemd.guard import Go, Never, command_need, decide, footage_need
-from heygemd.jobs import Job, JobState, Journal, Store, settings_for
+from heygemd.jobs import Job, JobState, Journal, Store
 from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
-from heygemd.machine import read
 from heygemd.notify import Notifier, Work, summary
-from heygemd.shares import Share
+from heygemd.shares import Share, ShareError
 from heygemd.worker import Message, Worker
 
 EXIT_OK, EXIT_JOBS_FAILED = 0, 3
 DELIVERY_RETRY_SECONDS = 5.0
-DEFERRAL_SECONDS = 5.0
 TURN_SECONDS = 1.0
 START_TURN_SECONDS = 0.1
 PATIENCE_SECONDS = 15.0  # what systemd is asked for at a time, while the start or the stop goes on
@@ -113,6 +112,7 @@ class Daemon:
             idle_seconds=limits.idle_seconds,
             max_seconds=limits.max_hours * 3600,
         )
+        self.admission = Admission(config, journal, self.store, lambda: self.worker.pid)
         self.lines: dict[str, Line] = {}
         self.running: Running | None = None
         self.paused = False
@@ -148,6 +148,7 @@ class Daemon:
                 if self.once and self._drained():
                     break
                 await self.worker.rest()
+                await self.admission.sample()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), TURN_SECONDS if ready else START_TURN_SECONDS)
             notifier.stopping()
@@ -226,13 +227,16 @@ class Daemon:
         while not self.stopping:
             self._work.clear()
             await self._deliver()
-            job = None if self.paused else self._next()
-            if job is not None and not self.stopping:
-                self._limit_worker()
-                await self._render(job)
-                self._ended_in_a_row += self.journal.job(job.id).state is not JobState.QUEUED
+            turn = None if self.paused else await self.admission.choose(self._ready())
+            if isinstance(turn, Refused):
+                self._end(turn.job, JobState.FAILED, EngineError(turn.reason))
                 continue
-            if job is None and not self.journal.jobs_in(JobState.QUEUED):
+            if turn is not None and not self.stopping:
+                self._limit_worker()
+                job = await self._render(turn)
+                self._ended_in_a_row += job.state is not JobState.QUEUED
+                continue
+            if turn is None and not self.journal.jobs_in(JobState.QUEUED):
                 self._ended_in_a_row = 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
@@ -244,48 +248,57 @@ class Daemon:
         self.worker.stall_seconds, self.worker.idle_seconds = limits.stall_seconds, limits.idle_seconds
         self.worker.max_seconds = limits.max_hours * 3600
 
-    def _next(self) -> Job | None:
-        """The first queued job whose line is reachable and whose time has come."""
-        for job in self.journal.jobs_in(JobState.QUEUED):
-            line = self.lines.get(self.journal.drop(job.drop_id).line)
-            held = self.journal.drop(job.drop_id).state is DropState.HELD
-            if line is not None and line.open and held and self._due(job.id):
-                return job
-        return None
+    def _ready(self) -> list[Job]:
+        """The queued jobs, in order, whose line is reachable and whose time has come."""
+        held = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
+        open_lines = {name for name, line in self.lines.items() if line.open and not line.full}
+        queued = self.journal.jobs_in(JobState.QUEUED)
+        return [job for job in queued if held.get(job.drop_id) in open_lines and self._due(job.id)]
 
-    async def _render(self, job: Job) -> None:
-        """One job: guard, stage, render, and whatever came of it into the journal."""
-        settings = settings_for(self.config, job.request.options)
-        if not await self._admitted(job, settings):
-            return
+    async def _render(self, ticket: Ticket) -> Job:
+        """One job: stage, render, and whatever came of it into the journal."""
         job = self.journal.set_job(
-            job, JobState.RUNNING, attempts=job.attempts + 1, started=now(), reason=None, reason_code=None
+            ticket.job, JobState.RUNNING, attempts=ticket.job.attempts + 1, started=now(), reason=None, reason_code=None
         )
         self.running = Running(job)
         try:
-            job = await self._make(job, settings)
+            job = await self._make(job, ticket)
         except Cancelled as error:
             job = self._requeue(job) if self.stopping else self._end(job, JobState.CANCELLED, error)
-        except WorkerDied as error:
-            job = self._died(job, error)
+        except Deferred as error:
+            job = self.admission.put_back(job, error.wait)
         except StorageError as error:
             job = self._postpone(job, error)
-        except (InputError, EngineError, SetupError) as error:
-            job = self._end(job, JobState.FAILED, error)
+        except (WorkerDied, InputError, EngineError, SetupError) as error:
+            job = await self._failed(job, ticket, error)
+        finally:
+            self.admission.finish(ticket, job)
         self.running = None
         self._work.set()
+        return job
 
-    async def _make(self, job: Job, settings: Message) -> Job:
+    async def _make(self, job: Job, ticket: Ticket) -> Job:
         staged = await self.store.stage(job)
         if self.running is not None and self.running.cancelled:
             raise Cancelled("Cancelled before it was begun.")
         task = {
             "audio": staged["audio"]["path"], "video": staged["video"]["path"], "work": str(self.store.scratch(job)),
-            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "settings": settings,
+            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "settings": ticket.settings,
         }  # fmt: skip
-        job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": settings})
+        job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
+        await self.worker.use(ticket.go.device)
+        await self.admission.confirm(ticket)
         result = await self.worker.run({"task": "render", "job": task}, self._hear)
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
+
+    async def _failed(self, job: Job, ticket: Ticket, error: HeygemdError) -> Job:
+        """A failure is the job's own, the worker's, which may pass, or that of a GPU that is gone."""
+        gone = await self.admission.lost(ticket, error)
+        if gone is not None:
+            self._log.error("gpu_lost", job=job.id, reason=gone.reason, detail=error.message)
+            await self.worker.stop()
+            return self.admission.put_back(job, gone)
+        return self._died(job, error) if isinstance(error, WorkerDied) else self._end(job, JobState.FAILED, error)
 
     def _hear(self, message: Message) -> None:
         if self.running is None:
@@ -296,29 +309,6 @@ class Daemon:
             fields = {k: v for k, v in message.items() if k not in ("id", "type", "level", "event")}
             write = self._log.warning if message.get("level") == "warning" else self._log.info
             write(str(message.get("event")), job=self.running.job.id, **fields)
-
-    async def _admitted(self, job: Job, settings: Message) -> bool:
-        """Ask the guard; a job that must wait says what for, and loses nothing by it."""
-        readings = await asyncio.to_thread(read, (self.store.work,))
-        disk = {self.store.work: 0}
-        need = command_need(self.config.command, disk) if settings["engine"] == "command" else footage_need(disk)
-        verdict = decide(need, readings, self.config.limits)
-        if isinstance(verdict, Go):
-            if job.deferred_since is not None:
-                self._log.info("job_admitted", job=job.id, deferred_since=job.deferred_since)
-            return True
-        if isinstance(verdict, Never):
-            self._end(job, JobState.FAILED, EngineError(verdict.reason))
-            return False
-        if job.deferred_since is None or job.deferred_reason != verdict.reason:
-            if job.deferred_since is None:
-                self._log.warning("job_deferred", job=job.id, reason=verdict.reason)
-            self.journal.set_job(
-                job, JobState.QUEUED, deferred_since=job.deferred_since or now(), deferred_reason=verdict.reason,
-                deferrals=job.deferrals + (job.deferred_since is None),
-            )  # fmt: skip
-        self._not_before[job.id] = time.monotonic() + DEFERRAL_SECONDS
-        return False
 
     # ------------------------------------------------------------ outcomes
 
@@ -373,8 +363,12 @@ class Daemon:
                     self._log.info("film_delivered", job=job.id, film=f"{job.base}.mp4", line=drop.line)
             else:
                 await self.store.file_if_over(drop)
+            line.finds_room(drop_id)
         except StorageError as error:
-            self._log.warning("delivery_postponed", drop=drop_id, reason=error.message)
+            if isinstance(error, ShareError) and error.errno in FULL:
+                line.finds_no_room(drop_id, error.message)
+            else:
+                self._log.warning("delivery_postponed", drop=drop_id, reason=error.message)
             self._not_before[drop_id] = time.monotonic() + DELIVERY_RETRY_SECONDS
             line.wake()
 
@@ -481,6 +475,7 @@ class Daemon:
 
     def _heed(self, new: Config) -> None:
         self.config = self.store.config = new
+        self.admission.heed(new)
         for share in self.shares.values():
             share.seconds = new.intake.share_seconds
 
@@ -506,7 +501,8 @@ class Daemon:
         return {
             "pid": os.getpid(), "version": __version__, "started": self.started, "state": self.state,
             "lines": [line.row() for line in self.lines.values()], "running": running,
-            "queue": self.journal.queue(), "waiting": [w for line in self.lines.values() for w in line.waiting],
+            "queue": [self.admission.row(row) for row in self.journal.queue()], "guard": self.admission.status(),
+            "waiting": [w for line in self.lines.values() for w in line.waiting],
             "recent": self.journal.recent(), "counts": self.journal.counts(),
         }  # fmt: skip
 
@@ -518,7 +514,7 @@ class Daemon:
             state=self.state, queued=len(queued), delivered=self.journal.counts().get("delivered", 0),
             name=running.job.request.name if running else None, number=self._ended_in_a_row + 1,
             progress=running.progress if running else {},
-            deferred=[(j.deferred_reason or "", j.deferred_since) for j in queued if j.deferred_since is not None],
+            deferred=[(j.deferred_reason or "", j.deferred_since) for j in queued if j.waits and j.deferred_since],
             lost=[name for name, line in self.lines.items() if line.problem],
         )  # fmt: skip
         return summary(work)

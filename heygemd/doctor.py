@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from heygemd import machine
+from heygemd import machine, needs
 from heygemd.config import Config
-from heygemd.guard import FOOTAGE_RAM_MIB
+from heygemd.errors import SetupError
+from heygemd.journal import Journal
 from heygemd.names import display
 
 OLDEST_FFMPEG = 5
@@ -146,13 +147,28 @@ def _said(argv: Sequence[str], seconds: float = TOOL_SECONDS) -> str | None:
 def _machine(config: Config) -> list[Check]:
     readings = machine.read()
     cpu = Check("processor", "ok", f"{readings.cpu_model}, {readings.cpu_count} usable")
-    return [cpu, _memory(readings, config), *_disks(config), *_gpus(readings)]
+    peaks = _peaks(config)
+    learned = [Check("learned needs", "ok", line) for line in needs.table(peaks)]
+    return [cpu, _memory(readings, config, peaks), *learned, *_disks(config), *_gpus(readings)]
 
 
-def _memory(readings: machine.Readings, config: Config) -> Check:
+def _peaks(config: Config) -> list[needs.Peak]:
+    """What finished jobs took, by the journal; nothing where there is none or it is not ours to read."""
+    try:
+        journal = Journal.read_only(config.daemon.state_dir / "journal.sqlite")
+    except (SetupError, PermissionError):
+        return []
+    try:
+        return journal.peaks()
+    finally:
+        journal.close()
+
+
+def _memory(readings: machine.Readings, config: Config, peaks: Sequence[needs.Peak] = ()) -> Check:
     total, available = readings.ram_total_mib, readings.ram_available_mib
     said = f"{available} MiB available of {total} MiB"
-    need, keep = FOOTAGE_RAM_MIB, config.limits.free_ram_mib
+    need = needs.need("footage", "auto", config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
+    keep = config.limits.free_ram_mib
     told = f"a film needs {need} MiB and {keep} MiB must stay free"
     if need + keep > total:
         return Check("memory", "fail", f"{said}; {told}", "lower free_ram_mib in [limits], or add memory")
@@ -190,14 +206,19 @@ def _free_mib(path: Path) -> int | None:
 def _gpus(readings: machine.Readings) -> list[Check]:
     if not readings.gpus:
         return [Check("GPU", "warn", f"none to be used: {readings.gpu_problem}; footage needs none")]
-    return [_gpu(gpu) for gpu in readings.gpus]
+    lost = [Check("GPU", "warn", readings.gpu_problem)] if readings.gpu_problem else []
+    return [*(_gpu(gpu) for gpu in readings.gpus), *lost]
 
 
 def _gpu(gpu: machine.Gpu) -> Check:
     shared = " shared with the machine" if gpu.shared else ""
     held = f"; held by {', '.join(map(str, gpu.processes))}" if gpu.processes else ""
     memory = f"{gpu.used_mib} of {gpu.total_mib} MiB{shared} used"
-    return Check(f"GPU {gpu.index}", "ok", f"{gpu.name}, {memory}, driver {gpu.driver}, {gpu.uuid}{held}")
+    state = "".join(
+        f", {value} {unit}" for value, unit in ((gpu.utilisation, "% busy"), (gpu.celsius, "°C")) if value is not None
+    )
+    name = f"{gpu.name}, a MIG instance" if gpu.mig else gpu.name
+    return Check(f"GPU {gpu.index}", "ok", f"{name}, {memory}{state}, driver {gpu.driver}, {gpu.uuid}{held}")
 
 
 # ---------------------------------------------------------------- the libraries

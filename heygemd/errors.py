@@ -15,7 +15,11 @@ at the request's boundary in the child.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How the operating system says that there is no room."""
 
 
 class HeygemdError(Exception):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from heygemd import container
+from heygemd.errors import FULL
 from heygemd.inbox import blind, ignored, underway
 
 MARKER = ".heygemd-line"
@@ -200,17 +201,39 @@ def stage(source: str, target: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- publishing
 
 
+def free_mib(folder: str) -> int:
+    """What may still be written in a folder, or in the nearest one above it that exists, in MiB."""
+    for place in (Path(folder), *Path(folder).parents):
+        with suppress(FileNotFoundError):
+            room = os.statvfs(place)
+            return room.f_bavail * room.f_frsize >> 20
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+
+
 def put(source: str, part: str) -> str:
-    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written anew."""
+    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written anew.
+
+    ``ENOSPC`` where there is no room, before anything is copied if that can be seen; no half copy then fills the rest.
+    """
     os.makedirs(os.path.dirname(part), exist_ok=True)
     digest = hashlib.sha256()
     with suppress(FileNotFoundError):
         os.unlink(part)
-    with open(source, "rb") as file, open(part, "xb") as copy:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            copy.write(chunk)
-        _sync(copy.fileno())
+    size, room = os.stat(source).st_size, os.statvfs(os.path.dirname(part))
+    if 0 < room.f_bavail * room.f_frsize < size:
+        free = room.f_bavail * room.f_frsize >> 20
+        raise OSError(errno.ENOSPC, f"No space left: {free} MiB are free, the film has {(size >> 20) + 1} MiB", part)
+    try:
+        with open(source, "rb") as file, open(part, "xb") as copy:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                copy.write(chunk)
+            _sync(copy.fileno())
+    except OSError as error:
+        if error.errno in FULL:
+            with suppress(OSError):
+                os.unlink(part)
+        raise
     return digest.hexdigest()
 
 
@@ -338,8 +361,8 @@ def _pretty(data: dict[str, Any]) -> bytes:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
-        open_line, scan, inspect, read, listing, owner, open_drop, discard_drop, move, stage, put, write_part, reveal,
-        write_whole, file_drop, remove_empty,
+        open_line, scan, inspect, read, listing, owner, open_drop, discard_drop, move, stage, free_mib, put, write_part,
+        reveal, write_whole, file_drop, remove_empty,
     )
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import errno
 import json
 import os
@@ -70,6 +71,24 @@ class Store:
     def scratch(self, job: Job) -> Path:
         """The job's local work folder."""
         return self.work / job.drop_id / str(job.number)
+
+    async def input_bytes(self, job: Job) -> tuple[int, int]:
+        """The sizes of the job's sound and picture as they were claimed; 0 for what cannot be told."""
+        drop = self.journal.drop(job.drop_id)
+        sizes = {path: stamp.size for move in drop.request.moves for path, stamp in move.stamps.items()}
+        found = []
+        for source in (job.request.audio, job.request.video):
+            size = sizes.get(source.path, 0) if source else 0
+            if source and source.library:
+                with contextlib.suppress(OSError):
+                    size = (await asyncio.to_thread(os.stat, source.path)).st_size
+            found.append(size)
+        return found[0], found[1]
+
+    async def outbox_free_mib(self, line: str) -> int:
+        """What may still be written to a line's outbox, in MiB.  Raises ``StorageError``."""
+        free: int = await self.shares[line].do("free_mib", str(self.lines[line].outbox))
+        return free
 
     async def _do(self, drop: Drop, operation: str, *args: Any, size: int = 0) -> Any:
         share = self.shares[drop.line]

@@ -20,9 +20,10 @@ from typing import Any
 
 from heygemd import log
 from heygemd.errors import SetupError
+from heygemd.needs import Kind, Peak
 from heygemd.requests import DropRequest, JobRequest
 
-SCHEMA = 1
+SCHEMA = 2
 NETWORK_FILE_SYSTEMS = {0x6969: "nfs", 0xFF534D42: "cifs", 0xFE534D42: "smb2", 0x517B: "smb"}
 
 _TABLES = """
@@ -40,6 +41,15 @@ CREATE INDEX jobs_state ON jobs(state);
 CREATE INDEX jobs_drop ON jobs(drop_id);
 CREATE INDEX drops_state ON drops(state);
 """
+_PEAKS = """
+CREATE TABLE peaks (
+  id INTEGER PRIMARY KEY, engine TEXT NOT NULL, model TEXT NOT NULL, frame TEXT NOT NULL, batch_size INTEGER NOT NULL,
+  precision TEXT NOT NULL, at TEXT NOT NULL, vram_mib INTEGER, ram_mib INTEGER);
+CREATE INDEX peaks_kind ON peaks(engine, model, frame, batch_size, precision);
+"""
+_STEPS = {1: _PEAKS}
+"""What leads from a schema to the next."""
+PEAKS_KEPT = 50  # of each kind: machines and versions change
 
 
 class DropState(StrEnum):
@@ -108,6 +118,17 @@ class Job:
     deferred_reason: str | None
     deferrals: int
 
+    @property
+    def waits(self) -> bool:
+        """Whether its last deferral still goes on: it has not been started since."""
+        if self.state is not JobState.QUEUED or self.deferred_since is None:
+            return False
+        return self.started is None or _time(self.started) < _time(self.deferred_since)
+
+
+def _time(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp)
+
 
 def now() -> str:
     """The local time with its offset, to the millisecond, ISO 8601."""
@@ -156,7 +177,8 @@ class Journal:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
             if self.read_only_mode:
                 return
-            self._db.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
+            steps = "".join(_STEPS.values())
+            self._db.executescript(f"BEGIN; {_TABLES} {steps} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
         self._db.execute("PRAGMA quick_check").fetchone()
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:
@@ -164,6 +186,10 @@ class Journal:
                 f"The journal {self.path} was written by a newer heygemd (schema {schema}, this one knows {SCHEMA}). "
                 "Install that version again, or move the journal away: it is rebuilt from the line's folders."
             )
+        if schema < SCHEMA and not self.read_only_mode:
+            steps = "".join(_STEPS[step] for step in range(schema, SCHEMA))
+            self._db.executescript(f"BEGIN; {steps} UPDATE meta SET value='{SCHEMA}' WHERE key='schema'; COMMIT;")
+            self._log.info("journal_migrated", **{"from": schema, "to": SCHEMA})
 
     @staticmethod
     def read_only(path: Path) -> Journal:
@@ -285,6 +311,37 @@ class Journal:
         query = f"SELECT jobs.*, drops.request FROM jobs JOIN drops ON drops.id=drop_id {where}"
         return [_job(row) for row in self._db.execute(query, tuple(values))]
 
+    # ------------------------------------------------------------ what jobs took
+
+    def add_peak(self, peak: Peak) -> None:
+        """Remember what a finished job took; the oldest of its kind is forgotten."""
+        kind = (peak.kind.engine, peak.kind.model, peak.kind.frame, peak.kind.batch_size, peak.kind.precision)
+        mine = "engine=? AND model=? AND frame=? AND batch_size=? AND precision=?"
+        with self.change():
+            self._db.execute(
+                "INSERT INTO peaks(engine,model,frame,batch_size,precision,at,vram_mib,ram_mib) "
+                "VALUES (?,?,?,?,?,?,?,?)",
+                (*kind, now(), peak.vram_mib, peak.ram_mib),
+            )
+            self._db.execute(
+                f"DELETE FROM peaks WHERE {mine} AND id NOT IN "
+                f"(SELECT id FROM peaks WHERE {mine} ORDER BY id DESC LIMIT {PEAKS_KEPT})",
+                (*kind, *kind),
+            )
+
+    def peaks(self) -> list[Peak]:
+        """What finished jobs took, oldest first; nothing in a journal of an older version that is only read."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone():
+            return []
+        return [
+            Peak(
+                Kind(row["engine"], row["model"], row["frame"], row["batch_size"], row["precision"]),
+                row["vram_mib"],
+                row["ram_mib"],
+            )
+            for row in self._db.execute("SELECT * FROM peaks ORDER BY id")
+        ]
+
     # ------------------------------------------------------------ reports
 
     def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -303,8 +360,9 @@ class Journal:
             "id": job.id, "drop": drop.id, "line": drop.line, "name": job.request.name, "folder": drop.request.folder,
             "state": job.state.value, "priority": options.priority or drop.request.priority,
             "engine": options.engine, "attempts": job.attempts, "created": job.created, "started": job.started,
-            "ended": job.ended, "reason": job.reason, "film": job.base, "deferred_since": job.deferred_since,
-            "deferred_reason": job.deferred_reason,
+            "ended": job.ended, "reason": job.reason, "film": job.base,
+            "deferred_since": job.deferred_since if job.waits else None,
+            "deferred_reason": job.deferred_reason if job.waits else None,
         }  # fmt: skip
 
     def counts(self) -> dict[str, int]:

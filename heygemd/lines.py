@@ -37,6 +37,7 @@ class Line:
         self.open = False
         self.blind = True
         self.problem: str | None = None
+        self._no_room: dict[str, str] = {}
         self.waiting: list[dict[str, Any]] = []
         self.looked = 0
         self.at_rest = False
@@ -88,6 +89,24 @@ class Line:
                 await self._pause()
         finally:
             self._watcher.stop()
+
+    # ------------------------------------------------------------ room
+
+    @property
+    def full(self) -> str | None:
+        """What was said when something found no room; nothing new is begun for this line until it has."""
+        return next(iter(self._no_room.values()), None)
+
+    def finds_no_room(self, drop_id: str, problem: str) -> None:
+        """A film or log of this drop could not be laid down."""
+        if not self._no_room:
+            self._log.error("line_full", problem=problem)
+        self._no_room[drop_id] = problem
+
+    def finds_room(self, drop_id: str) -> None:
+        """What could not be laid down now was."""
+        if self._no_room.pop(drop_id, None) and not self._no_room:
+            self._log.info("line_has_room")
 
     # ------------------------------------------------------------ the share
 
@@ -231,7 +250,8 @@ class Line:
         """The line as ``status`` shows it."""
         return {
             "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
-            "state": "ok" if self.open else "unavailable", "problem": self.problem,
+            "state": "unavailable" if not self.open else "full" if self.full else "ok",
+            "problem": self.problem or self.full,
         }  # fmt: skip
 
 

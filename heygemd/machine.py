@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ _NOT_SUPPORTED = 3
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that holds memory of a GPU.  In a container its number may belong to another namespace."""
+    """A process that holds memory of a GPU.  Without a ``name`` its number belongs to another container's
+    namespace and means nothing here."""
 
     pid: int
     name: str
@@ -49,12 +50,18 @@ class Holder:
 
     def __str__(self) -> str:
         size = f", {self.mib} MiB" if self.mib is not None else ""
+        if not self.name:
+            return f"pid unknown (container{size})"
         return f"{self.name} (process {self.pid}{size})"
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU.  ``shared``: it has no memory of its own (unified memory) and the machine's is given here."""
+    """One GPU, or one MIG instance of it, which has a UUID of its own.
+
+    ``shared``: it has no memory of its own (unified memory) and the machine's is given here.  ``utilisation``: percent
+    of the last second or so; it and ``celsius`` are ``None`` where the driver does not say.
+    """
 
     uuid: str
     index: int
@@ -65,15 +72,18 @@ class Gpu:
     driver: str = ""
     processes: tuple[Holder, ...] = ()
     shared: bool = False
+    utilisation: int | None = None
+    celsius: int | None = None
+    mig: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
     """The machine at one moment.
 
-    ``gpu_problem`` says why no GPU is to be seen; ``gpu_absent`` says that this will last: no driver is
-    installed and none has been seen by this process.  ``disks``: free MiB by the path that was asked for; a
-    path that could not be read is missing.
+    ``gpu_problem`` says why no GPU, or not every GPU, is to be seen; ``gpu_absent`` says that this will last: no
+    driver is installed and none has been seen by this process.  ``disks``: free MiB by the path that was asked for;
+    a path that could not be read is missing.  ``at``: when the GPUs were read, on the monotonic clock.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -84,6 +94,7 @@ class Readings:
     cpu_count: int = 1
     cpu_model: str = ""
     disks: Mapping[Path, int] = field(default_factory=dict)
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,7 @@ class _GpuReading:
     gpus: tuple[Gpu, ...] = ()
     problem: str | None = None
     code: int = 0
+    at: float = 0.0
 
 
 class Machine:
@@ -106,9 +118,12 @@ class Machine:
         self._latest_at = -_CACHE_SECONDS
         self._seen_gpu = False
 
-    def read(self, disks: Iterable[Path] = ()) -> Readings:
-        """The readings now.  ``disks`` are local paths: a share that hangs would hang the caller."""
-        gpu = self._gpus()
+    def read(self, disks: Iterable[Path] = (), *, gpus: bool = True) -> Readings:
+        """The readings now.  ``disks`` are local paths: a share that hangs would hang the caller.
+
+        Without ``gpus`` the driver is not asked: who needs no GPU does not wait for one that hangs.
+        """
+        gpu = self._gpus() if gpus else _GpuReading(problem="the GPUs were not asked")
         self._seen_gpu = self._seen_gpu or bool(gpu.gpus)
         total, available = memory_mib()
         return Readings(
@@ -120,6 +135,7 @@ class Machine:
             cpu_count=cpu_count(),
             cpu_model=cpu_model(),
             disks={path: free for path in disks if (free := disk_free_mib(path)) is not None},
+            at=gpu.at,
         )
 
     def _gpus(self) -> _GpuReading:
@@ -135,12 +151,13 @@ class Machine:
         # A driver that hung before is not waited for again.
         asking.join(max(self._asked_at + self._deadline - time.monotonic(), 0.0))
         silent = time.monotonic() - self._asked_at
-        return self._latest or _GpuReading(problem=f"the NVIDIA driver has not answered for {silent:.0f} s")
+        problem = f"the NVIDIA driver has not answered for {silent:.0f} s"
+        return self._latest or _GpuReading(problem=problem, at=time.monotonic())
 
     def _ask(self) -> None:
         reading = ask_nvml(self._nvml)
         self._latest_at = time.monotonic()
-        self._latest = reading
+        self._latest = replace(reading, at=self._latest_at)
 
 
 def ask_nvml(nvml: Any = pynvml) -> _GpuReading:
@@ -155,9 +172,15 @@ def ask_nvml(nvml: Any = pynvml) -> _GpuReading:
         return _failed(error)
     try:
         driver = _text(nvml.nvmlSystemGetDriverVersion())
-        count = nvml.nvmlDeviceGetCount()
-        gpus = tuple(_gpu(nvml, index, driver) for index in range(count))
-        return _GpuReading(gpus) if gpus else _GpuReading(problem=_PROBLEMS[6])
+        found = [_gpus_at(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount())]
+        if not found:
+            return _GpuReading(problem=_PROBLEMS[6], code=6)
+        lost = [reading for reading in found if reading.problem]
+        return _GpuReading(
+            tuple(gpu for reading in found for gpu in reading.gpus),
+            "; ".join(str(reading.problem) for reading in lost) or None,
+            lost[0].code if lost else 0,
+        )
     except nvml.NVMLError as error:
         return _failed(error)
     finally:
@@ -170,15 +193,55 @@ def _failed(error: Any) -> _GpuReading:
     return _GpuReading(problem=_PROBLEMS.get(code, f"NVML says: {error}"), code=code)
 
 
-def _gpu(nvml: Any, index: int, driver: str) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
+def _gpus_at(nvml: Any, index: int, driver: str) -> _GpuReading:
+    """The GPU at an index, or its MIG instances; where it fails, the others still count."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        instances = _instances(nvml, handle)
+        return _GpuReading(tuple(_gpu(nvml, h, index, driver, bool(instances)) for h in instances or [handle]))
+    except nvml.NVMLError as error:
+        failed = _failed(error)
+        return replace(failed, problem=f"GPU {index}: {failed.problem}")
+
+
+def _instances(nvml: Any, handle: Any) -> list[Any]:
+    """The handles of a GPU's MIG instances; none where it is not partitioned."""
+    found: list[Any] = []
+    with contextlib.suppress(nvml.NVMLError):
+        if nvml.nvmlDeviceGetMigMode(handle)[0] != 1:  # NVML_DEVICE_MIG_ENABLE
+            return []
+        for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with contextlib.suppress(nvml.NVMLError):  # places that hold no instance
+                found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))
+    return found
+
+
+def _gpu(nvml: Any, handle: Any, index: int, driver: str, mig: bool) -> Gpu:
     memory = _memory(nvml, handle)
     if memory is None:
-        total, free = memory_mib()
-        return Gpu(uuid, index, name, total, total - free, free, driver, _holders(nvml, handle), shared=True)
-    total, used, free = memory
-    return Gpu(uuid, index, name, total, used, free, driver, _holders(nvml, handle))
+        machine_total, machine_free = memory_mib()
+        total, used, free = machine_total, machine_total - machine_free, machine_free
+    else:
+        total, used, free = memory
+    return Gpu(
+        _text(nvml.nvmlDeviceGetUUID(handle)), index, _text(nvml.nvmlDeviceGetName(handle)), total, used, free, driver,
+        _holders(nvml, handle), shared=memory is None, utilisation=_utilisation(nvml, handle),
+        celsius=_celsius(nvml, handle), mig=mig,
+    )  # fmt: skip
+
+
+def _utilisation(nvml: Any, handle: Any) -> int | None:
+    try:
+        return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except nvml.NVMLError:
+        return None
+
+
+def _celsius(nvml: Any, handle: Any) -> int | None:
+    try:
+        return int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+    except nvml.NVMLError:
+        return None
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int, int, int] | None:
@@ -206,11 +269,47 @@ def _holders(nvml: Any, handle: Any) -> tuple[Holder, ...]:
 
 
 def process_name(pid: int) -> str:
-    """What runs under ``pid``; "unknown" where it belongs to another container or has ended."""
+    """What runs under ``pid``; empty where there is no such process here: it is another container's."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
-        return "unknown"
+        return ""
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process is ``ancestor`` or was started, directly or not, by it."""
+    for _ in range(64):
+        if pid == ancestor:
+            return True
+        if pid <= 1:
+            return False
+        pid = _parent(pid)
+    return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def tree_rss_mib(root: int, proc: Path = Path("/proc")) -> int:
+    """The resident memory of a process and all below it, in MiB; what they share counts for each of them."""
+    children: dict[int, list[int]] = {}
+    pages: dict[int, int] = {}
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):  # it has just ended
+                values = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(values[1]), []).append(int(entry.name))
+                pages[int(entry.name)] = int(values[21])
+    total, todo = 0, [root]
+    while todo:
+        pid = todo.pop()
+        total += pages.get(pid, 0)
+        todo += children.get(pid, [])
+    return total * os.sysconf("SC_PAGESIZE") // _MIB
 
 
 def _text(value: Any) -> str:
@@ -274,6 +373,6 @@ def disk_free_mib(path: Path) -> int | None:
 _this = Machine()
 
 
-def read(disks: Iterable[Path] = ()) -> Readings:
+def read(disks: Iterable[Path] = (), *, gpus: bool = True) -> Readings:
     """The readings of this machine now; see ``Machine.read``."""
-    return _this.read(disks)
+    return _this.read(disks, gpus=gpus)

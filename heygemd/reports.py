@@ -39,7 +39,7 @@ def check(config: Config, *, as_json: bool) -> None:
 
 
 def _in_force(config: Config) -> Iterable[str]:
-    for name in ("daemon", "intake", "render", "limits", "command"):
+    for name in ("daemon", "intake", "render", "limits", "guard", "command"):
         yield f"[{name}]"
         yield from _settings(asdict(getattr(config, name)))
         yield ""
@@ -168,6 +168,7 @@ def status_lines(reply: Row) -> list[str]:
     return [
         head,
         *_section("lines", [_line_cells(line) for line in reply.get("lines", [])]),
+        *_section("GPUs", _gpu_cells(reply.get("guard") or {})),
         *_section("running", [_running_cells(job) for job in reply.get("running", [])]),
         *_section("queue", [_queue_cells(job) for job in reply.get("queue", [])]),
         *_section("waiting in the inbox", [_waiting_cells(w) for w in reply.get("waiting", [])]),
@@ -196,6 +197,15 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _line_cells(line: Row) -> list[str]:
     return [str(line["name"]), line["state"] or "-", line["watch"] or "-", line["problem"] or line["inbox"] or ""]
+
+
+def _gpu_cells(guard: Row) -> list[list[str]]:
+    """The GPUs as the guard last saw them, which it does only while a job needs one."""
+    rows = [
+        [gpu["name"], f"{gpu['free_mib']} of {gpu['total_mib']} MiB free", ", ".join(gpu["holders"])]
+        for gpu in guard.get("gpus", [])
+    ]
+    return rows + ([["-", "unavailable", guard["problem"]]] if guard.get("problem") else [])
 
 
 def _running_cells(job: Row) -> list[str]:

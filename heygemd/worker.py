@@ -38,6 +38,7 @@ class Worker:
         self._idle_since = time.monotonic()
         self._cancelled = False
         self._serial = 0
+        self._device: str | None = None
 
     async def run(self, request: Message, hear: Callable[[Message], None]) -> Message:
         """Do one task; ``hear`` gets every progress and event message.
@@ -81,6 +82,15 @@ class Worker:
                 raise _error(message["error"])
             hear(message)
 
+    async def use(self, device: str | None) -> None:
+        """What is started from now on sees only this GPU, by UUID, or with ``None`` whatever there is.
+
+        A warm child that saw another is ended: CUDA looks once in a process's life.
+        """
+        if device != self._device:
+            await self.stop()
+            self._device = device
+
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is not None and self._child.returncode is None:
             return self._child
@@ -88,6 +98,7 @@ class Worker:
         self._child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "heygemd.pipeline", start_new_session=True, limit=1 << 24,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=os.environ | ({"CUDA_VISIBLE_DEVICES": self._device} if self._device else {}),
         )  # fmt: skip
         self._drain = asyncio.create_task(self._read_stderr(self._child))
         return self._child
@@ -116,6 +127,11 @@ class Worker:
         """End the running task; its ``run`` raises ``Cancelled``."""
         self._cancelled = True
         self._kill(signal.SIGKILL)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process, where there is one."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     @property
     def alive(self) -> bool:

@@ -23,9 +23,11 @@ def test_a_gpu_is_read_with_its_uuid_its_memory_and_who_holds_it() -> None:
     assert (gpu.uuid, gpu.name, gpu.total_mib, gpu.used_mib, gpu.free_mib, gpu.driver) == (
         "GPU-0", "NVIDIA Fake 24", 24_000, 4_000, 20_000, "550.54",
     )  # fmt: skip
-    assert (gpu.processes[0].name, gpu.processes[0].mib) == ("unknown", 900)
+    assert (gpu.utilisation, gpu.celsius, gpu.mig) == (37, 61, False)
+    assert (gpu.processes[0].name, gpu.processes[0].mib) == ("", 900)
+    assert str(gpu.processes[0]) == "pid unknown (container, 900 MiB)"
     assert gpu.processes[1] == Holder(OURS, machine.process_name(OURS), 300)
-    assert str(gpu.processes[2]).startswith("unknown (process ")
+    assert str(gpu.processes[2]) == "pid unknown (container)"
     assert readings.gpu_problem is None and not readings.gpu_absent
 
 
@@ -53,6 +55,31 @@ def test_each_failure_of_the_driver_is_a_sentence(code: int, said: str) -> None:
     readings = Machine(FakeNvml(error=code)).read()
     assert readings.gpus == () and said in str(readings.gpu_problem)
     assert readings.gpu_absent == (code == 12)
+
+
+def test_one_gpu_that_is_lost_does_not_hide_the_others() -> None:
+    readings = Machine(FakeNvml([Card(handle_error=15), Card()])).read()
+    assert [gpu.uuid for gpu in readings.gpus] == ["GPU-1"]
+    assert str(readings.gpu_problem).startswith("GPU 0: the GPU has fallen off the bus")
+
+
+def test_a_partitioned_gpu_is_its_instances() -> None:
+    gpus = Machine(FakeNvml([Card(instances=2, celsius=None), Card()])).read().gpus
+    assert [(gpu.uuid, gpu.mig, gpu.celsius) for gpu in gpus] == [
+        ("MIG-0-1", True, None), ("MIG-0-2", True, None), ("GPU-1", False, 61),
+    ]  # fmt: skip
+    assert gpus[0].utilisation is None
+
+
+def test_who_needs_no_gpu_does_not_ask_the_driver() -> None:
+    nvml = FakeNvml([Card()])
+    assert Machine(nvml).read(gpus=False).gpus == () and nvml.inits == 0
+
+
+def test_the_memory_of_a_process_and_of_what_it_started_is_one_number() -> None:
+    own = machine.tree_rss_mib(OURS)
+    assert own > 10 and machine.tree_rss_mib(os.getppid()) >= own // 2
+    assert machine.is_below(OURS, os.getppid()) and not machine.is_below(os.getppid(), OURS)
 
 
 def test_a_driver_without_a_gpu_says_so() -> None:

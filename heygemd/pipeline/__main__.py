@@ -22,6 +22,7 @@ import ctypes
 import json
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -87,7 +88,30 @@ def _plain(value: Any) -> Any:
 def _render(request: Request, tell: Reporter) -> Any:
     from heygemd.pipeline import lipsync
 
-    return lipsync(Task.from_json(request["job"]), tell).to_json()
+    _forget_peak()
+    result = lipsync(Task.from_json(request["job"]), tell).to_json()
+    return {**result, "peak": _peak()}
+
+
+def _forget_peak() -> None:
+    """Begin to measure anew: this process may have done other jobs before."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark, proc(5)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak() -> dict[str, int | None]:
+    """What the task took at its peak, in MiB: this process and the largest of those it has started; CUDA's allocator
+    where CUDA was used."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    own = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_initialized()
+    vram = int(torch.cuda.max_memory_reserved()) >> 20 if torch is not None and used else None
+    return {"ram_mib": own + children >> 10, "vram_mib": vram}
 
 
 def _probe(request: Request, tell: Reporter) -> Any:

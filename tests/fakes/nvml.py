@@ -23,6 +23,9 @@ class Card:
     memory_error: int | None = None
     only_v2: bool = False
     processes_error: int | None = None
+    handle_error: int | None = None
+    celsius: int | None = 61
+    instances: int = 0
 
 
 @dataclass
@@ -37,6 +40,7 @@ class FakeNvml:
 
     NVMLError = pynvml.NVMLError
     nvmlMemory_v2 = pynvml.nvmlMemory_v2
+    NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
 
     def nvmlInit(self) -> None:
         self.inits += 1
@@ -56,23 +60,52 @@ class FakeNvml:
         return len(self.cards)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        error = self.cards[index].handle_error
+        if error is not None:
+            raise pynvml.NVMLError(error)
         return index
 
     def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return self.cards[handle].name.encode()
+        return self.cards[handle % 100].name.encode()
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:
-        return f"GPU-{handle}"
+        return f"GPU-{handle}" if handle < 100 else f"MIG-{handle % 100}-{handle // 100}"
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        if not self.cards[handle].instances:
+            raise pynvml.NVMLError(3)
+        return [1, 1]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:
+        del handle
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, number: int) -> int:
+        if number >= self.cards[handle].instances:
+            raise pynvml.NVMLError(6)
+        return handle + 100 * (number + 1)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        if handle >= 100:
+            raise pynvml.NVMLError(3)
+        return SimpleNamespace(gpu=37, memory=12)
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
+        del sensor
+        celsius = self.cards[handle % 100].celsius
+        if celsius is None:
+            raise pynvml.NVMLError(3)
+        return celsius
 
     def nvmlDeviceGetMemoryInfo(self, handle: int, version: Any = None) -> SimpleNamespace:
-        card = self.cards[handle]
+        card = self.cards[handle % 100]
         if card.memory_error is not None and (version or not card.only_v2):
             raise pynvml.NVMLError(card.memory_error)
         used = card.total - card.free
         return SimpleNamespace(total=card.total * MIB, used=used * MIB, free=card.free * MIB)
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
-        card = self.cards[handle]
+        card = self.cards[handle % 100]
         if card.processes_error is not None:
             raise pynvml.NVMLError(card.processes_error)
         return [SimpleNamespace(pid=p, usedGpuMemory=None if m is None else m * MIB) for p, m in card.processes]

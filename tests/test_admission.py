@@ -1,0 +1,271 @@
+"""The guard in a real daemon that runs real jobs, against a driver whose numbers the test changes.
+
+The real pynvml loads ``libnvidia-ml.so.1`` as compiled from ``fakes/nvml_stub.c``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.stub import GIB, Driver, compiled, holder
+from tests.site import Site
+
+TEN = 10 * GIB
+FILM = 'ffmpeg -v error -y -nostdin -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac -shortest "$3"'
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def driver(library: Path, tmp_path: Path) -> Driver:
+    return Driver(library, tmp_path / "machine.ini")
+
+
+def make_site(folder: Path, driver: Driver, *, need: int = 4000, script: str = FILM, more: str = "") -> Site:
+    """A line whose command declares that it needs so many MiB of a GPU."""
+    argv = ["sh", "-c", script, "sh", "{video}", "{audio}", "{output}"]
+    locks = folder.parent / "locks"
+    locks.mkdir(exist_ok=True)
+    extra = f'[guard]\nhold_readings = 2\nlock_dir = "{locks}"\n{more}'
+    site = Site(folder, argv=argv, extra=extra, environment=driver.environment)
+    site.config.write_text(site.config.read_text().replace("[command]\n", f"[command]\ngpu_need_mib = {need}\n"))
+    return site
+
+
+@pytest.fixture
+def gpu_site(tmp_path: Path, driver: Driver) -> Iterator[Site]:
+    site = make_site(tmp_path / "site", driver)
+    yield site
+    site.kill()
+
+
+def drop(media: Path, site: Site, name: str = "lesson") -> None:
+    shutil.copy(media / "voice.wav", site.inbox / f"{name}.wav")
+    shutil.copy(media / "film.mp4", site.inbox / f"{name}.mp4")
+
+
+def reason(site: Site) -> str:
+    """What the first queued job waits for, as status says it."""
+    queue = site.status().get("queue", [])
+    return str(queue[0]["deferred_reason"]) if queue else ""
+
+
+def named(site: Site, event: str) -> list[dict[str, Any]]:
+    return [entry for entry in site.events() if entry["event"] == event]
+
+
+def test_a_job_waits_for_the_memory_that_another_holds_and_goes_on_by_itself(
+    gpu_site: Site, driver: Driver, media: Path, tmp_path: Path
+) -> None:
+    site, other = gpu_site, holder(tmp_path, "ollama")
+    try:
+        driver.write(gpu0_total=TEN, gpu0_used=8 * GIB, gpu0_procs=f"{other.pid}:{8 * GIB}")
+        drop(media, site)
+        site.start()
+        site.until(lambda: "ollama" in reason(site), "the job waits and names who holds the memory")
+        assert "needs 4000 MiB" in reason(site) and "2048 MiB free of 10240 MiB" in reason(site)
+        assert site.status()["queue"][0]["holders"] == [f"ollama (process {other.pid}, 8192 MiB)"]
+        driver.write(gpu0_total=TEN, gpu0_used=7 * GIB, gpu0_procs=f"{other.pid}:{7 * GIB}")
+        site.until(lambda: "3072 MiB free" in reason(site), "status follows the numbers")
+        assert site.tree("outbox") == []
+    finally:
+        other.kill()
+        other.wait()
+    driver.write(gpu0_total=TEN, gpu0_used=GIB)
+    site.until(lambda: site.tree("done"), "the job runs once the memory is back")
+    told = json.loads((site.outbox / "lesson.json").read_text())
+    assert told["attempts"] == 1 and told["deferrals"]["count"] == 1 and "ollama" in told["deferrals"]["last_reason"]
+    assert len(named(site, "job_deferred")) == len(named(site, "job_admitted")) == 1
+    assert named(site, "device_chosen")[0]["device"] == "cuda"
+
+
+def test_a_driver_that_fails_is_waited_for_and_says_what_a_person_must_do(
+    gpu_site: Site, driver: Driver, media: Path
+) -> None:
+    site = gpu_site
+    failures = [
+        ("fail_nvmlInit", 9, "not loaded; load it"),
+        ("gpu0_fail", 15, "fallen off the bus"),
+        ("fail", 16, "must be reset"),
+        ("fail_nvmlInit", 18, "updated while the old one"),
+    ]
+    drop(media, site)
+    driver.write(fail_nvmlInit=9)
+    site.start()
+    for way, code, said in failures:
+        driver.write(**{way: code})
+        site.until(lambda said=said: said in reason(site), said)
+        assert site.status()["guard"]["problem"]
+    assert len(named(site, "gpu_unavailable")) == 4
+    driver.write(gpu0_total=TEN)
+    site.until(lambda: site.tree("done"), "the job runs once the GPU answers again")
+    assert len(named(site, "job_deferred")) == 1 and len(named(site, "gpu_back")) == 1
+
+
+def test_a_driver_that_hangs_stops_neither_the_daemon_nor_its_answers(
+    gpu_site: Site, driver: Driver, media: Path
+) -> None:
+    site = gpu_site
+    driver.write(sleep_ms=60_000)
+    drop(media, site)
+    site.start()
+    slowest = 0.0
+    end = time.monotonic() + 20
+    while "has not answered" not in reason(site) and time.monotonic() < end:
+        began = time.monotonic()
+        assert site.ask(cmd="ping")["ok"]
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.1)
+    assert "NVIDIA driver has not answered for" in reason(site)
+    assert slowest < 2
+    assert site.stop() == 0
+
+
+def test_the_gpu_is_chosen_by_its_uuid_in_whatever_order_the_driver_counts(
+    tmp_path: Path, driver: Driver, media: Path
+) -> None:
+    seen = tmp_path / "seen"
+    site = make_site(tmp_path / "site", driver, script=f'echo "$CUDA_VISIBLE_DEVICES" >> {seen}; {FILM}')
+    full = {"total": TEN, "used": 9 * GIB, "uuid": "GPU-full"}
+    free = {"total": TEN, "used": GIB, "uuid": "GPU-free"}
+    driver.write(count=2, **machine(full, free))
+    site.start()
+    try:
+        drop(media, site, "one")
+        site.until(lambda: len(site.tree("done")) == 2, "the first film is delivered")
+        driver.write(count=2, **machine(free, full))
+        drop(media, site, "two")
+        site.until(lambda: len(site.tree("done")) == 4, "the second film is delivered")
+    finally:
+        site.kill()
+    assert seen.read_text().split() == ["GPU-free", "GPU-free"]
+
+
+def machine(*cards: dict[str, Any]) -> dict[str, Any]:
+    return {f"gpu{i}_{key}": value for i, card in enumerate(cards) for key, value in card.items()}
+
+
+def test_two_daemons_on_one_card_take_turns(tmp_path: Path, driver: Driver, media: Path) -> None:
+    diary, go = tmp_path / "diary", tmp_path / "go"
+    script = f"echo begin >> {diary}; while [ ! -e {go} ]; do sleep 0.05; done; {FILM}; echo end >> {diary}"
+    sites = [make_site(tmp_path / name, driver, need=6000, script=script) for name in ("a", "b")]
+    driver.write(gpu0_total=TEN)
+    try:
+        for site in sites:
+            drop(media, site)
+            site.start()
+        waiting = lambda: [site for site in sites if "another heygemd has reserved 6000 MiB" in reason(site)]  # noqa: E731
+        sites[0].until(waiting, "one of them waits for the other's reservation")
+        sites[0].until(diary.exists, "the other's job has begun")
+        assert diary.read_text().split() == ["begin"]
+        go.touch()
+        for site in sites:
+            site.until(lambda site=site: site.tree("done"), "both films are delivered")
+        assert diary.read_text().split() == ["begin", "end", "begin", "end"]
+    finally:
+        for site in sites:
+            site.kill()
+
+
+def test_a_dead_daemons_reservation_is_gone_with_it(tmp_path: Path, driver: Driver, media: Path) -> None:
+    scripts = {"a": "sleep 60", "b": FILM}
+    sites = [make_site(tmp_path / name, driver, need=6000, script=script) for name, script in scripts.items()]
+    driver.write(gpu0_total=TEN)
+    try:
+        drop(media, sites[0])
+        sites[0].start()
+        sites[0].until(lambda: sites[0].status()["running"], "the first runs")
+        drop(media, sites[1])
+        sites[1].start()
+        sites[1].until(lambda: "another heygemd" in reason(sites[1]), "the second waits")
+        sites[0].kill()
+        sites[1].until(lambda: sites[1].tree("done"), "the second runs")
+    finally:
+        for site in sites:
+            site.kill()
+
+
+def test_a_gpu_that_is_lost_while_a_job_runs_costs_the_job_nothing(
+    tmp_path: Path, driver: Driver, media: Path
+) -> None:
+    lost = tmp_path / "lost"
+    script = f"if [ ! -e {lost} ]; then touch {lost}; sleep 1; echo CUDA error >&2; exit 1; fi; {FILM}"
+    site = make_site(tmp_path / "site", driver, script=script)
+    driver.write(gpu0_total=TEN)
+    drop(media, site)
+    site.start()
+    try:
+        site.until(lost.exists, "the job runs")
+        driver.write(gpu0_total=TEN, gpu0_fail=15)
+        site.until(lambda: "fallen off the bus" in reason(site), "the job waits for the GPU")
+        assert site.tree("failed") == []
+        driver.write(gpu0_total=TEN)
+        site.until(lambda: site.tree("done"), "the job runs again")
+    finally:
+        site.kill()
+    assert json.loads((site.outbox / "lesson.json").read_text())["attempts"] == 1
+
+
+def test_a_job_that_no_card_here_can_ever_hold_fails_at_once_with_the_numbers(
+    tmp_path: Path, driver: Driver, media: Path
+) -> None:
+    site = make_site(tmp_path / "site", driver, need=12_000)
+    driver.write(gpu0_total=TEN)
+    drop(media, site)
+    assert site.once() == 3
+    told = (site.failed / "lesson" / "reason.txt").read_text()
+    assert "needs 12000 MiB" in told and "has 10240 MiB" in told
+
+
+def test_an_outbox_that_is_full_pauses_its_line_and_goes_on_when_there_is_room(tmp_path: Path, media: Path) -> None:
+    site = Site(tmp_path / "site")
+    outbox = site.line / "outbox"
+    outbox.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(outbox)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    ballast, once = outbox / "ballast", tmp_path / "once"
+    fill = f"if [ ! -e {once} ]; then touch {once}; dd if=/dev/zero of={ballast} bs=1M count=30 2>/dev/null; fi"
+    site.argv = ["sh", "-c", f"{fill}; {FILM}", "sh", "{video}", "{audio}", "{output}"]
+    site.write_config()
+    try:
+        drop(media, site, "one")
+        site.start()
+        site.until(lambda: site.status()["lines"][0]["state"] == "full", "the line says that its outbox is full")
+        assert "No space left" in site.status()["lines"][0]["problem"]
+        drop(media, site, "two")
+        site.until(lambda: len(site.status()["queue"]) == 2, "the next job waits")
+        assert [name for name in os.listdir(outbox) if name.endswith(".part")] == []
+        ballast.unlink()
+        site.until(lambda: len(site.tree("done")) == 4, "both go on without a restart")
+        assert len(named(site, "line_full")) == len(named(site, "line_has_room")) == 1
+        log = json.loads((outbox / "one.json").read_text())
+        assert log["attempts"] == 1
+    finally:
+        site.kill()
+        subprocess.run(["umount", "-l", str(outbox)], check=False)
+
+
+def test_a_job_whose_film_would_not_fit_into_the_outbox_waits_with_the_numbers(tmp_path: Path, media: Path) -> None:
+    site = Site(tmp_path / "site", extra="[guard]\n")
+    site.config.write_text(site.config.read_text().replace("free_disk_mib = 1\n", "free_disk_mib = 999999999\n"))
+    drop(media, site)
+    site.start()
+    try:
+        site.until(lambda: "MiB of disk" in reason(site), "the job waits")
+        assert "999999999 MiB must stay free" in reason(site) and "MiB are free" in reason(site)
+        assert named(site, "job_deferred")[0]["kind"] == "disk"
+    finally:
+        site.kill()

@@ -1,0 +1,78 @@
+"""The journal over its versions, and what it remembers of what jobs took."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from heygemd import journal
+from heygemd.errors import SetupError
+from heygemd.journal import JobState, Journal
+from heygemd.needs import Kind, Peak
+from heygemd.requests import DropRequest, JobRequest, Source
+
+REQUEST = DropRequest("pair", "a", "", (), (JobRequest("a", Source("a.wav"), Source("a.mp4")),))
+
+
+def old_journal(path: Path) -> None:
+    """A journal as the first version wrote it, with one queued job."""
+    current = Journal(path)
+    current.add_drop("d", "main", REQUEST, None)
+    current.close()
+    db = sqlite3.connect(path)
+    db.executescript("DROP TABLE peaks; UPDATE meta SET value='1' WHERE key='schema'")
+    db.close()
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date_with_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    old_journal(path)
+    found = Journal(path)
+    assert [job.state for job in found.jobs_of("d")] == [JobState.QUEUED]
+    found.add_peak(Peak(Kind("footage", frame="720p"), None, 900))
+    found.close()
+    again = Journal(path)
+    assert again.peaks() == [Peak(Kind("footage", frame="720p"), None, 900)]
+    assert again.jobs_of("d")[0].request == REQUEST.jobs[0]
+
+
+def test_a_journal_of_the_first_version_can_be_read_without_changing_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    old_journal(path)
+    reader = Journal.read_only(path)
+    assert reader.peaks() == [] and reader.status()["queue"]
+    reader.close()
+    assert not sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone()
+
+
+def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE meta SET value='99' WHERE key='schema'")
+    db.close()
+    with pytest.raises(SetupError, match="newer heygemd"):
+        Journal(path)
+
+
+def test_of_each_kind_the_latest_peaks_are_kept(tmp_path: Path) -> None:
+    mine = Journal(tmp_path / "journal.sqlite")
+    big, small = Kind("footage", frame="1080p"), Kind("footage", frame="480p")
+    mine.add_peak(Peak(big, 5, 6))
+    for number in range(journal.PEAKS_KEPT + 3):
+        mine.add_peak(Peak(small, None, number))
+    assert [peak.ram_mib for peak in mine.peaks()] == [6, *range(3, journal.PEAKS_KEPT + 3)]
+
+
+def test_a_job_waits_until_it_is_started_and_its_deferral_is_remembered(tmp_path: Path) -> None:
+    mine = Journal(tmp_path / "journal.sqlite")
+    mine.add_drop("d", "main", REQUEST, None)
+    job = mine.jobs_of("d")[0]
+    assert not job.waits
+    job = mine.set_job(job, JobState.QUEUED, deferred_since="2026-11-01T10:00:00.000+01:00", deferred_reason="full")
+    assert job.waits and mine.row(job)["deferred_reason"] == "full"
+    job = mine.set_job(job, JobState.QUEUED, started="2026-11-01T09:00:01.000+00:00")
+    assert not job.waits and mine.row(job)["deferred_reason"] is None and job.deferred_reason == "full"
