@@ -29,7 +29,7 @@ from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import now
 from heygemd.machine import Gpu, Readings
 from heygemd.reservations import Reservations, place
-from heygemd.turns import Ageing, Candidate, Turn, look
+from heygemd.turns import MOST, Ageing, Candidate, Turn, look
 
 SOON, LATEST = 1.0, 4.0  # seconds between two looks at a queue that waits: grows from one to the other
 JITTER = (0.75, 1.25)  # so that two daemons do not keep meeting
@@ -160,7 +160,7 @@ class Admission:
             return None
         queue = [Candidate(job.id, await self._need(job, settings[job.id], readings)) for job in jobs]
         readings = self._with_outboxes(readings)
-        turn = look(queue, lambda need: self._judge(need, readings), self._kept_for())
+        turn = look(queue, lambda need: self._judge(need, readings), self._keep_for(names))
         by_id = {job.id: job for job in jobs}
         for candidate, wait in turn.waiting:
             self._defer(by_id[candidate.key], wait)
@@ -180,8 +180,11 @@ class Admission:
         at = datetime.now().time()
         return guard.decide(need, seen, self.config.limits, self._rules, taken=taken, at=at)
 
-    def _kept_for(self) -> str | None:
-        return self._ageing.kept_for(time.monotonic(), list(self._deferrals))
+    def _keep_for(self, queue: Sequence[str]) -> str | None:
+        before, kept = self._ageing.kept, self._ageing.keep_for(time.monotonic(), queue)
+        if kept is not None and kept != before:
+            self._log.warning("gpu_kept_for", job=kept, minutes=self._rules.ageing_minutes)
+        return kept
 
     def _begin(
         self, turn: Turn[str], jobs: Mapping[str, Job], settings: Mapping[str, Any], readings: Readings
@@ -370,10 +373,10 @@ class Admission:
             held = [holder.mib for holder in gpu.processes if holder.mib and machine.is_below(holder.pid, pid)]
             if gpu.uuid == ticket.go.device and held:
                 ticket.vram_mib = max(sum(held), ticket.vram_mib or 0)
-        for candidate in ticket.overtaken:
+        for candidate in ticket.overtaken[:MOST]:
             only_gpu = Need(ways=candidate.need.ways)
-            if isinstance(self._judge(only_gpu, _roomy(readings)), Go) and self._ageing.lose(candidate.key, passed, at):
-                self._log.warning("gpu_kept_for", job=candidate.key, minutes=self._rules.ageing_minutes)
+            if isinstance(self._judge(only_gpu, _roomy(readings)), Go):
+                self._ageing.lose(candidate.key, passed)
 
     async def lost(self, ticket: Ticket, error: HeygemdError) -> Wait | None:
         """Why the job's end is the GPU's fault and not its own, where the GPU does not answer any more."""
@@ -411,7 +414,7 @@ class Admission:
         """The guard's part of the status."""
         gpus = self._history[-1].gpus if self._history else ()
         return {
-            "devices": self.devices, "problem": self._problem, "kept_for": self._kept_for(),
+            "devices": self.devices, "problem": self._problem, "kept_for": self._ageing.kept,
             "deferred": len(self._deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 

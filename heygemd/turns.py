@@ -35,13 +35,15 @@ class Turn(Generic[Key]):
     go: Go | None = None
     never: tuple[Candidate[Key], Never] | None = None
     waiting: list[tuple[Candidate[Key], Wait]] = field(default_factory=list)
+    behind: list[Candidate[Key]] = field(default_factory=list)  #: with the need of one that waits
 
     @property
     def overtaken(self) -> list[Candidate[Key]]:
         """Who stood before the chosen one and waits for the GPU that it gets."""
         if self.go is None or self.go.device is None:
             return []
-        return [candidate for candidate, _ in self.waiting if candidate.need.ways]
+        before = [*(candidate for candidate, _ in self.waiting), *self.behind]
+        return [candidate for candidate in before if candidate.need.ways]
 
 
 def look(
@@ -56,6 +58,7 @@ def look(
     kept = False
     for candidate in queue:
         if candidate.need in judged:
+            turn.behind.append(candidate)
             continue
         if len(judged) >= MOST:
             break
@@ -80,26 +83,24 @@ class Ageing(Generic[Key]):
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.lost: dict[Key, float] = {}
-        self._kept: Key | None = None
+        self.kept: Key | None = None
         self._until = 0.0
 
-    def lose(self, key: Key, seconds: float, now: float) -> bool:
-        """Another job ran for so long while this one would have fitted; true when the GPU is now kept for it."""
+    def lose(self, key: Key, seconds: float) -> None:
+        """Another job that overtook this one ran for so long while this one would have fitted."""
         self.lost[key] = self.lost.get(key, 0.0) + seconds
-        if self._kept is None and self.lost[key] >= self.limit:
-            self._kept, self._until = key, now + self.limit
-            return True
-        return False
 
-    def kept_for(self, now: float, waiting: Sequence[Key]) -> Key | None:
-        """For whom the GPU is kept, where that one still waits and its time is not over."""
-        if self._kept is not None and (now >= self._until or self._kept not in waiting):
-            self.lost.pop(self._kept, None)
-            self._kept = None
-        return self._kept
+    def keep_for(self, now: float, queue: Sequence[Key]) -> Key | None:
+        """For whom the GPU is kept: the first in the queue that has lost too much, for a time that has an end."""
+        if self.kept is not None and (now >= self._until or self.kept not in queue):
+            self.forget(self.kept)
+        if self.kept is None:
+            self.kept = next((key for key in queue if self.lost.get(key, 0.0) >= self.limit), None)
+            self._until = now + self.limit
+        return self.kept
 
     def forget(self, key: Key) -> None:
-        """It has started, or it is gone."""
+        """It has started, it is gone, or its time is over."""
         self.lost.pop(key, None)
-        if self._kept == key:
-            self._kept = None
+        if self.kept == key:
+            self.kept = None
