@@ -240,7 +240,7 @@ class Daemon:
                 self._ended_in_a_row = 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
-            await self._deliver()
+        await self._deliver()  # what has just been finished, while there is time
 
     def _limit_worker(self) -> None:
         """The limits in force are those of the next job; the running one keeps its own."""

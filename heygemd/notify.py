@@ -46,7 +46,7 @@ class Notifier:
             self._to.notify("WATCHDOG=1")
         if now - self._said >= STATUS_SECONDS:
             self._said = now
-            self._to.notify("STATUS=" + plain(summary()))
+            self._to.notify("STATUS=" + plain(summary()).replace("\\", "\\\\"))  # systemd takes one \\ of two away
 
 
 def plain(text: str) -> str:

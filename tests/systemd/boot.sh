@@ -21,7 +21,7 @@ inside() {
   mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
   local name
   for name in null zero full random urandom tty; do cp -a "/dev/$name" "$root/dev/"; done
-  mknod -m 600 "$root/dev/fuse" c 10 229 # a device that a service has no business with
+  mknod -m 666 "$root/dev/fuse" c 10 229 # a device that a service has no business with
   mkdir "$root/dev/pts" "$root/dev/shm"
   mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"
   mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/dev/shm"

@@ -83,8 +83,9 @@ def test_the_template_is_the_service_with_a_name_in_its_paths() -> None:
     text = (UNITS / "heygemd.service").read_text()
     for plain, named in (
         ("/var/lib/heygemd", "/var/lib/heygemd-%i"), ("/var/cache/heygemd", "/var/cache/heygemd-%i"),
-        ("StateDirectory=heygemd\n", "StateDirectory=heygemd-%i\n"), ("CacheDirectory=heygemd\n", "CacheDirectory=heygemd-%i\n"), ("config.toml", "%i.toml"),
-        ("Description=heygemd,", "Description=heygemd %i,"),
+        ("StateDirectory=heygemd\n", "StateDirectory=heygemd-%i\n"),
+        ("CacheDirectory=heygemd\n", "CacheDirectory=heygemd-%i\n"),
+        ("config.toml", "%i.toml"), ("Description=heygemd,", "Description=heygemd %i,"),
     ):  # fmt: skip
         text = text.replace(plain, named)
     body = "[Unit]" + text.partition("[Unit]")[2]
