@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from heygemd import portrait
+from heygemd.children import environment, python
 from heygemd.errors import EngineError, InputError, SetupError
 from heygemd.jobs import machine_facts
 from heygemd.machine import cpu_model
@@ -177,9 +178,9 @@ def _measure(case: Case, template: Path, sound: Path, folder: Path) -> list[Run]
 
 def _drain(config: Path) -> int:
     """One ``run --once``; the peak of its memory in bytes."""
-    argv = [sys.executable, "-m", "heygemd", "run", "--once", "--config", str(config)]
+    argv = [*python("heygemd"), "run", "--once", "--config", str(config)]
     with (config.parent / "daemon.txt").open("wb") as file:
-        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment())
     peak = 0
     while daemon.poll() is None:
         peak = max(peak, sum(_resident(pid) for pid in _family(daemon.pid)))

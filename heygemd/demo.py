@@ -26,13 +26,14 @@ from types import FrameType
 from typing import Any
 
 from heygemd import control, portrait
+from heygemd.children import environment, python
 from heygemd.errors import EngineError, InputError, SetupError
 from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.show import Show, View, on_stderr
 from heygemd.worker import Worker
 
 EXIT_DELIVERED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 3, 130
-DAEMON = (sys.executable, "-m", "heygemd", "run")
+DAEMON = (*python("heygemd"), "run")
 ENDED_BADLY = frozenset({"failed", "cancelled"})
 START_SECONDS = 60.0  # a daemon that has not answered by then will not
 STOP_SECONDS = 30.0
@@ -156,9 +157,7 @@ def _check_own(path: Path | None, suffixes: frozenset[str], option: str) -> None
         raise InputError(f"{option} {path}: there is no such file.", reason="missing")
     if path.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
-        raise InputError(
-            f"{option} {path}: only these kinds of file are taken here: {known}.", reason="suffix"
-        )
+        raise InputError(f"{option} {path}: only these kinds of file are taken here: {known}.", reason="suffix")
 
 
 def _pair(stage: Stage, video: Path | None, audio: Path | None, show: Show) -> Pair:
@@ -209,7 +208,12 @@ def _daemon(stage: Stage, show: Show) -> Iterator[Ask]:
     argv = [*DAEMON, "--config", str(stage.config)]
     with stage.output.open("wb") as output:
         daemon = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(),
         )
 
     def ask(command: str) -> Mapping[str, Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from typing import Any
 
+from heygemd.children import environment, python
 from heygemd.errors import StorageError
 
 
@@ -59,7 +59,7 @@ class Share:
     async def _ask(self, operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
         if self._child is None or self._child.returncode is not None:
             self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "heygemd.files",
+                *python("heygemd.files"), env=environment(),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
         child = self._child

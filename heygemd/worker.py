@@ -11,16 +11,19 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from heygemd.errors import Cancelled, EngineError, HeygemdError, InputError, SetupError, WorkerDied
+from heygemd.children import environment, python
+from heygemd.errors import Cancelled, EngineError, GpuMemoryError, HeygemdError, InputError, SetupError, WorkerDied
 
 Message = dict[str, Any]
-_KINDS: dict[str, type[HeygemdError]] = {"engine": EngineError, "setup": SetupError, "cancelled": Cancelled}
+_KINDS: dict[str, type[HeygemdError]] = {
+    "engine": EngineError, "gpu_memory": GpuMemoryError, "worker": WorkerDied, "setup": SetupError,
+    "cancelled": Cancelled,
+}  # fmt: skip
 
 
 class Worker:
@@ -96,9 +99,9 @@ class Worker:
             return self._child
         self._stderr.clear()
         self._child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "heygemd.pipeline", start_new_session=True, limit=1 << 24,
+            *python("heygemd.pipeline"), start_new_session=True, limit=1 << 24,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=os.environ | ({"CUDA_VISIBLE_DEVICES": self._device} if self._device else {}),
+            env=environment() | ({"CUDA_VISIBLE_DEVICES": self._device} if self._device else {}),
         )  # fmt: skip
         self._drain = asyncio.create_task(self._read_stderr(self._child))
         return self._child

@@ -33,7 +33,7 @@ def lay_all(site: Site, media: Path) -> dict[str, str]:
         "truncated": ("", lambda p: p.write_bytes((media / "film.mp4").read_bytes()[:-600])),
         "faceless": ("face", lambda p: shutil.copy(media / "film.mp4", p)),
         "soundonly": ("no picture", lambda p: ffmpeg("-i", media / "voice.wav", "-c:a", "aac", "-vn", p)),
-        "tiny": ("pixels", lambda p: portrait_film(p, 352)),
+        "tiny": ("31 px", lambda p: portrait_film(p, 352)),
     }
     told = {}
     for name, (word, make) in films.items():
