@@ -25,10 +25,11 @@ import queue
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,9 +89,21 @@ def _plain(value: Any) -> Any:
 def _render(request: Request, tell: Reporter) -> Any:
     from heygemd.pipeline import lipsync
 
+    task = Task.from_json(request["job"])
     _forget_peak()
-    result = lipsync(Task.from_json(request["job"]), tell).to_json()
+    with _temporary_files_in(task.work):
+        result = lipsync(task, tell).to_json()
     return {**result, "peak": _peak()}
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """The work folder is what room was measured for; /tmp may be small, or in memory."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _forget_peak() -> None:

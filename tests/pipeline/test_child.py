@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heygemd.errors import EngineError
 from heygemd.pipeline.__main__ import Reporter, answer
 from heygemd.pipeline.settings import Settings, Task
 from tests.pipeline.films import QUICK, numbered, tone
@@ -184,3 +186,17 @@ def test_a_defect_fails_the_task_with_its_trace(monkeypatch: pytest.MonkeyPatch)
 def test_settings_know_their_keys() -> None:
     with pytest.raises(TypeError):
         Settings.from_json({"crv": 3})
+
+
+def test_temporary_files_of_a_film_lie_in_its_work_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def lipsync(*_: Any) -> Any:
+        seen.append(tempfile.gettempdir())
+        raise EngineError("enough seen")
+
+    monkeypatch.setattr("heygemd.pipeline.lipsync", lipsync)
+    before = tempfile.gettempdir()
+    task = Task(tmp_path / "a", tmp_path / "v", tmp_path, "a", "v", QUICK)
+    answer({"task": "render", "job": task.to_json()}, Reporter(StringIO(), "1"))
+    assert seen == [str(tmp_path)] and tempfile.gettempdir() == before
