@@ -13,15 +13,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from heygemd import machine, needs
+from heygemd import machine, needs, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
 from heygemd.names import display
+from heygemd.premises import Check
 
 OLDEST_FFMPEG = 5
 TOOL_SECONDS = 30.0
@@ -48,24 +49,14 @@ print(json.dumps({"version": cv2.__version__, "missing": missing, "insightface":
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding; ``cure`` says what to do where it is not ok."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    said: str
-    cure: str = ""
-
-
 def examine(config: Config) -> list[Check]:
     """Everything, in the order in which it is told.  Takes some seconds: torch is really imported, in a child."""
-    checks = [*_ffmpeg(), *_machine(config), _torch(), *_faces(), _lips()]
-    return [*checks, *_engines(config, checks)]
+    checks = [*_ffmpeg(), *_machine(config), _torch(config), *_faces(), _lips()]
+    return [*checks, *premises.examine(config), *_engines(config, checks)]
 
 
 def would_work(checks: Iterable[Check]) -> bool:
-    """Whether the engine ``footage`` would work."""
+    """Whether the daemon would run and the engine ``footage`` would work."""
     return not any(check.verdict == "fail" for check in checks)
 
 
@@ -167,7 +158,7 @@ def _peaks(config: Config) -> list[needs.Peak]:
 def _memory(readings: machine.Readings, config: Config, peaks: Sequence[needs.Peak] = ()) -> Check:
     total, available = readings.ram_total_mib, readings.ram_available_mib
     said = f"{available} MiB available of {total} MiB"
-    need = needs.need("footage", "auto", config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
+    need = needs.need("footage", "cpu", config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
     keep = config.limits.free_ram_mib
     told = f"a film needs {need} MiB and {keep} MiB must stay free"
     if need + keep > total:
@@ -224,12 +215,24 @@ def _gpu(gpu: machine.Gpu) -> Check:
 # ---------------------------------------------------------------- the libraries
 
 
-def _torch() -> Check:
+def _torch(config: Config) -> Check:
     facts = _try(_TORCH)
     if isinstance(facts, str):
         return Check("torch", "fail", f"cannot be used: {facts}", "install heygemd again in its virtual environment")
-    device = f"CUDA {facts['cuda']} on {facts['device']}" if facts["device"] else "on the processor"
-    return Check("torch", "ok", f"{facts['version']}, {device}")
+    version, cuda = facts["version"], facts["cuda"]
+    if facts["device"]:
+        return Check("torch", "ok", f"{version}, CUDA {cuda} on {facts['device']}")
+    if not cuda and config.render.device != "cuda":
+        return Check("torch", "ok", f"{version}, on the processor")
+    verdict: Literal["warn", "fail"] = "fail" if config.render.device == "cuda" else "warn"
+    if not cuda:
+        cure = "install torch's CUDA build, or set device in [render] to auto"
+        return Check("torch", verdict, f"{version} is a build without CUDA, and [render] asks for cuda", cure)
+    if machine.read().gpus:
+        cure = "update the driver to one that knows this CUDA; after an update of the driver, start the machine anew"
+        return Check("torch", verdict, f"{version} is built for CUDA {cuda} but cannot use the GPU that is there", cure)
+    cure = "nothing is wrong where the GPU comes later; else torch's CPU build is smaller by gigabytes"
+    return Check("torch", verdict, f"{version} is built for CUDA {cuda}, but there is no GPU", cure)
 
 
 def _faces() -> list[Check]:
