@@ -24,7 +24,7 @@ from typing import Any
 from heygemd import guard, log, machine, needs
 from heygemd.config import Config
 from heygemd.errors import EngineError, HeygemdError, StorageError, WorkerDied
-from heygemd.guard import Go, Need, Verdict, Wait
+from heygemd.guard import Go, Need, Verdict, Wait, Way
 from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import now
 from heygemd.machine import Gpu, Readings
@@ -111,6 +111,7 @@ class Admission:
         self._asked: list[str] = []
         self._look_at, self._delay = 0.0, SOON
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._smaller: dict[str, int] = {}  # by job, the batch that was too large for it
         self._outboxes: dict[str, tuple[float, int | None]] = {}
         self._peaks = journal.peaks()
         self._log = log.get()
@@ -119,9 +120,11 @@ class Admission:
     def _choose_devices(self, agreed: bool) -> dict[str, dict[str, str]]:
         """Where each engine in use runs: decided once, said, and never changed on the quiet."""
         engines = {self.config.render.engine, *(name for line in self.config.lines for name in line.allowed_engines)}
+        able = any(needs.ENGINES[engine].ways for engine in engines if engine in needs.ENGINES)
+        start = self._reader(gpus=able)
         chosen = {}
         for engine in sorted(engines):
-            device, why = needs.device_of(engine, self.config.render.device, self.config.command)
+            device, why = needs.device_of(engine, self.config.render.device, self.config.command, start)
             chosen[engine] = {"device": device, "reason": why}
             self._log.info("device_chosen", engine=engine, device=device, reason=why)
         if not agreed and any(choice["device"] == "cuda" for choice in chosen.values()):
@@ -153,8 +156,8 @@ class Admission:
             self._deferrals = {key: value for key, value in self._deferrals.items() if key in set(names)}
         if not jobs:
             return None
-        settings = {job.id: settings_for(self.config, job.request.options) for job in jobs}
-        readings = await self._read(any(self._on_gpu(its) for its in settings.values()))
+        settings = {job.id: self._settings(job) for job in jobs}
+        readings = await self._read(any(self._device(its["engine"]) == "cuda" for its in settings.values()))
         if self._memory_is_coming_back(readings):
             self._look_at = time.monotonic() + SOON
             return None
@@ -171,8 +174,12 @@ class Admission:
             self._later(turn)
         return ticket
 
-    def _on_gpu(self, settings: Mapping[str, Any]) -> bool:
-        return needs.device_of(settings["engine"], settings["device"], self.config.command)[0] == "cuda"
+    def _settings(self, job: Job) -> dict[str, Any]:
+        settings = settings_for(self.config, job.request.options)
+        return {**settings, "device": self._device(settings["engine"])}
+
+    def _device(self, engine: str) -> str:
+        return self.devices[engine]["device"] if engine in self.devices else "cpu"
 
     def _judge(self, need: Need, readings: Readings) -> Verdict:
         seen = [*list(self._history)[:-1], readings]
@@ -197,7 +204,10 @@ class Admission:
             return None
         self._log_start(job, go, turn)
         free = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == go.device), 0)
-        self._ticket = Ticket(job, settings[job.id], need, go, turn.overtaken, free, time.monotonic())
+        asked, batch = settings[job.id].get("batch") or go.batch_size, {}
+        if go.device is not None and settings[job.id]["engine"] != "command":
+            batch = {"batch": min(go.batch_size, asked)}
+        self._ticket = Ticket(job, {**settings[job.id], **batch}, need, go, turn.overtaken, free, time.monotonic())
         self._asked = []
         return self._ticket
 
@@ -284,10 +294,11 @@ class Admission:
         work, film = needs.disk_needs((job.request.audio.path, audio), (job.request.video.path, video))
         await self._ask_outbox(line.name)
         disk = {self.store.work: _coarse(work), line.outbox: _coarse(film)}
-        return needs.need(
+        need = needs.need(
             settings["engine"], settings["device"], self.config.command, self._peaks, readings,
             self.config.limits.free_ram_mib, disk,
         )  # fmt: skip
+        return needs.smaller_ways(need, self._smaller[job.id]) if job.id in self._smaller else need
 
     async def _bytes(self, job: Job) -> tuple[int, int]:
         if job.id not in self._sizes:
@@ -378,6 +389,27 @@ class Admission:
             if isinstance(self._judge(only_gpu, _roomy(readings)), Go):
                 self._ageing.lose(candidate.key, passed)
 
+    def had_all(self, ticket: Ticket) -> bool:
+        """Whether the smallest way of doing it had nearly a whole GPU, so that waiting for more is no use."""
+        smallest = ticket.go.vram_mib <= min(way.vram_mib for way in ticket.need.ways)
+        total = max((gpu.total_mib for seen in self._history for gpu in seen.gpus), default=0)
+        return smallest and ticket.go.vram_mib >= 0.9 * total
+
+    def outgrown(self, ticket: Ticket) -> Wait:
+        """The job ran out of GPU memory: the estimate is raised, and the job goes on with a smaller batch if it can.
+
+        After the smallest batch it waits for as much as it is now believed to need.
+        """
+        way = Way(ticket.go.vram_mib, ticket.go.batch_size, ticket.go.precision)
+        self.journal.add_peak(needs.overrun(ticket.settings["engine"], way))
+        self._peaks = self.journal.peaks()
+        if way.batch_size > min(each.batch_size for each in ticket.need.ways):
+            self._smaller[ticket.job.id] = way.batch_size
+        else:
+            self._smaller.pop(ticket.job.id, None)
+        batch = f" with a batch of {way.batch_size}" if len(ticket.need.ways) > 1 else ""
+        return Wait(f"The job took more than the {way.vram_mib} MiB of GPU memory that were expected{batch}.")
+
     async def lost(self, ticket: Ticket, error: HeygemdError) -> Wait | None:
         """Why the job's end is the GPU's fault and not its own, where the GPU does not answer any more."""
         if ticket.go.device is None or not isinstance(error, EngineError | WorkerDied):
@@ -399,6 +431,7 @@ class Admission:
             sampled = (ticket.vram_mib, ticket.ram_mib)
             self.journal.add_peak(needs.peak_of(ticket.settings["engine"], job.result, sampled))
             self._peaks = self.journal.peaks()
+            self._smaller.pop(job.id, None)
 
     # ------------------------------------------------------------ telling
 

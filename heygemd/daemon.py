@@ -31,6 +31,7 @@ from heygemd.errors import (
     FULL,
     Cancelled,
     EngineError,
+    GpuMemoryError,
     HeygemdError,
     InputError,
     SetupError,
@@ -292,11 +293,16 @@ class Daemon:
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
 
     async def _failed(self, job: Job, ticket: Ticket, error: HeygemdError) -> Job:
-        """A failure is the job's own, the worker's, which may pass, or that of a GPU that is gone."""
+        """A failure is the job's own, the worker's, which may pass, or that of a GPU that is full or gone."""
+        if not isinstance(error, InputError):
+            await self.worker.stop()  # what a failed process holds, and what sticks to it, ends with it
+        if isinstance(error, GpuMemoryError) and ticket.go.device is not None and not self.admission.had_all(ticket):
+            wait = self.admission.outgrown(ticket)
+            self._log.warning("gpu_memory_ran_out", job=job.id, reason=wait.reason, detail=error.detail)
+            return self.admission.put_back(job, wait)
         gone = await self.admission.lost(ticket, error)
         if gone is not None:
             self._log.error("gpu_lost", job=job.id, reason=gone.reason, detail=error.message)
-            await self.worker.stop()
             return self.admission.put_back(job, gone)
         return self._died(job, error) if isinstance(error, WorkerDied) else self._end(job, JobState.FAILED, error)
 

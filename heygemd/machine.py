@@ -36,6 +36,7 @@ _PROBLEMS = {
 }
 """NVML's return codes as sentences with the cure (nvml.h, nvmlReturn_t)."""
 _ABSENT = 12
+_NOT_FOUND = 6
 _NOT_SUPPORTED = 3
 
 
@@ -82,13 +83,15 @@ class Readings:
     """The machine at one moment.
 
     ``gpu_problem`` says why no GPU, or not every GPU, is to be seen; ``gpu_absent`` says that this will last: no
-    driver is installed and none has been seen by this process.  ``disks``: free MiB by the path that was asked for;
+    driver is installed and none has been seen by this process; ``gpu_missing`` that none is in this machine as far
+    as can be told: no driver, or a driver that finds none.  ``disks``: free MiB by the path that was asked for;
     a path that could not be read is missing.  ``at``: when the GPUs were read, on the monotonic clock.
     """
 
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str | None = None
     gpu_absent: bool = False
+    gpu_missing: bool = False
     ram_total_mib: int = 0
     ram_available_mib: int = 0
     cpu_count: int = 1
@@ -130,6 +133,7 @@ class Machine:
             gpus=gpu.gpus,
             gpu_problem=gpu.problem,
             gpu_absent=gpu.code == _ABSENT and not self._seen_gpu,
+            gpu_missing=gpu.code in (_ABSENT, _NOT_FOUND) and not gpu.gpus and not self._seen_gpu,
             ram_total_mib=total,
             ram_available_mib=available,
             cpu_count=cpu_count(),

@@ -5,17 +5,27 @@ The real pynvml loads ``libnvidia-ml.so.1`` as compiled from ``fakes/nvml_stub.c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heygemd import log
+from heygemd.admission import Admission, Deferred, Refused, Ticket
+from heygemd.config_keys import Config, DaemonConfig, GuardConfig, LimitsConfig, LineConfig, RenderConfig
+from heygemd.jobs import Journal, Store
+from heygemd.journal import JobState, now
+from heygemd.machine import Gpu, Readings
+from heygemd.needs import ENGINES
+from heygemd.requests import DropRequest, JobOptions, JobRequest, Source
 from tests.fakes.stub import GIB, Driver, compiled, holder
 from tests.site import Site
 
@@ -227,6 +237,123 @@ def test_a_job_that_no_card_here_can_ever_hold_fails_at_once_with_the_numbers(
     assert site.once() == 3
     told = (site.failed / "lesson" / "reason.txt").read_text()
     assert "needs 12000 MiB" in told and "has 10240 MiB" in told
+
+
+class Table:
+    """An ``Admission`` with one queued wav2lip job and readings of one's choice."""
+
+    def __init__(self, folder: Path, free: int = 9000, total: int = 10_000, **rules: Any) -> None:
+        line = LineConfig("main", folder / "line", allowed_engines=("wav2lip",))
+        self.config = Config(
+            daemon=DaemonConfig(state_dir=folder), render=replace(RenderConfig(), engine="wav2lip"),
+            limits=LimitsConfig(free_disk_mib=0, free_ram_mib=0), lines=(line,),
+            guard=GuardConfig(hold_readings=1, lock_dir=folder, **rules),
+        )  # fmt: skip
+        self.journal = Journal(folder / "journal.sqlite")
+        request = JobRequest("a", Source("a.wav"), Source("a.mp4"), JobOptions(engine="wav2lip"))
+        self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
+        store = Store(self.config, self.journal, {})
+        store.outbox_free_mib = self._plenty  # type: ignore[method-assign]
+        self.free, self.total, self.tick = free, total, 0.0
+        self.admission = Admission(self.config, self.journal, store, lambda: None, self.read)
+
+    async def _plenty(self, line: str) -> int:
+        return 1 << 30
+
+    def read(self, disks: Any = (), *, gpus: bool = True) -> Readings:
+        self.tick += 1
+        card = Gpu("GPU-a", 0, "card", self.total, self.total - self.free, self.free)
+        room = dict.fromkeys(disks, 1 << 30)
+        return Readings((card,) * gpus, ram_total_mib=1 << 20, ram_available_mib=1 << 20, disks=room, at=self.tick)
+
+    def choose(self) -> Ticket | None:
+        self.admission._asked = []
+        chosen = asyncio.run(self.admission.choose(self.journal.jobs_of("d")))
+        assert not isinstance(chosen, Refused)
+        return chosen
+
+    def run_out(self, ticket: Ticket) -> None:
+        running = self.journal.set_job(ticket.job, JobState.RUNNING, attempts=1, started=now())
+        wait = self.admission.outgrown(ticket)
+        self.admission.finish(ticket, self.admission.put_back(running, wait))
+
+
+def test_out_of_gpu_memory_halves_the_batch_and_after_the_smallest_the_job_waits(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    batches = []
+    while (ticket := table.choose()) is not None:
+        batches.append(ticket.settings["batch"])
+        assert ticket.settings["device"] == "cuda" and len(batches) < 20
+        if table.admission.had_all(ticket):
+            break
+        table.run_out(ticket)
+    steps = [way.batch_size for way in ENGINES["wav2lip"].ways]
+    assert batches[: len(steps)] == steps
+    job = table.journal.jobs_of("d")[0]
+    assert job.attempts == 0 and job.deferrals >= len(steps)
+    assert table.journal.peaks()[0].vram_mib == ENGINES["wav2lip"].ways[0].vram_mib * 5 // 4
+
+
+def test_a_job_that_waits_does_not_rewrite_its_row_because_numbers_change(tmp_path: Path) -> None:
+    table = Table(tmp_path, free=100)
+    assert table.choose() is None
+    row = table.journal.jobs_of("d")[0]
+    for table.free in (200, 300, 400):
+        assert table.choose() is None
+    assert table.journal.jobs_of("d")[0] == row and row.deferrals == 1
+    told = table.admission.row(table.journal.row(row))
+    assert "400 MiB free" in told["deferred_reason"] and told["deferred_since"] == row.deferred_since
+
+
+def test_a_daemon_that_starts_anew_goes_on_with_the_deferral_that_it_finds(tmp_path: Path) -> None:
+    table = Table(tmp_path, free=100)
+    table.choose()
+    since = table.journal.jobs_of("d")[0].deferred_since
+    again = Admission(table.config, table.journal, table.admission.store, lambda: None, table.read)
+    asyncio.run(again.choose(table.journal.jobs_of("d")))
+    job = table.journal.jobs_of("d")[0]
+    assert (job.deferrals, job.deferred_since) == (1, since)
+
+
+def test_a_long_wait_is_said_louder_once_in_each_such_time(tmp_path: Path) -> None:
+    log.setup(file=tmp_path / "log")
+    table = Table(tmp_path, free=100, alert_hours=0.001)
+    table.choose()
+    table.journal.set_job(
+        table.journal.jobs_of("d")[0], JobState.QUEUED, deferred_since="2026-01-01T00:00:00.000+00:00"
+    )
+    table.admission._deferrals.clear()
+    for _ in range(3):
+        table.choose()
+    said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len([entry for entry in said if entry["event"] == "job_waits_long"]) == 1
+
+
+def test_what_was_chosen_is_read_again_right_before_it_starts(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    ticket = table.choose()
+    assert ticket is not None and ticket.go.device == "GPU-a"
+    asyncio.run(table.admission.confirm(ticket))
+    table.free = 1000
+    with pytest.raises(Deferred, match="1000 MiB free"):
+        asyncio.run(table.admission.confirm(ticket))
+
+
+def test_after_a_job_the_guard_waits_until_its_memory_has_returned_but_not_for_ever(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    ticket = table.choose()
+    assert ticket is not None
+    table.admission.finish(ticket, ticket.job)
+    table.free = 9000 - ticket.go.vram_mib
+    assert table.choose() is None and table.journal.jobs_of("d")[0].deferrals == 0, "no deferral: it is on its way"
+    table.free = 9000
+    again = table.choose()
+    assert again is not None and again.go.batch_size == ticket.go.batch_size
+    table.admission.finish(again, again.job)
+    table.free = 100
+    assert table.admission._returning is not None
+    table.admission._returning = replace(table.admission._returning, until=0.0)
+    assert table.choose() is None and table.journal.jobs_of("d")[0].deferrals == 1
 
 
 def test_an_outbox_that_is_full_pauses_its_line_and_goes_on_when_there_is_room(tmp_path: Path, media: Path) -> None:

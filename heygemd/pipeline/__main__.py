@@ -33,10 +33,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from heygemd.errors import EngineError, HeygemdError
+from heygemd.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
 from heygemd.pipeline.settings import Settings, Task
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts
 _PROGRESS_SECONDS = 0.25  # between two progress lines of one stage
 
 Request = Mapping[str, Any]
@@ -123,7 +124,7 @@ def _peak() -> dict[str, int | None]:
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     torch = sys.modules.get("torch")
     used = torch is not None and torch.cuda.is_initialized()
-    vram = int(torch.cuda.max_memory_reserved()) >> 20 if torch is not None and used else None
+    vram = (int(torch.cuda.max_memory_reserved()) >> 20) + _CONTEXT_MIB if torch is not None and used else None
     return {"ram_mib": own + children >> 10, "vram_mib": vram}
 
 
@@ -174,8 +175,21 @@ def answer(request: Request, tell: Reporter) -> None:
     except MemoryError:
         tell.send("failed", error=_told(EngineError("The renderer ran out of memory.", detail=traceback.format_exc())))
     except Exception as error:  # noqa: BLE001  the child's one boundary: a defect fails the job, not the daemon
-        defect = EngineError(f"The renderer met a defect of its own: {error!r}", detail=traceback.format_exc())
-        tell.send("failed", error=_told(defect))
+        tell.send("failed", error=_told(_unforeseen(error)))
+
+
+def _unforeseen(error: Exception) -> HeygemdError:
+    """What an exception that no module foresaw means to the parent.
+
+    A CUDA error sticks to the process that met it: the parent takes it for this process's death, ends it and tries
+    the job again in another.
+    """
+    detail = traceback.format_exc()
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; torch need not be imported to know it
+        return GpuMemoryError("The renderer ran out of GPU memory.", detail=detail)
+    if "CUDA error" in str(error):
+        return WorkerDied(f"The GPU failed the renderer: {str(error).splitlines()[0]}", detail=detail)
+    return EngineError(f"The renderer met a defect of its own: {error!r}", detail=detail)
 
 
 def _told(error: HeygemdError) -> dict[str, str]:
