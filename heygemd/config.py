@@ -254,6 +254,7 @@ _TITLES = {
     "limits": "What is left to others on this machine, and when enough is enough",
     "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
+    "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
 }
 
 _LINE_HEAD = """\

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from heygemd.requests import EXTENDS, FACES, PRESETS, PRIORITIES, JobOptions, Priority
 from heygemd.schema import Key, Rule, as_toml, keys_of
 
-ENGINES = ("footage", "command")
+ENGINES = ("footage", "wav2lip", "command")
 """The engines of this version."""
 
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
@@ -145,9 +145,13 @@ class IntakeConfig:
 class RenderConfig:
     """How films are made, where the line, the folder or the job says nothing else."""
 
-    engine: Annotated[str, Rule("footage (the template's own pixels) or command (your program)", choices=ENGINES)] = (
-        "footage"
-    )
+    engine: Annotated[
+        str,
+        Rule(
+            "footage (the template's own pixels), wav2lip (an imported checkpoint) or command (your program)",
+            choices=ENGINES,
+        ),
+    ] = "footage"
     device: Annotated[str, Rule("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))] = "auto"
     crf: Annotated[int, Rule("quality of the film: 0 lossless, 18 visually so, 51 worst", low=0, high=51)] = 18
     preset: Annotated[str, Rule("effort of the encoder, ultrafast … veryslow", choices=PRESETS)] = "veryfast"
@@ -237,6 +241,22 @@ class CommandConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Wav2LipConfig:
+    """The engine ``wav2lip``."""
+
+    model: Annotated[
+        str, Rule("which imported checkpoint, as heygemd models list names it; empty: the one imported last")
+    ] = ""
+    av_offset_ms: Annotated[
+        float, Rule("moves the mouth against the sound: more is later, in milliseconds", low=-500, high=500)
+    ] = 0.0
+    sharpen: Annotated[
+        float, Rule("share of the template's sharpness that mouths are brought to; 0: not at all", low=0, high=2)
+    ] = 1.0
+    batch: Annotated[int, Rule("frames that the network makes at a time; 0: what suits", low=0, high=512)] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LineConfig:
     """One production line: its folders, what it allows, its defaults."""
 
@@ -277,6 +297,7 @@ class Config:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
+    wav2lip: Wav2LipConfig = field(default_factory=Wav2LipConfig)
     lines: tuple[LineConfig, ...] = ()
     source: Path = Path("built-in defaults")
 
@@ -288,6 +309,7 @@ TABLES: dict[str, type[Any]] = {
     "limits": LimitsConfig,
     "guard": GuardConfig,
     "command": CommandConfig,
+    "wav2lip": Wav2LipConfig,
 }
 """The plain tables, in the order of the file."""
 

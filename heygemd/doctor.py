@@ -21,6 +21,7 @@ from heygemd import machine, needs, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
+from heygemd.models import Store
 from heygemd.names import display
 from heygemd.premises import Check
 
@@ -277,8 +278,21 @@ def _engines(config: Config, checks: Sequence[Check]) -> list[Check]:
         footage = Check("engine footage", "fail", f"lacks {', '.join(lacks)}", "see above")
     else:
         footage = Check("engine footage", "ok", "needs nothing but the template")
-    later = [Check(f"engine {name}", "warn", "is not in this version") for name in ("wav2lip", "duix")]
-    return [footage, _command(config), *later]
+    later = Check("engine duix", "warn", "is not in this version")
+    return [footage, _wav2lip(config), _command(config), later]
+
+
+def _wav2lip(config: Config) -> Check:
+    name, store = "engine wav2lip", Store(config.daemon.models_dir)
+    try:
+        model = store.one("wav2lip", config.wav2lip.model)
+    except SetupError as error:
+        return Check(name, "warn", error.message, "correct model in [wav2lip]")
+    if model is None:
+        return Check(name, "warn", "no checkpoint is imported", "heygemd models import FILE, where you have one")
+    if faults := store.faults(model):
+        return Check(name, "warn", faults[0], f"heygemd models remove {model.name}, then import it again")
+    return Check(name, "ok", f"{model.name}, {model.size} px. {model.terms}")
 
 
 def _command(config: Config) -> Check:

@@ -357,7 +357,10 @@ def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     render = asdict(config.render)
     mine = {k: v for k, v in asdict(options).items() if v is not None and k != "priority"}
     command = {"command": list(config.command.argv), "command_seconds": config.command.seconds}
-    return {**render, **mine, **command}
+    own = config.wav2lip
+    wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
+    wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
+    return {**render, **mine, **command, **wav2lip}
 
 
 def machine_facts() -> dict[str, Any]:

@@ -155,7 +155,7 @@ def test_a_line_may_lie_in_the_state_folder(tmp_path: Path) -> None:
         ('[[line]]\nname = ".."\nroot = "a"\n', "may hold only"),
         ('[[line]]\nname = "a/b"\nroot = "a"\n', "may hold only"),
         (LINE + "allowed_engines = []\n", "at least one engine"),
-        (LINE + 'allowed_engines = ["footage", "wav2lip"]\n', "'wav2lip' is none of footage, command"),
+        (LINE + 'allowed_engines = ["footage", "duix"]\n', "'duix' is none of footage, wav2lip, command"),
         (LINE + 'engine = "command"\n', "'command' is not among allowed_engines"),
         (LINE + "[line.folders.zhang]\ncrv = 3\n", "did you mean 'crf'?"),
         (LINE + "[line.folders.high]\ncrf = 3\n", "reserved"),

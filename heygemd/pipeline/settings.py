@@ -16,7 +16,7 @@ from typing import Any, Protocol
 class Settings:
     """How one film is to be made; the defaults are those of the configuration."""
 
-    engine: str = "footage"  # footage | command
+    engine: str = "footage"  # footage | wav2lip | command
     crf: int = 18  # constant quality of the one video encode, 0 (lossless) to 51
     preset: str = "veryfast"  # x264's name for the trade of speed against size
     encoder: str = "auto"  # auto | libx264 | h264_nvenc; auto takes NVENC where a trial encode works
@@ -28,6 +28,11 @@ class Settings:
     command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
     command_seconds: float = 3600.0  # deadline of the command engine
     segment_seconds: float = 30.0  # of film; a death costs at most the segment that was being made
+    models_dir: str = ""  # the operator's imported models (heygemd.models.Store)
+    wav2lip_model: str = ""  # which of them; empty: the one imported last
+    av_offset_ms: float = 0.0  # of wav2lip: more moves the mouth later
+    sharpen: float = 1.0  # of wav2lip: share of the template's sharpness that mouths are brought to
+    batch: int = 0  # of wav2lip: frames at a time; 0 = what suits the device
     media_seconds: float = 600.0  # an ffmpeg child is killed after this long without any output
 
     def to_json(self) -> dict[str, Any]:

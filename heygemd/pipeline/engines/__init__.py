@@ -7,6 +7,7 @@ kind: a program of the operator's that makes a whole film by itself (see ``engin
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heygemd.errors import SetupError
@@ -68,12 +69,22 @@ class Engine(Protocol):
         """Edit output frame ``k``, a copy of template picture ``order[k]``, in place."""
 
 
+@cache
+def _wav2lip() -> Engine:
+    """One for the whole process: it keeps its network from film to film."""
+    from heygemd.pipeline.engines.wav2lip import Wav2Lip
+
+    return Wav2Lip()
+
+
 def load(name: str) -> Engine:
     """The engine of that name.  Raises ``SetupError`` where this installation has no such engine."""
     if name == "footage":
         from heygemd.pipeline.engines.footage import Footage
 
         return Footage()
+    if name == "wav2lip":
+        return _wav2lip()
     raise SetupError(
         f'The engine "{name}" is not part of this installation.  Cure: choose engine "footage" or "command".'
     )

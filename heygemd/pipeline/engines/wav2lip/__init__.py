@@ -1,1 +1,226 @@
-"""Step 4: Wav2Lip, written anew; it runs with a checkpoint that the operator imported (``heygemd models``)."""
+"""Step 4: Wav2Lip, written anew; it runs with a checkpoint that the operator imported (``heygemd models``).
+
+Pictures stream: the boxes of the next batch of output frames are cut ahead of time, from the tracker's canonical
+pictures where it kept them, so that memory does not grow with length.  What differs from the reference, on purpose:
+boxes follow the face's own similarity, smoothed over the whole clip to both sides; a frame without a face is left as
+it is; only mouth and chin are shown, behind a soft edge, matched to the frame in colour and sharpness; silence is
+silent to the network, whatever noise is in it; and no frame is cut off the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heygemd.errors import SetupError
+from heygemd.models import Model, Store
+from heygemd.pipeline.engines.footage.target import RATE, gate
+from heygemd.pipeline.engines.wav2lip import colour, mel, runtime
+from heygemd.pipeline.engines.wav2lip.boxes import Boxes
+from heygemd.pipeline.engines.wav2lip.draw import Painter, sharpening
+from heygemd.pipeline.face import FaceTrack
+from heygemd.pipeline.follow import runs
+from heygemd.pipeline.geometry import Bytes, Floats, Singles
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.media import Clip, Frame
+
+EDGE = 5
+"""Output frames over which the mouth fades in and out beside frames that are left as they are."""
+SHOWN_FROM = 0.01
+_SAMPLES = 8  # frames that sharpness is measured on
+
+
+@dataclass(slots=True)
+class Plan:
+    """As the contract of engines wants it; ``weights`` ``(N,)`` 0..1: how much of the network's mouth is shown."""
+
+    boxes: Boxes
+    painter: Painter
+    sounds: Singles
+    offset: float
+    order: npt.NDArray[np.int64]
+    weights: Floats
+    runner: runtime.Runner
+    fps: float
+    facts: dict[str, Any]
+    passed_through: list[tuple[int, int]]
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    ready: dict[int, Bytes] = field(default_factory=dict)
+
+    def region(self, k: int) -> tuple[int, int, int, int] | None:
+        """All that ``apply`` may change in output frame ``k``."""
+        where = self.painter.area(int(self.order[k])) if self.weights[k] > SHOWN_FROM else None
+        return None if where is None else where.bounds
+
+    def mouth(self, k: int) -> Bytes:
+        """The network's picture for output frame ``k``, made with those of its batch."""
+        if k not in self.ready:
+            first = k - k % self.runner.batch
+            self.ready = self._make(range(first, min(first + self.runner.batch, len(self.order))))
+        return self.ready[k]
+
+    def _make(self, wanted: range) -> dict[int, Bytes]:
+        shown = [k for k in wanted if self.weights[k] > SHOWN_FROM]
+        made = self.speak(shown, self.boxes.of([int(self.order[k]) for k in shown]))
+        return dict(zip(shown, made, strict=True))
+
+    def speak(self, frames: list[int], faces: Bytes) -> Bytes:
+        """The network's pictures for these output frames, from box pictures ``(n, size, size, 3)``."""
+        windows = [mel.window(self.sounds, k / self.fps - self.offset) for k in frames]
+        return self.runner(np.array(windows, np.float32), faces)
+
+
+class Wav2Lip:
+    """The engine; keeps the network between the films of one process."""
+
+    name = "wav2lip"
+
+    def __init__(self) -> None:
+        self._loaded: tuple[Any, runtime.Runner] | None = None
+
+    def plan(
+        self,
+        clip: Clip,
+        track: FaceTrack,
+        lip: Any,
+        samples: Singles,
+        order: npt.NDArray[np.int64],
+        settings: Any,
+        template_audio: Singles | None,
+        tell: Any,
+    ) -> Plan:
+        """Load the network, decide what is shown where, and measure how sharp the template is.
+
+        Raises SetupError where no model is imported, or CUDA is asked for and not there.
+        """
+        model, runner = self._network(settings, tell)
+        order = np.asarray(order, np.int64)
+        fps = float(clip.fps)
+        spoken = np.asarray(gate(np.asarray(lip.voice, np.float64)))
+        tones = colour.of(getattr(clip, "info", None), clip.height)
+        usable = track.usable[order]
+        plan = Plan(
+            boxes=Boxes(clip, track, runner.size, tones),
+            painter=Painter(track.transforms, runner.size, clip.width, clip.height, tones),
+            sounds=quietened(mel.spectrogram(samples), spoken),
+            offset=settings.av_offset_ms / 1000,
+            order=order,
+            weights=_weights(usable, spoken, order, fps, _own_gate(template_audio, clip.count, settings)),
+            runner=runner,
+            fps=fps,
+            facts={},
+            passed_through=runs(~usable),
+            warnings=_terms(model),
+        )
+        amount, ratio = _sharpness(plan, clip, settings.sharpen)
+        plan.painter.sharpen = amount
+        times = (np.arange(len(order)) + 0.5) / fps
+        plan.facts = {
+            "renderer": f"wav2lip-{runner.size}",
+            "reasons": [f"the imported model {model.name} is a Wav2Lip of {runner.size} px"],
+            "model": model.name,
+            "weights": model.facts(),
+            **runner.facts,
+            "batch": runner.batch,
+            "av_offset_ms": settings.av_offset_ms,
+            "eye_px": round(track.eye_px, 1),
+            "enlarged": round(plan.painter.enlargement(order), 2),
+            "sharpened": round(amount, 2),
+            "template_detail": round(ratio, 2),
+            "spoken_share": round(float((_sampled(spoken, times) > 0).mean()), 2) if len(order) else 0.0,
+            "left_alone": int((plan.weights <= SHOWN_FROM).sum()),
+        }
+        return plan
+
+    def apply(self, plan: Plan, k: int, frame: Frame) -> None:
+        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
+        if plan.weights[k] > SHOWN_FROM:
+            plan.painter.paint(frame, int(plan.order[k]), plan.mouth(k), float(plan.weights[k]))
+
+    def _network(self, settings: Any, tell: Any) -> tuple[Model, runtime.Runner]:
+        store = Store(Path(settings.models_dir))
+        model = store.one("wav2lip", settings.wav2lip_model)
+        if model is None:
+            raise SetupError(
+                f'The engine "wav2lip" needs a checkpoint, and none is imported in {store.folder}.  '
+                "Cure: heygemd models import wav2lip_gan.pth"
+            )
+        key = (str(store.folder), model, settings.device, settings.threads, settings.batch)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # gives the memory back first
+            runner = runtime.load(store.trusted(model), model.size, settings.device, settings.threads, settings.batch)
+            self._loaded = (key, runner)
+            tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
+        return model, self._loaded[1]
+
+
+def quietened(sounds: Singles, spoken: Floats) -> Singles:
+    """A spectrogram ``(80, t)`` that falls to digital silence where the voice gate (50 Hz) is shut."""
+    times = np.arange(sounds.shape[1]) / mel.PER_SECOND
+    out: Singles = (mel.FLOOR + _sampled(spoken, times) * (sounds - mel.FLOOR)).astype(np.float32)
+    return out
+
+
+def _sampled(spoken: Floats, times: Floats) -> Floats:
+    grid = (np.arange(len(spoken)) + 0.5) / RATE
+    return np.interp(times, grid, spoken) if len(spoken) else np.zeros(len(times))
+
+
+def _own_gate(template_audio: Singles | None, count: int, settings: Any) -> Floats | None:
+    """The gate (50 Hz) of the template's own voice; None where its mouth may move without our hearing it.  A still's
+    mouth never moves."""
+    if count == 1:
+        return np.zeros(0)
+    if template_audio is None or not len(template_audio):
+        return None
+    from heygemd.pipeline import lips
+
+    own: Floats = gate(np.asarray(lips.speak(template_audio, threads=settings.threads or 1).voice, np.float64))
+    return own if (own > 0).mean() > 0.05 else None
+
+
+def _weights(
+    usable: npt.NDArray[np.bool_], spoken: Floats, order: npt.NDArray[np.int64], fps: float, own: Floats | None
+) -> Floats:
+    """How much of the network's mouth each output frame shows.
+
+    None of it where there is no face, nor where both the new sound and the template are silent: its own resting mouth
+    is the better one.  Where nobody can tell whether the template's mouth moves, all of it.
+    """
+    weights = np.ones(len(order))
+    if own is not None:
+        new = _sampled(spoken, (np.arange(len(order)) + 0.5) / fps)
+        weights = np.maximum(new, _sampled(own, (order + 0.5) / fps))
+    ramp = usable.astype(np.float64)
+    for step in range(1, EDGE):
+        for shift in (-step, step):
+            moved = np.roll(usable, shift)
+            moved[slice(None, shift) if shift > 0 else slice(shift, None)] = True
+            ramp = np.where(moved, ramp, np.minimum(ramp, step / EDGE))
+    return np.minimum(weights, ramp * usable)
+
+
+def _terms(model: Model) -> list[tuple[str, str]]:
+    return [] if model.commercial else [("model_terms", f"Made with the model {model.name}. {model.terms}")]
+
+
+def _sharpness(plan: Plan, clip: Clip, wanted: float) -> tuple[float, float]:
+    """How much to sharpen, and the template's detail as a multiple of the network's, measured on a few frames."""
+    shown = np.flatnonzero(plan.weights > 0.5)
+    if not len(shown):
+        return 0.0, 0.0
+    # Rising in the template, so that one forward pass reads them all.
+    chosen = shown[np.unique(np.linspace(0, len(shown) - 1, _SAMPLES).astype(int))]
+    chosen = chosen[np.argsort(plan.order[chosen], kind="stable")]
+    indices = [int(plan.order[k]) for k in chosen]
+    made = plan.speak(chosen.tolist(), plan.boxes.of(indices))
+    ratios = [
+        plan.painter.detail(frame, i, mouth) for i, mouth, frame in zip(indices, made, clip.walk(indices), strict=False)
+    ]
+    ratio = float(np.median([r for r in ratios if r is not None] or [1.0]))
+    return sharpening(ratio) * wanted, ratio

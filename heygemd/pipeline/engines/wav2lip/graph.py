@@ -1,0 +1,86 @@
+"""The network as an ONNX graph, made in memory, so that onnxruntime can run weights that were imported as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2Lip
+
+OPSET = 17
+
+
+class _Builder:
+    """Collects nodes and tensors; every method returns the name of its result."""
+
+    def __init__(self) -> None:
+        import onnx
+
+        self._onnx = onnx
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+
+    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"{kind}{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def tensor(self, value: Tensor) -> str:
+        name = f"w{len(self.tensors)}"
+        self.tensors.append(self._onnx.numpy_helper.from_array(value.detach().float().numpy(), name))
+        return name
+
+    def convolution(self, x: str, conv: nn.Conv2d | nn.ConvTranspose2d) -> str:
+        assert conv.bias is not None
+        inputs = [x, self.tensor(conv.weight), self.tensor(conv.bias)]
+        shared = {"strides": list(conv.stride), "pads": [int(p) for p in conv.padding] * 2}
+        if isinstance(conv, nn.ConvTranspose2d):
+            return self.node("ConvTranspose", inputs, output_padding=list(conv.output_padding), **shared)
+        return self.node("Conv", inputs, **shared)
+
+    def block(self, x: str, block: nn.Module) -> str:
+        if isinstance(block, nn.Sequential):
+            for part in block:
+                x = self.block(x, part)
+            return x
+        if isinstance(block, nn.Sigmoid):
+            return self.node("Sigmoid", [x])
+        if isinstance(block, nn.Conv2d):
+            return self.convolution(x, block)
+        assert isinstance(block, Conv | Up), block
+        made = self.convolution(x, block.conv_block[0])  # type: ignore[arg-type]
+        if isinstance(block, Conv) and block.residual:
+            made = self.node("Add", [made, x])
+        return self.node("Relu", [made])
+
+    def finish(self, out: str, size: int) -> bytes:
+        onnx = self._onnx
+        info, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+        inputs = [
+            info("mel", kind, ["n", 1, MEL_BANDS, MEL_FRAMES]),
+            info("face", kind, ["n", 6, size, size]),
+        ]
+        outputs = [info(out, kind, ["n", 3, size, size])]
+        made = onnx.helper.make_graph(self.nodes, "wav2lip", inputs, outputs, self.tensors)
+        opset = onnx.helper.make_opsetid("", OPSET)
+        # Version 8 of the file format belongs to this opset; newer ones would shut out older onnxruntimes.
+        model = onnx.helper.make_model(made, opset_imports=[opset], ir_version=8)
+        return bytes(model.SerializeToString())
+
+
+def graph(net: Wav2Lip) -> bytes:
+    """An ONNX file: inputs ``mel`` (n, 1, 80, 16) and ``face`` (n, 6, size, size), one output (n, 3, size, size).
+
+    ``net``: batch norms folded into its convolutions.  Needs the package ``onnx``.
+    """
+    builder = _Builder()
+    seen = []
+    x = "face"
+    for block in net.face_encoder_blocks:
+        x = builder.block(x, block)
+        seen.append(x)
+    x = builder.block("mel", net.audio_encoder)
+    for block in net.face_decoder_blocks:
+        x = builder.node("Concat", [builder.block(x, block), seen.pop()], axis=1)
+    return builder.finish(builder.block(x, net.output_block), net.size)

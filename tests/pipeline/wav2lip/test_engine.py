@@ -1,0 +1,255 @@
+"""The engine: geometry, silence, edges, whole films with a random checkpoint (garbage, in the right place)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from heygemd.errors import SetupError
+from heygemd.models import Store
+from heygemd.models.bringing import bring
+from heygemd.pipeline import face, lips, lipsync
+from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, mel, network, quietened, runtime
+from heygemd.pipeline.engines.wav2lip.draw import Painter
+from heygemd.pipeline.geometry import EYES, IO, move
+from heygemd.pipeline.settings import Quiet, Settings, Task
+from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
+from tests.pipeline.films import ffmpeg, tone
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a random checkpoint, imported as an operator would."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.save(network.random_weights(5), folder / "random.pth")
+    bring(Store(folder / "store"), folder / "random.pth", accept=True)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def clip() -> FakeClip:
+    return FakeClip(portrait(), COUNT)
+
+
+@pytest.fixture(scope="module")
+def track(clip: FakeClip) -> face.FaceTrack:
+    return face.track(clip, SETTINGS, "v.mp4", Silent())
+
+
+def settings(models: Path, **more: Any) -> Settings:
+    return Settings(engine="wav2lip", threads=1, device="cpu", models_dir=str(models), **more)
+
+
+def speech(seconds: float) -> np.ndarray:
+    """Something that the voice gate takes for a voice: a buzz with moving formants."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    buzz = sum(np.sin(2 * np.pi * 120 * h * t) / h for h in range(1, 25))
+    return (0.2 * buzz * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * t))).astype(np.float32)
+
+
+def voiced(frames: int, first: int = 0, last: int | None = None) -> Any:
+    """A LipTrack that speaks from 50 Hz frame ``first`` to ``last``."""
+    lip = lips.speak(np.zeros(frames * 320, np.float32))
+    lip.voice[first:last] = 1
+    return lip
+
+
+@pytest.fixture
+def plan(models: Path, clip: FakeClip, track: face.FaceTrack) -> Plan:
+    order = np.arange(COUNT)
+    return Wav2Lip().plan(clip, track, voiced(60), speech(1.2), order, settings(models), None, Silent())
+
+
+class Mirror:
+    """A network that gives back what it sees."""
+
+    size, batch = 96, 8
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.asked: list[int] = []
+
+    def __call__(self, sounds: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        self.asked.append(len(faces))
+        return faces.copy()
+
+
+def test_the_box_holds_the_face_as_the_detector_of_the_training_data_drew_it() -> None:
+    eyes = np.array([[EYES[0] - IO / 2, EYES[1]], [EYES[0] + IO / 2, EYES[1]]])
+    transform = box.to_canonical(96)
+    inverse = np.linalg.inv(np.vstack([transform, [0, 0, 1]]))[:2]
+    (left, y), (right, _) = move(inverse, eyes)
+    assert right - left == pytest.approx(96 / 2.2)
+    assert (left + right) / 2 == pytest.approx(48, abs=0.6)
+    assert 0.28 * 96 < y < 0.40 * 96  # the eyes in the upper half, so that they are never blanked
+
+
+def test_a_network_that_changes_nothing_leaves_the_picture_as_it_was(plan: Plan, clip: FakeClip) -> None:
+    plan.runner, plan.ready, plan.painter.sharpen = Mirror(), {}, 0.0
+    for k in (0, 9, 21):
+        before, frame = clip.frame(k), clip.frame(k)
+        Wav2Lip().apply(plan, k, frame)
+        off = np.abs(before.y.astype(int) - frame.y)
+        assert 0 < off.mean() < 0.5 and np.percentile(off, 99.5) < 14  # what 96 px cannot hold
+        assert np.abs(before.u.astype(int) - frame.u).max() < 20
+
+
+def test_nothing_outside_of_the_told_region_is_touched(plan: Plan, clip: FakeClip) -> None:
+    for k in (0, 14, 29):
+        before, frame = clip.frame(k), clip.frame(k)
+        Wav2Lip().apply(plan, k, frame)
+        x0, y0, x1, y1 = plan.region(k) or (0, 0, 0, 0)
+        assert all(v % 2 == 0 for v in (x0, y0, x1, y1)) and (x1 - x0) * (y1 - y0) < 480 * 400 / 4
+        for was, is_, step in ((before.y, frame.y, 1), (before.u, frame.u, 2), (before.v, frame.v, 2)):
+            changed = was != is_
+            assert changed.any()
+            changed[y0 // step : y1 // step, x0 // step : x1 // step] = False
+            assert not changed.any()
+
+
+def test_the_mouth_is_inside_the_mask_and_the_eyes_are_not(plan: Plan) -> None:
+    mask = box.shown(96)
+    where = np.linalg.inv(np.vstack([box.to_canonical(96), [0, 0, 1]]))[:2]
+    x, y = move(where, np.array([[EYES[0], EYES[1] + 1.08 * IO]]))[0].round().astype(int)
+    assert mask[y, x] == 1
+    assert not mask[:44].any() and not mask[:, :6].any() and not mask[:, -6:].any()
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.2 and np.abs(np.diff(mask, axis=1)).max() < 0.2
+
+
+def test_frames_come_out_the_same_in_any_order(models: Path, clip: FakeClip, track: face.FaceTrack) -> None:
+    engine = Wav2Lip()
+    args = (voiced(60), speech(1.2), np.arange(COUNT), settings(models), None, Silent())
+    one, other = (engine.plan(clip, track, *args) for _ in range(2))
+    for k in (25, 3, 26):
+        a, b = clip.frame(k), clip.frame(k)
+        for earlier in range(k):
+            one.mouth(earlier) if k == 3 else None
+        engine.apply(one, k, a)
+        engine.apply(other, k, b)
+        assert (a.data == b.data).all()
+
+
+def test_pictures_are_made_in_batches_and_only_one_batch_is_kept(plan: Plan, clip: FakeClip) -> None:
+    mirror = Mirror()
+    plan.runner, plan.ready = mirror, {}
+    for k in range(COUNT):
+        plan.mouth(k)
+    assert mirror.asked == [8, 8, 8, 6] and len(plan.ready) == 6
+
+
+def test_frames_without_a_face_are_left_alone_and_told(models: Path, track: face.FaceTrack) -> None:
+    whole = portrait()
+    clip = FakeClip(lambda i: empty(i) if 10 <= i < 16 else whole(i), COUNT)
+    usable = np.ones(COUNT, bool)
+    usable[10:16] = False
+    lost = face.FaceTrack(track.transforms, track.quality, usable, EYE_PX, 1.0, 1, (), track.crops)
+    engine = Wav2Lip()
+    plan = engine.plan(clip, lost, voiced(60), speech(1.2), np.arange(COUNT), settings(models), None, Silent())
+    assert plan.passed_through == [(10, 15)]
+    for k in range(10, 16):
+        before, frame = clip.frame(k), clip.frame(k)
+        engine.apply(plan, k, frame)
+        assert plan.region(k) is None and (frame.data == before.data).all()
+    assert plan.weights[9] == pytest.approx(0.2) and plan.weights[16] == pytest.approx(0.2) and plan.weights[4] == 1
+
+
+def test_in_silence_a_still_keeps_its_own_mouth(models: Path, track: face.FaceTrack) -> None:
+    clip = FakeClip(portrait(), 1)
+    still = face.FaceTrack(track.transforms[:1], track.quality[:1], track.usable[:1], EYE_PX, 1.0, 1, (), track.crops)
+    order = np.zeros(50, np.int64)
+    plan = Wav2Lip().plan(clip, still, voiced(100, 40, 60), speech(2), order, settings(models), None, Silent())
+    assert plan.weights[10] == 0 and plan.weights[25] == 1 and plan.weights[45] == 0
+    assert plan.region(10) is None and plan.region(25) is not None
+
+
+def test_noise_without_a_voice_is_silence_to_the_network() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    heard = mel.spectrogram(noise)
+    assert heard.max() > 0
+    assert (quietened(heard, np.zeros(50)) == mel.FLOOR).all()
+    assert np.allclose(quietened(heard, np.ones(50)), heard, atol=1e-6)
+
+
+def test_the_offset_moves_the_sound_under_the_mouth(plan: Plan) -> None:
+    heard: list[np.ndarray] = []
+
+    class Listener(Mirror):
+        def __call__(self, sounds: np.ndarray, faces: np.ndarray) -> np.ndarray:
+            heard.append(sounds)
+            return faces
+
+    plan.runner, face_ = Listener(), np.zeros((1, 96, 96, 3), np.uint8)
+    plan.speak([10], face_)
+    plan.offset = 0.04
+    plan.speak([11], face_)
+    assert (heard[0] == heard[1]).all()
+
+
+@pytest.mark.parametrize(("space", "spread"), [("bt709", "tv"), ("smpte170m", "pc"), (None, None), ("bt2020nc", "tv")])
+def test_colours_survive_the_way_there_and_back(space: str | None, spread: str | None) -> None:
+    tones = colour.of(SimpleNamespace(color_space=space, color_range=spread), 1080)
+    y, u, v = (np.full((2, 2), n, np.uint8) for n in (120, 110, 140))
+    back = tones.planes(tones.bgr(y, u, v))
+    assert np.abs(back - [120, 110, 140]).max() < 1.2
+    grey = tones.bgr(y, *(np.full((2, 2), 128, np.uint8),) * 2)
+    assert (grey == grey[..., :1]).all()
+
+
+def test_mouths_are_sharpened_to_the_templates_own_detail(clip: FakeClip, track: face.FaceTrack) -> None:
+    painter = Painter(track.transforms, 96, clip.width, clip.height, colour.of(None, clip.height))
+    flat = np.full((96, 96, 3), 128, np.uint8)
+    noisy = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+    ratios = [painter.detail(clip.frame(0), 0, mouth) for mouth in (flat, noisy)]
+    assert ratios[0] is not None and ratios[1] is not None and ratios[0] > 10 and ratios[1] < 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
+def test_every_way_of_running_the_network_gives_its_pictures(backend: str) -> None:
+    if backend == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnx")
+    found = runtime.throughput(backend, threads=1, batch=2, rounds=1)
+    assert found["error"] <= (3 if backend == "torch-bf16" else 1) and found["fps"] > 0
+
+
+def test_without_a_checkpoint_the_cure_is_told(tmp_path: Path, clip: FakeClip, track: face.FaceTrack) -> None:
+    args = (clip, track, voiced(10), speech(0.2), np.arange(5))
+    with pytest.raises(SetupError, match=r"none is imported.*heygemd models import"):
+        Wav2Lip().plan(*args, settings(tmp_path), None, Silent())
+
+
+def test_a_gpu_that_is_not_there_is_told(models: Path, clip: FakeClip, track: face.FaceTrack) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    asked = Settings(engine="wav2lip", device="cuda", models_dir=str(models))
+    with pytest.raises(SetupError, match="torch sees no GPU"):
+        Wav2Lip().plan(clip, track, voiced(10), speech(0.2), np.arange(5), asked, None, Silent())
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("film") / "template.mp4"
+    raw = b"".join(np.ascontiguousarray(portrait()(i)).tobytes() for i in range(25))
+    source = ("-f", "rawvideo", "-pix_fmt", "bgr24", "-s", "480x400", "-r", "25", "-i", "pipe:0")
+    ffmpeg(*source, "-c:v", "libx264", "-preset", "ultrafast", "-crf", "10", "-pix_fmt", "yuv420p", path, feed=raw)
+    yield path
+
+
+def test_a_whole_film_is_made_and_verified(tmp_path: Path, models: Path, film: Path) -> None:
+    (tmp_path / "work").mkdir()
+    sound = tone(tmp_path / "a.wav", 1.6)
+    task = Task(sound, film, tmp_path / "work", "a.wav", "v.mp4", settings(models, preset="ultrafast"))
+    result = lipsync(task, Quiet()).to_json()
+    assert result["output"]["frames"] == 40 and result["verified"]
+    facts = result["engine"]
+    assert (facts["name"], facts["renderer"], facts["model"]) == ("wav2lip", "wav2lip-96", "random")
+    assert facts["weights"]["commercial"] is None
+    assert [w["code"] for w in result["warnings"]].count("model_terms") == 1
