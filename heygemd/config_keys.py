@@ -178,6 +178,13 @@ class RenderConfig:
             high=1000,
         ),
     ] = 40.0
+    cache_mib: Annotated[
+        int,
+        Rule("what is learned of templates is kept in state_dir/cache, at most so much; 0: not at all", low=0),
+    ] = 2048
+    cache_days: Annotated[
+        float, Rule("… and forgotten when it was not used for so many days (it shows faces)", low=0, high=3650)
+    ] = 30.0
 
 
 @dataclass(frozen=True, slots=True)

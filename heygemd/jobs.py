@@ -354,7 +354,8 @@ class Store:
 
 def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     """The renderer's ``Settings`` as plain data: [render] with the job's own options over it."""
-    render = asdict(config.render)
+    state = config.daemon.state_dir
+    render = asdict(config.render) | {"cache_dir": str(state / "cache") if state.is_dir() else ""}
     mine = {k: v for k, v in asdict(options).items() if v is not None and k != "priority"}
     command = {"command": list(config.command.argv), "command_seconds": config.command.seconds}
     own = config.wav2lip

@@ -6,8 +6,9 @@ The clip is decoded twice here: a dozen keyframes are searched for faces (``find
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from heygemd.errors import InputError
 from heygemd.pipeline import finder
 from heygemd.pipeline.anchors import begin
+from heygemd.pipeline.cache import NOTHING, Memory
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.finder import Person
 from heygemd.pipeline.follow import Tracker, runs
@@ -39,6 +41,8 @@ class FaceTrack:
     support      share of the keyframes that show this face
     faces_seen   how many different faces the keyframes show
     cuts         first frames of new shots
+    memory       what else is kept about this face
+    recalled     whether this was kept from an earlier job
     """
 
     transforms: Floats
@@ -51,6 +55,8 @@ class FaceTrack:
     crops: Crops
     warnings: list[tuple[str, str]] = field(default_factory=list)
     finder: str = finder.NAME
+    memory: Memory = NOTHING
+    recalled: bool = False
 
     def ranges(self) -> list[tuple[int, int]]:
         """Runs of frames that are not usable, as (first, last)."""
@@ -65,6 +71,36 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     """
     if settings.threads:
         cv2.setNumThreads(settings.threads)
+    memory = clip.memory.about("face", finder.NAME, settings.face, settings.min_eye_px)
+    known = memory.recall("told", *_KEPT)
+    if known is not None:
+        return _recalled(known, memory)
+    found = replace(_tracked(clip, settings, name, tell), memory=memory)
+    memory.keep(**_arrays(found))
+    return found
+
+
+_PATH, _CROPS = ("transforms", "quality", "usable"), ("index", "y", "u", "v")
+_TOLD = ("eye_px", "support", "faces_seen", "cuts", "warnings", "finder")
+_KEPT = (*_PATH, *_CROPS)
+
+
+def _arrays(found: FaceTrack) -> dict[str, npt.NDArray[Any]]:
+    """All of a track, to be kept."""
+    told = {name: getattr(found, name) for name in _TOLD}
+    path = {name: getattr(found, name) for name in _PATH}
+    return {"told": np.array(json.dumps(told)), **path, **{name: getattr(found.crops, name) for name in _CROPS}}
+
+
+def _recalled(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
+    """The inverse of ``_arrays``."""
+    told = json.loads(str(arrays["told"]))
+    told |= {"cuts": tuple(told["cuts"]), "warnings": [(code, message) for code, message in told["warnings"]]}
+    path = {name: arrays[name] for name in _PATH}
+    return FaceTrack(**told, **path, crops=Crops(*(arrays[n] for n in _CROPS)), memory=memory, recalled=True)
+
+
+def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     pictures = _keyframes(clip)
     crowd = finder.people(pictures)
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)

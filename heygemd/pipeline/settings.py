@@ -25,6 +25,9 @@ class Settings:
     threads: int = 0  # of each ffmpeg child and of the network; 0 = all cores
     device: str = "auto"  # auto | cpu | cuda
     min_eye_px: float = 40.0  # eye distance in pixels below which a face is refused
+    cache_dir: str = ""  # where the analysis of templates is kept; empty: nowhere
+    cache_mib: int = 2048  # at most; 0: nothing is kept
+    cache_days: float = 30.0  # what was last used longer ago is forgotten
     command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
     command_seconds: float = 3600.0  # deadline of the command engine
     segment_seconds: float = 30.0  # of film; a death costs at most the segment that was being made

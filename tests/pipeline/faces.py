@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
+from heygemd.pipeline.cache import NOTHING
 from heygemd.pipeline.media import Frame
 
 PORTRAIT = Path(__file__).parents[2] / "heygemd" / "data" / "portrait.jpg"
@@ -35,6 +36,7 @@ class FakeClip:
     def __init__(self, picture: Picture, count: int, width: int = 480, height: int = 400) -> None:
         self._picture, self.count, self.width, self.height = picture, count, width, height
         self.fps = Fraction(25)
+        self.memory = NOTHING
 
     def frame(self, i: int) -> Frame:
         planes = cv2.cvtColor(self._picture(i), cv2.COLOR_BGR2YUV_I420)

@@ -10,61 +10,22 @@ decoded from further ahead, at last from the beginning.
 from __future__ import annotations
 
 import itertools
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from heygemd.errors import EngineError, InputError
+from heygemd.pipeline.cache import NOTHING, Memory
 from heygemd.pipeline.media.decoder import MICRO, Decoder, Shown, converted, working_size
 from heygemd.pipeline.media.frame import Frame, even, fingerprint
+from heygemd.pipeline.media.index import Index
 from heygemd.pipeline.media.probe import VideoInfo
 from heygemd.pipeline.settings import Settings, Tell
 
 REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
 SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
-
-
-@dataclass(slots=True)
-class Index:
-    """What one whole pass found out.  Source pictures are numbered in the order in which they are shown."""
-
-    fps: Fraction
-    times: array[int] = field(default_factory=lambda: array("q"))  # microseconds, by source picture
-    prints: array[int] = field(default_factory=lambda: array("Q"))  # fingerprints, by source picture
-    keys: array[int] = field(default_factory=lambda: array("q"))  # source pictures at which decoding can start
-    ticks: array[int] = field(default_factory=lambda: array("q"))  # source picture shown at each tick
-    timed: bool = True  # False: pictures without a time; they follow one another by the frame rate
-    first: int | None = None  # the time of tick 0
-    whole: bool = False  # the pass reached the end
-    faults: int = 0  # lines in which ffmpeg told of damage
-
-    def add(self, shown: Shown) -> int:
-        """Note the next source picture; how many ticks lie between its predecessor's first and its own.
-
-        Tick ``k`` shows the last picture whose time, rounded to the nearest tick, is not after ``k``.
-        """
-        source = len(self.times)
-        time = shown.time
-        if time is None:
-            self.timed = False
-            time = self.times[-1] + round(MICRO / self.fps) if source else 0
-        if self.first is None:
-            self.first = time
-        self.times.append(time)
-        self.prints.append(fingerprint(shown.frame))
-        if shown.key:
-            self.keys.append(source)
-        if source == 0:
-            return 0
-        tick = (Fraction(time - self.first, MICRO) * self.fps + Fraction(1, 2)).__floor__()
-        missing = max(0, tick - len(self.ticks))
-        self.ticks.extend([source - 1] * missing)
-        return missing
 
 
 class Clip:
@@ -91,6 +52,7 @@ class Clip:
         self._start = start
         self._limit = limit
         self._index = Index(info.fps)
+        self.memory = NOTHING  # what is kept about these pictures, once they are counted
 
     @property
     def count(self) -> int:
@@ -129,6 +91,21 @@ class Clip:
             "decode_faults": self._index.faults,
             "cut_at_limit": self.count == self._limit,
         }
+
+    def recall(self, memory: Memory, tell: Tell | None = None) -> None:
+        """Count, or take the count from an earlier job on the same file; ``memory`` is what is kept of the file.
+
+        A clip that ends before the limit is the same under every limit.
+        """
+        about = memory.about("index", self.fps, self._start)
+        for subject in (about, limited := about.about(self._limit)):
+            known = subject.recall(*Index.KEPT)
+            if known is not None and (self._limit is None or len(known["ticks"]) <= self._limit):
+                self._index, self.memory = Index.recalled(self.fps, known), subject
+                return
+        self.learn(tell)
+        self.memory = limited if self.count == self._limit else about
+        self.memory.keep(**self._index.arrays())
 
     def learn(self, tell: Tell | None = None) -> None:
         """Make the counting pass if none has been made."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from heygemd.pipeline import cache
 from heygemd.pipeline.media.clip import Clip, open_clip
 from heygemd.pipeline.media.probe import Media
 from heygemd.pipeline.settings import Settings, Tell
@@ -42,7 +43,7 @@ def template(
     wanted = wanted_frames(seconds, media.video.fps)
     limit = max(wanted, wanted_frames(FOOTAGE_SECONDS, media.video.fps))
     clip = open_clip(path, media.video, settings, name, media.start, limit)
-    clip.learn(tell)
+    clip.recall(cache.of(path, settings, tell), tell)
     return clip, output_order(clip.count, wanted, settings.extend)
 
 

@@ -6,6 +6,7 @@ mouths to show, ``warp`` where it never does (stills too).
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Footage:
         """
         order = np.asarray(order, np.int64)
         where = mouth.locate(track.crops)
-        shapes = measure(clip, track, where, np.unique(order).tolist(), tell)
+        shapes, known = measure(clip, track, where, np.unique(order).tolist(), tell)
         scene = Scene(clip, track, shapes, where, order)
         usable = track.crops.index[track.usable[track.crops.index]]
         bank = usable[kept(len(usable), BANK_MAX)]
@@ -66,7 +67,7 @@ class Footage:
         drawer: Drawer
         if renderer == "two-layer":
             who = person.learn(shapes, where, bank)
-            codes, heard = _codes(who, lip, want, times, template_audio, clip, settings)
+            codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track, settings), clip)
             drawer = LayersDrawer(scene, who, codes, tell)
             facts = heard | drawer.facts
         else:
@@ -76,6 +77,7 @@ class Footage:
         facts = {
             "renderer": renderer,
             "reasons": [why],
+            "template_analysis": "cached" if track.recalled and known else "made",
             "eye_px": round(track.eye_px, 1),
             "support": round(track.support, 2),
             "faces_seen": track.faces_seen,
@@ -117,14 +119,12 @@ def _codes(
     lip: Any,
     want: target.Wanted,
     times: Floats,
-    template_audio: Singles | None,
+    own: Any,
     clip: Clip,
-    settings: Any,
 ) -> tuple[Floats, dict[str, Any]]:
     """The code of every output frame ``(N, 2)``, and facts on how the sound was read."""
     own_codes = who.codes[who.bank]
     own_times = (who.bank + 0.5) / float(clip.fps)
-    own = _own_voice(template_audio, settings)
     if own is None:
         curve, own_gate = voice.general(lip, times), None
     else:
@@ -133,11 +133,19 @@ def _codes(
     return target.codes(curve.values, want, target.range_of(own_codes, own_gate), float(clip.fps)), curve.facts
 
 
-def _own_voice(samples: Singles | None, settings: Any) -> Any:
+def _own_voice(samples: Singles | None, track: FaceTrack, settings: Any) -> Any:
     """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
     from heygemd.pipeline import lips
 
-    own = lips.speak(samples, threads=settings.threads or 1)
+    names = lips.LipTrack.__slots__
+    heard = (samples.tobytes(), lips.WEIGHTS.read_bytes())
+    memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in heard))
+    known = memory.recall(*names)
+    if known is None:
+        own = lips.speak(samples, threads=settings.threads or 1)
+        memory.keep(**{name: getattr(own, name) for name in names})
+    else:
+        own = lips.LipTrack(**known)
     return own if float((own.voice > 0.5).mean()) > 0.05 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,26 @@ class Shapes:
         return result
 
 
-def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any) -> Shapes:
-    """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip)."""
+def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any) -> tuple[Shapes, bool]:
+    """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip).
+
+    Also returned: whether the shapes were known from an earlier job.  Which frames are measured is part of what they
+    are kept under, because the neighbours of a frame have a say in how it is smoothed.
+    """
+    missing = sorted(set(needed) - set(track.crops.index.tolist()))
+    memory = track.memory.about("shapes", hashlib.sha256(np.array(missing, np.int64).tobytes()).hexdigest())
+    known = memory.recall("hub", *_KEPT)
+    if known is not None:
+        return Shapes(**known | {"hub": int(known["hub"])}), True
+    shapes = _measured(clip, track, mouth, missing, tell)
+    memory.keep(hub=np.array(shapes.hub), **{name: getattr(shapes, name) for name in _KEPT})
+    return shapes, False
+
+
+_KEPT = ("mean", "basis", "scores", "pose", "look", "reads")
+
+
+def _measured(clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any) -> Shapes:
     crops = track.crops
     count, good = len(track.transforms), track.usable[crops.index]
     fields = Fields(crops.y[good] if good.any() else crops.y)
@@ -66,7 +85,6 @@ def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], t
     scores[crops.index] = base.scores(raw)
     reads[crops.index] = [read(f) for f in raw]
     pose[crops.index], look[crops.index] = base.views(thumbs)
-    missing = sorted(set(needed) - set(crops.index.tolist()))
     for i, frame in zip(missing, clip.walk(missing) if missing else (), strict=False):
         picture = cut_out(frame.y, track.transforms[i], (WIDTH, HEIGHT))
         field = fields.of(picture)
