@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from heygemd.pipeline import face
 from heygemd.pipeline.engines.footage import Footage, Plan
+from heygemd.pipeline.engines.footage.plan import shares
 from heygemd.pipeline.media import Frame
 from tests.pipeline.faces import SETTINGS, FakeClip, Silent, portrait
 
@@ -137,6 +139,23 @@ def test_frames_without_the_face_pass_through_and_are_listed() -> None:
     assert abs(first - 30) <= 2 and abs(last - 49) <= 2
     frame = clip.frame(40)
     assert plan.region(40) is None and (drawn(plan, 40, frame.copy()).data == frame.data).all()
+
+
+def test_the_mouth_fades_in_and_out_beside_frames_that_are_left_as_they_are(scene: SimpleNamespace) -> None:
+    usable = scene.track.usable.copy()
+    usable[18:22] = False
+    faded = plan_of(scene.clip, replace(scene.track, usable=usable), speech(60 / 25), np.arange(30))
+    plain = plan_of(scene.clip, scene.track, speech(60 / 25), np.arange(30))
+    assert faded.passed_through == [(18, 21)]
+
+    def share(k: int) -> float:
+        frame = scene.clip.frame(k)
+        off = [np.abs(drawn(p, k, frame.copy()).y.astype(int) - frame.y).sum() for p in (faded, plain)]
+        return float(off[0] / off[1])
+
+    near, far = [share(17), share(22)], [share(9), share(28)]
+    assert max(near) < 0.5 < min(far), (near, far)
+    assert shares(usable)[13:20].tolist() == [1, 0.8, 0.6, 0.4, 0.2, 0, 0]
 
 
 def test_a_still_speaks() -> None:

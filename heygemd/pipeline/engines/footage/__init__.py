@@ -15,7 +15,7 @@ import numpy.typing as npt
 from heygemd.pipeline.crops import kept
 from heygemd.pipeline.engines.footage import mouth, person, target, voice
 from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer
-from heygemd.pipeline.engines.footage.plan import Drawer, Plan
+from heygemd.pipeline.engines.footage.plan import Drawer, Plan, shares
 from heygemd.pipeline.engines.footage.shapes import measure
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.follow import runs
@@ -57,7 +57,7 @@ class Footage:
         order = np.asarray(order, np.int64)
         where = mouth.locate(track.crops)
         shapes, known = measure(clip, track, where, np.unique(order).tolist(), tell)
-        scene = Scene(clip, track, shapes, where, order)
+        scene = Scene(clip, track, shapes, where, order, shares(track.usable[order]))
         usable = track.crops.index[track.usable[track.crops.index]]
         bank = usable[kept(len(usable), BANK_MAX)]
         amplitude, seconds = _chin_range(shapes.reads[bank, 1]), len(usable) / float(clip.fps)

@@ -35,6 +35,8 @@ class Scene:
     shapes: Shapes
     mouth: Mouth
     order: npt.NDArray[np.int64]
+    shares: Floats
+    """How much of the wanted mouth each output frame shows (``plan.shares``)."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -43,7 +45,7 @@ class Scene:
 
     def usable(self, k: int) -> bool:
         """Whether output frame ``k`` has a face to edit."""
-        return bool(self.track.usable[self.order[k]])
+        return bool(self.shares[k] > 0)
 
 
 class WarpDrawer:
@@ -59,9 +61,9 @@ class WarpDrawer:
         face = lines.hub_face(crops.y[rows], crops.u[rows], crops.v[rows], fields)
         found = lines.find(face, scene.mouth)
         self._warp = Warp(face, found)
-        self._gap = target.gaps(want, found.gap, found.widest)
-        self._width = want.gate * np.clip(want.width, -1, 1)
-        self._still = want.gate <= 0
+        self._gap = found.gap + scene.shares * (target.gaps(want, found.gap, found.widest) - found.gap)
+        self._width = scene.shares * want.gate * np.clip(want.width, -1, 1)
+        self._still = want.gate * scene.shares <= 0
         self.facts: dict[str, Any] = {
             "teeth_at_rest": found.teeth,
             "rest_gap_io": round(found.gap / IO, 3),
@@ -113,7 +115,7 @@ class LayersDrawer:
         self._chosen = select.choose(views, who.bank, order, codes, tell)
         self._codes = _within_reach(codes, who.codes[self._chosen])
         self._layers = Layers(who, scene.track.transforms, scene.size)
-        shown = self._chosen[scene.track.usable[order]]
+        shown = self._chosen[scene.shares > 0]
         areas = {int(i): a for i in np.unique(shown) if (a := self._layers.exemplar_area(int(i))) is not None}
         self._bank = PixelBank(scene.clip, areas, tell)
         self.facts: dict[str, Any] = {"bank_frames": len(who.bank), **_choice(codes, who, self._chosen, scene)}
@@ -125,8 +127,8 @@ class LayersDrawer:
     def draw(self, k: int, frame: Frame) -> None:
         """See ``plan.Drawer``."""
         if self._scene.usable(k):
-            i = int(self._scene.order[k])
-            self._layers.draw(frame, i, self._codes[k], int(self._chosen[k]), self._bank, self._before(k))
+            i, share = int(self._scene.order[k]), float(self._scene.shares[k])
+            self._layers.draw(frame, i, self._codes[k], int(self._chosen[k]), self._bank, self._before(k), share)
 
     def _before(self, k: int) -> int | None:
         """Where the choice jumps: the exemplar that was shown last, or the frame after it."""

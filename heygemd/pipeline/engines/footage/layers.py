@@ -65,19 +65,26 @@ class Layers:
         return area_around(move(self._transforms[i], corners), *self._size)
 
     def draw(
-        self, frame: Frame, i: int, code: Floats, exemplar: int, bank: PixelBank, before: int | None = None
+        self,
+        frame: Frame,
+        i: int,
+        code: Floats,
+        exemplar: int,
+        bank: PixelBank,
+        before: int | None = None,
+        share: float = 1.0,
     ) -> None:
         """Edit ``frame``, template frame ``i``: show ``code`` (opening, width) with the mouth of ``exemplar``.
 
         ``before`` is the exemplar that would have come had the choice not jumped here: the frame is then a morph of
-        both, or lips would pop.
+        both, or lips would pop.  ``share`` 0..1: how much of all this is shown, 0 being the frame as it is.
         """
         area = self.area(i)
         if area is None:
             return
         person, transform = self._person, self._transforms[i]
         x, y = self._full
-        change = (code - person.codes[i]).astype(np.float32)
+        change = (share * (code - person.codes[i])).astype(np.float32)
         mode = change[0] * person.modes[0] + change[1] * person.modes[1]
         target = person.field(i) + mode
         hx, hy = in_hub(target, x, y)
@@ -91,7 +98,7 @@ class Layers:
             if before is not None and before in bank:
                 layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
             packed = at(self._pack, hx, hy)
-            mask = packed[..., 0]
+            mask = packed[..., 0] * np.float32(share)
             layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
             base = mixed(base, layer, canvas.luma(mask), canvas.chroma(mask))
         put(frame, area, base)

@@ -5,9 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
+
+from heygemd.pipeline.geometry import Floats
+
 if TYPE_CHECKING:
     from heygemd.pipeline.compose import Area
     from heygemd.pipeline.media import Frame
+
+
+FADE = 4
+"""Output frames over which the mouth fades in and out beside frames that are left as they are."""
+
+
+def shares(editable: npt.NDArray[np.bool_]) -> Floats:
+    """How much of the wanted mouth each output frame shows, 0..1 ``(N,)``: none where nothing can be edited, all of it
+    more than ``FADE`` frames away from there."""
+    if editable.all():
+        return np.ones(len(editable))
+    away: Floats = distance_transform_edt(editable)
+    return np.minimum(1, away / (FADE + 1))
 
 
 class Drawer(Protocol):
