@@ -271,6 +271,19 @@ def write_whole(path: str, data: str) -> None:
     sync_folder(folder)
 
 
+def lay_down(path: str, data: str) -> str:
+    """Write base64 ``data`` where no file of that name is: ``"moved"`` or ``"taken"``.  Again: ``"taken"``."""
+    if os.path.lexists(path):
+        return "taken"
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f"{PART_PREFIX}{name}.part")
+    write_part(part, data)
+    if rename_new(part, path):
+        return "moved"
+    os.unlink(part)
+    return "taken"
+
+
 def file_drop(source: str, target: str) -> str:
     """Move a whole drop folder to ``done/`` or ``failed/``: ``"moved"``, ``"gone"`` or ``"taken"``."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -362,7 +375,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
         open_line, scan, inspect, read, listing, owner, open_drop, discard_drop, move, stage, free_mib, put, write_part,
-        reveal, write_whole, file_drop, remove_empty,
+        reveal, write_whole, lay_down, file_drop, remove_empty,
     )
 }  # fmt: skip
 

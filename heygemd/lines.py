@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from heygemd import intake, log
+from heygemd import intake, log, welcome
 from heygemd.config import Config, IntakeConfig, LineConfig
 from heygemd.errors import StorageError
 from heygemd.inbox import Entry, Settled, Settler, Watcher
@@ -123,10 +123,19 @@ class Line:
         if self.open:
             return
         await self.store.recover_line(self.line)
+        await self._explain()
         self._watch(found["blind"])
         self.open, self.problem = True, None
         self._log.info("line_open", root=str(self.line.root), watch=self.watch)
         self.claimed()
+
+    async def _explain(self) -> None:
+        """Lay the README for people into the inbox; a line works without it."""
+        text = base64.b64encode(welcome.text(self.config, self.line)).decode()
+        try:
+            await self.share.do("lay_down", str(self.line.inbox / welcome.NAME), text)
+        except ShareError as error:
+            self._log.warning("readme_refused", problem=str(error))
 
     def _watch(self, blind: bool) -> None:
         choice = self.config.intake.watch

@@ -1,0 +1,28 @@
+"""``README.txt`` in each inbox: how to name files, what is accepted, where the film appears.  English and Chinese."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heygemd.config import Config, LineConfig
+from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
+
+NAME = "README.txt"
+_TEMPLATE = Path(__file__).parent / "data" / "inbox-readme.txt"
+
+
+def text(config: Config, line: LineConfig) -> bytes:
+    """The file for one line, such that an old Windows shows it well: CRLF, and a mark for UTF-8."""
+    values = {
+        "audio": _listed(AUDIO_SUFFIXES), "video": _listed(VIDEO_SUFFIXES), "still": _listed(STILL_SUFFIXES),
+        "eye": f"{config.render.min_eye_px:g}",
+        "outbox": line.outbox.name, "done": line.done.name, "failed": line.failed.name,
+    }  # fmt: skip
+    whole = _TEMPLATE.read_text(encoding="utf-8")
+    for name, value in values.items():
+        whole = whole.replace(f"{{{name}}}", value)
+    return whole.replace("\n", "\r\n").encode("utf-8-sig")
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return " ".join(sorted(suffix[1:] for suffix in suffixes))
