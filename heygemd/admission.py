@@ -26,7 +26,7 @@ from heygemd.config import Config
 from heygemd.errors import EngineError, HeygemdError, StorageError, WorkerDied
 from heygemd.guard import Go, Need, Verdict, Wait, Way
 from heygemd.jobs import Job, JobState, Journal, Store, settings_for
-from heygemd.journal import now
+from heygemd.journal import DropState, now
 from heygemd.machine import Gpu, Readings
 from heygemd.reservations import Reservations, place
 from heygemd.turns import MOST, Ageing, Candidate, Turn, look
@@ -156,23 +156,31 @@ class Admission:
             self._deferrals = {key: value for key, value in self._deferrals.items() if key in set(names)}
         if not jobs:
             return None
-        settings = {job.id: self._settings(job) for job in jobs}
-        readings = await self._read(any(self._device(its["engine"]) == "cuda" for its in settings.values()))
+        readings = await self._read(any(self._device(self._engine(job)) == "cuda" for job in jobs))
         if self._memory_is_coming_back(readings):
             self._look_at = time.monotonic() + SOON
             return None
-        queue = [Candidate(job.id, await self._need(job, settings[job.id], readings)) for job in jobs]
+        lines = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
+        for line in {lines[job.drop_id] for job in jobs if job.drop_id in lines}:
+            await self._ask_outbox(line)
         readings = self._with_outboxes(readings)
+        # While we asked, somebody may have cancelled one; from here to the ticket nothing is waited for.
+        by_id = {job.id: job for job in self.journal.jobs_in(JobState.QUEUED) if job.drop_id in lines}
+        jobs = [by_id[name] for name in names if name in by_id]
+        # One after the other, as far as they are looked at: a queue may be long, and mostly its first may start.
+        queue = (Candidate(job.id, self._need(job, lines[job.drop_id], readings)) for job in jobs)
         turn = look(queue, lambda need: self._judge(need, readings), self._keep_for(names))
-        by_id = {job.id: job for job in jobs}
         for candidate, wait in turn.waiting:
             self._defer(by_id[candidate.key], wait)
         if turn.never is not None:
             return Refused(by_id[turn.never[0].key], turn.never[1].reason)
-        ticket = self._begin(turn, by_id, settings, readings)
+        ticket = self._begin(turn, by_id, readings)
         if ticket is None:
             self._later(turn)
         return ticket
+
+    def _engine(self, job: Job) -> str:
+        return job.request.options.engine or self.config.render.engine
 
     def _settings(self, job: Job) -> dict[str, Any]:
         settings = settings_for(self.config, job.request.options)
@@ -193,9 +201,7 @@ class Admission:
             self._log.warning("gpu_kept_for", job=kept, minutes=self._rules.ageing_minutes)
         return kept
 
-    def _begin(
-        self, turn: Turn[str], jobs: Mapping[str, Job], settings: Mapping[str, Any], readings: Readings
-    ) -> Ticket | None:
+    def _begin(self, turn: Turn[str], jobs: Mapping[str, Job], readings: Readings) -> Ticket | None:
         if turn.chosen is None or turn.go is None:
             return None
         job, need = jobs[turn.chosen.key], turn.chosen.need
@@ -204,10 +210,10 @@ class Admission:
             return None
         self._log_start(job, go, turn)
         free = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == go.device), 0)
-        asked, batch = settings[job.id].get("batch") or go.batch_size, {}
-        if go.device is not None and settings[job.id]["engine"] != "command":
-            batch = {"batch": min(go.batch_size, asked)}
-        self._ticket = Ticket(job, {**settings[job.id], **batch}, need, go, turn.overtaken, free, time.monotonic())
+        settings = self._settings(job)
+        if go.device is not None and settings["engine"] != "command":
+            settings["batch"] = min(go.batch_size, settings.get("batch") or go.batch_size)
+        self._ticket = Ticket(job, settings, need, go, turn.overtaken, free, time.monotonic())
         self._asked = []
         return self._ticket
 
@@ -287,24 +293,21 @@ class Admission:
 
     # ------------------------------------------------------------ needs
 
-    async def _need(self, job: Job, settings: Mapping[str, Any], readings: Readings) -> Need:
-        line = self.store.line(self.journal.drop(job.drop_id))
-        audio, video = await self._bytes(job)
+    def _need(self, job: Job, line: str, readings: Readings) -> Need:
+        engine = self._engine(job)
+        audio, video = self._bytes(job)
         assert job.request.audio is not None and job.request.video is not None
         work, film = needs.disk_needs((job.request.audio.path, audio), (job.request.video.path, video))
-        await self._ask_outbox(line.name)
-        disk = {self.store.work: _coarse(work), line.outbox: _coarse(film)}
-        need = needs.need(
-            settings["engine"], settings["device"], self.config.command, self._peaks, readings,
-            self.config.limits.free_ram_mib, disk,
-        )  # fmt: skip
+        disk = {self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film)}
+        keep = self.config.limits.free_ram_mib
+        need = needs.need(engine, self._device(engine), self.config.command, self._peaks, readings, keep, disk)
         return needs.smaller_ways(need, self._smaller[job.id]) if job.id in self._smaller else need
 
-    async def _bytes(self, job: Job) -> tuple[int, int]:
+    def _bytes(self, job: Job) -> tuple[int, int]:
         if job.id not in self._sizes:
             if len(self._sizes) > 10_000:
                 self._sizes.clear()
-            self._sizes[job.id] = await self.store.input_bytes(job)
+            self._sizes[job.id] = self.store.input_bytes(job)
         return self._sizes[job.id]
 
     async def _ask_outbox(self, line: str) -> None:

@@ -72,8 +72,11 @@ class Store:
         """The job's local work folder."""
         return self.work / job.drop_id / str(job.number)
 
-    async def input_bytes(self, job: Job) -> tuple[int, int]:
-        """The sizes of the job's sound and picture as they were claimed; 0 for what cannot be told."""
+    def input_bytes(self, job: Job) -> tuple[int, int]:
+        """The sizes of the job's sound and picture as they were claimed; 0 for what cannot be told.
+
+        Of a library file it is the size now; libraries are local or mounted for good.
+        """
         drop = self.journal.drop(job.drop_id)
         sizes = {path: stamp.size for move in drop.request.moves for path, stamp in move.stamps.items()}
         found = []
@@ -81,7 +84,7 @@ class Store:
             size = sizes.get(source.path, 0) if source else 0
             if source and source.library:
                 with contextlib.suppress(OSError):
-                    size = (await asyncio.to_thread(os.stat, source.path)).st_size
+                    size = os.stat(source.path).st_size
             found.append(size)
         return found[0], found[1]
 

@@ -49,6 +49,8 @@ CREATE INDEX peaks_kind ON peaks(engine, model, frame, batch_size, precision);
 """
 _STEPS = {1: _PEAKS}
 """What leads from a schema to the next."""
+_DROP = "id,line,state,submitter,created,ended,home,verdict,batch,batch_ready"  # all but the request
+REQUESTS_KEPT = 256
 PEAKS_KEPT = 50  # of each kind: machines and versions change
 
 
@@ -142,6 +144,7 @@ class Journal:
         """Open or make it.  Raises ``SetupError`` where it cannot be trusted, with what to do."""
         self.path = path
         self.read_only_mode = read_only
+        self._requests: dict[str, DropRequest] = {}  # by drop: a manifest of a thousand jobs is not parsed for each
         self._log = log.get()
         try:
             self._db = self._open()
@@ -246,16 +249,16 @@ class Journal:
 
     def drop(self, drop_id: str) -> Drop:
         """One drop; ``KeyError`` where there is none."""
-        row = self._db.execute("SELECT * FROM drops WHERE id=?", (drop_id,)).fetchone()
+        row = self._db.execute(f"SELECT {_DROP} FROM drops WHERE id=?", (drop_id,)).fetchone()
         if row is None:
             raise KeyError(drop_id)
-        return _drop(row)
+        return _drop(row, self._request(drop_id))
 
     def drops(self, *states: DropState) -> list[Drop]:
         """Drops in these states, oldest first."""
         marks = ",".join("?" * len(states))
-        rows = self._db.execute(f"SELECT * FROM drops WHERE state IN ({marks}) ORDER BY created,id", states)
-        return [_drop(row) for row in rows]
+        query = f"SELECT {_DROP} FROM drops WHERE state IN ({marks}) ORDER BY created,id"
+        return [_drop(row, self._request(row["id"])) for row in self._db.execute(query, states).fetchall()]
 
     def set_drop(self, drop: Drop, state: DropState, **columns: Any) -> Drop:
         """Change a drop's state and any of its columns, durably."""
@@ -270,6 +273,7 @@ class Journal:
         with self.change():
             self._db.execute("DELETE FROM jobs WHERE drop_id=?", (drop.id,))
             self._db.execute("DELETE FROM drops WHERE id=?", (drop.id,))
+        self._requests.pop(drop.id, None)
 
     # ------------------------------------------------------------ jobs
 
@@ -308,8 +312,17 @@ class Journal:
         self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*columns.values(), row_id))
 
     def _jobs(self, where: str, values: Iterable[Any]) -> list[Job]:
-        query = f"SELECT jobs.*, drops.request FROM jobs JOIN drops ON drops.id=drop_id {where}"
-        return [_job(row) for row in self._db.execute(query, tuple(values))]
+        rows = self._db.execute(f"SELECT jobs.* FROM jobs {where}", tuple(values)).fetchall()
+        return [_job(row, self._request(row["drop_id"])) for row in rows]
+
+    def _request(self, drop_id: str) -> DropRequest:
+        """What a drop asked for, which never changes."""
+        if drop_id not in self._requests:
+            if len(self._requests) >= REQUESTS_KEPT:
+                self._requests.pop(next(iter(self._requests)))
+            row = self._db.execute("SELECT request FROM drops WHERE id=?", (drop_id,)).fetchone()
+            self._requests[drop_id] = DropRequest.from_json(json.loads(row["request"]))
+        return self._requests[drop_id]
 
     # ------------------------------------------------------------ what jobs took
 
@@ -395,18 +408,17 @@ class Journal:
         return self.jobs({str(state) for state in ENDED}, limit)
 
 
-def _drop(row: sqlite3.Row) -> Drop:
+def _drop(row: sqlite3.Row, request: DropRequest) -> Drop:
     return Drop(
-        row["id"], row["line"], DropState(row["state"]), DropRequest.from_json(json.loads(row["request"])),
-        row["submitter"], row["created"], row["ended"], row["home"], row["verdict"], row["batch"],
-        bool(row["batch_ready"]),
+        row["id"], row["line"], DropState(row["state"]), request, row["submitter"], row["created"], row["ended"],
+        row["home"], row["verdict"], row["batch"], bool(row["batch_ready"]),
     )  # fmt: skip
 
 
-def _job(row: sqlite3.Row) -> Job:
-    request = DropRequest.from_json(json.loads(row["request"])).jobs[row["number"] - 1]
+def _job(row: sqlite3.Row, request: DropRequest) -> Job:
+    asked = request.jobs[row["number"] - 1]
     return Job(
-        row["id"], row["drop_id"], row["number"], JobState(row["state"]), request, row["attempts"], row["created"],
+        row["id"], row["drop_id"], row["number"], JobState(row["state"]), asked, row["attempts"], row["created"],
         row["started"], row["ended"], row["reason"], row["reason_code"], _loads(row["result"]), row["base"],
         _loads(row["inputs"]), row["deferred_since"], row["deferred_reason"], row["deferrals"],
     )  # fmt: skip

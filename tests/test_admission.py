@@ -22,7 +22,7 @@ from heygemd import log
 from heygemd.admission import Admission, Deferred, Refused, Ticket
 from heygemd.config_keys import Config, DaemonConfig, GuardConfig, LimitsConfig, LineConfig, RenderConfig
 from heygemd.jobs import Journal, Store
-from heygemd.journal import JobState, now
+from heygemd.journal import DropState, JobState, now
 from heygemd.machine import Gpu, Readings
 from heygemd.needs import ENGINES
 from heygemd.requests import DropRequest, JobOptions, JobRequest, Source
@@ -251,7 +251,8 @@ class Table:
         )  # fmt: skip
         self.journal = Journal(folder / "journal.sqlite")
         request = JobRequest("a", Source("a.wav"), Source("a.mp4"), JobOptions(engine="wav2lip"))
-        self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
+        drop = self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
+        self.journal.set_drop(drop, DropState.HELD)
         store = Store(self.config, self.journal, {})
         store.outbox_free_mib = self._plenty  # type: ignore[method-assign]
         self.free, self.total, self.tick = free, total, 0.0
@@ -303,6 +304,19 @@ def test_a_job_that_waits_does_not_rewrite_its_row_because_numbers_change(tmp_pa
     assert table.journal.jobs_of("d")[0] == row and row.deferrals == 1
     told = table.admission.row(table.journal.row(row))
     assert "400 MiB free" in told["deferred_reason"] and told["deferred_since"] == row.deferred_since
+
+
+def test_a_job_that_is_cancelled_while_the_machine_is_read_does_not_start(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    jobs = table.journal.jobs_of("d")
+
+    async def cancelled(line: str) -> int:
+        table.journal.set_job(jobs[0], JobState.CANCELLED)
+        return 1 << 30
+
+    table.admission.store.outbox_free_mib = cancelled  # type: ignore[method-assign]
+    assert asyncio.run(table.admission.choose(jobs)) is None
+    assert table.journal.jobs_of("d")[0].state is JobState.CANCELLED
 
 
 def test_a_daemon_that_starts_anew_goes_on_with_the_deferral_that_it_finds(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,12 @@ def test_a_job_waits_until_it_is_started_and_its_deferral_is_remembered(tmp_path
     assert job.waits and mine.row(job)["deferred_reason"] == "full"
     job = mine.set_job(job, JobState.QUEUED, started="2026-11-01T09:00:01.000+00:00")
     assert not job.waits and mine.row(job)["deferred_reason"] is None and job.deferred_reason == "full"
+
+
+def test_a_manifest_of_a_thousand_jobs_is_listed_in_no_time(tmp_path: Path) -> None:
+    mine = Journal(tmp_path / "journal.sqlite")
+    jobs = tuple(JobRequest(f"film {n}", Source(f"{n}.wav"), Source("a.mp4")) for n in range(1000))
+    mine.add_drop("d", "main", DropRequest("manifest", "all", "", (), jobs), None)
+    began = time.process_time()
+    assert len(mine.queue()) == 1000 and mine.queue()[-1]["name"] == "film 999"
+    assert time.process_time() - began < 3, "each row must not parse the whole manifest again"
