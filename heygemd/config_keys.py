@@ -17,6 +17,8 @@ from heygemd.schema import Key, Rule, as_toml, keys_of
 ENGINES = ("footage", "wav2lip", "command")
 """The engines of this version."""
 
+FINDERS = ("auto", "haar", "insightface")
+
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
 _LINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -166,6 +168,10 @@ class RenderConfig:
         str, Rule("speech longer than the template: bounce (to and fro), loop or hold", choices=EXTENDS)
     ] = "bounce"
     face: Annotated[str, Rule("which face speaks where there are several", choices=FACES)] = "largest"
+    finder: Annotated[
+        str,
+        Rule("what looks for faces: auto (an imported model, else haar), haar or insightface", choices=FINDERS),
+    ] = "auto"
     threads: Annotated[int, Rule("processor threads of a render; 0: all cores", low=0, high=1024)] = 0
     segment_seconds: Annotated[
         float, Rule("films are made in pieces of this length; a crash costs at most one", low=1, high=3600)

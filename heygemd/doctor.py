@@ -45,14 +45,14 @@ from pathlib import Path
 import cv2
 folder = Path(cv2.data.haarcascades)
 missing = [n for n in sys.argv[1:] if not (folder / n).is_file()]
-extra = importlib.util.find_spec("insightface") is not None
+extra = all(importlib.util.find_spec(n) is not None for n in ("insightface", "onnxruntime"))
 print(json.dumps({"version": cv2.__version__, "missing": missing, "insightface": extra}))
 """
 
 
 def examine(config: Config) -> list[Check]:
     """Everything, in the order in which it is told.  Takes some seconds: torch is really imported, in a child."""
-    checks = [*_ffmpeg(), *_machine(config), _torch(config), *_faces(), _lips()]
+    checks = [*_ffmpeg(), *_machine(config), _torch(config), *_faces(config), _lips()]
     return [*checks, *premises.examine(config), *_engines(config, checks)]
 
 
@@ -236,7 +236,7 @@ def _torch(config: Config) -> Check:
     return Check("torch", verdict, f"{version} is built for CUDA {cuda}, but there is no GPU", cure)
 
 
-def _faces() -> list[Check]:
+def _faces(config: Config) -> list[Check]:
     facts = _try(_FACES, *CASCADES)
     if isinstance(facts, str):
         cure = "install what opencv-python needs: apt-get install libgl1 libglib2.0-0"
@@ -244,9 +244,22 @@ def _faces() -> list[Check]:
     if facts["missing"]:
         said = f"OpenCV {facts['version']} comes without {', '.join(facts['missing'])}"
         return [Check("face finder", "fail", said, "install opencv-python 4.x; version 5 dropped the cascades")]
-    extra = "insightface is installed, but no model pack is" if facts["insightface"] else "insightface is not installed"
-    finder = f"the built-in Haar cascade; {extra}"
-    return [Check("OpenCV", "ok", facts["version"]), Check("face finder", "ok", finder)]
+    return [Check("OpenCV", "ok", facts["version"]), _finder(config, bool(facts["insightface"]))]
+
+
+def _finder(config: Config, installed: bool) -> Check:
+    name, store, wanted = "face finder", Store(config.daemon.models_dir), config.render.finder
+    model = store.one("faces")
+    if model is not None and installed and wanted != "haar":
+        if faults := store.faults(model):
+            return Check(name, "fail", faults[0], f"heygemd models remove {model.name}, then import it again")
+        return Check(name, "ok", f"insightface with {model.name}. {model.terms}")
+    extra = "insightface is installed" if installed else "insightface is not installed"
+    said = f"{extra}, and {f'the model {model.name}' if model else 'no face model'} is imported"
+    if wanted == "insightface":
+        cure = "heygemd models import PACK" if installed else "pip install 'heygemd[faces]'"
+        return Check(name, "fail", f'finder = "insightface" in [render], but {said}', cure)
+    return Check(name, "ok", f"the built-in Haar cascade; {said}")
 
 
 def _try(code: str, *args: str) -> dict[str, Any] | str:

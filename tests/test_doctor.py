@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heygemd import config, doctor, machine
+from heygemd.config_keys import Config, RenderConfig
 from heygemd.doctor import Check
 from tests.fakes.nvml import Card, FakeNvml
 
@@ -136,11 +137,14 @@ def test_a_library_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_opencv_lacks_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_try", lambda *_: "ImportError: libGL.so.1")
-    assert "libgl1" in doctor._faces()[0].cure
+    assert "libgl1" in doctor._faces(Config())[0].cure
     monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "5.0.0", "missing": ["x.xml"], "insightface": False})
-    assert doctor._faces()[0].verdict == "fail" and "dropped the cascades" in doctor._faces()[0].cure
+    found = doctor._faces(Config())[0]
+    assert found.verdict == "fail" and "dropped the cascades" in found.cure
     monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "4.14.0", "missing": [], "insightface": True})
-    assert "no model pack" in doctor._faces()[1].said
+    assert "no face model is imported" in doctor._faces(Config())[1].said
+    asked = Config(render=RenderConfig(finder="insightface"))
+    assert doctor._faces(asked)[1].verdict == "fail" and "models import" in doctor._faces(asked)[1].cure
 
 
 def test_the_cascades_asked_for_are_those_that_the_face_finder_opens() -> None:

@@ -71,11 +71,13 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     """
     if settings.threads:
         cv2.setNumThreads(settings.threads)
-    memory = clip.memory.about("face", finder.NAME, settings.face, settings.min_eye_px)
+    found_by, told = finder.choose(settings)
+    memory = clip.memory.about("face", found_by, settings.face, settings.min_eye_px)
     known = memory.recall("told", *_KEPT)
     if known is not None:
         return _recalled(known, memory)
-    found = replace(_tracked(clip, settings, name, tell), memory=memory)
+    found = _tracked(clip, settings, name, tell)
+    found = replace(found, memory=memory, finder=found_by, warnings=[*told, *found.warnings])
     memory.keep(**_arrays(found))
     return found
 

@@ -108,7 +108,8 @@ class Tracker:
             box = self._found
         else:
             index, values = self._box_path
-            box = Box(*(float(np.interp(i, index, values[:, k])) for k in range(3)))
+            x, y, width = (float(np.interp(i, index, values[:, k])) for k in range(3))
+            box = Box(x, y, width)
         return compose(box.transform, self._start.from_box)
 
     def _step(self, luma: Bytes, guess: Floats, picture: Bytes) -> tuple[Floats, float, Bytes, Floats]:

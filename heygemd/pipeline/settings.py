@@ -31,6 +31,7 @@ class Settings:
     command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
     command_seconds: float = 3600.0  # deadline of the command engine
     segment_seconds: float = 30.0  # of film; a death costs at most the segment that was being made
+    finder: str = "auto"  # auto | haar | insightface: what looks for faces; auto takes an imported model
     models_dir: str = ""  # the operator's imported models (heygemd.models.Store)
     wav2lip_model: str = ""  # which of them; empty: the one imported last
     av_offset_ms: float = 0.0  # of wav2lip: more moves the mouth later

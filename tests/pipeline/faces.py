@@ -16,7 +16,7 @@ from heygemd.pipeline.media import Frame
 PORTRAIT = Path(__file__).parents[2] / "heygemd" / "data" / "portrait.jpg"
 EYES = np.array([[204.3, 102.4], [246.5, 104.4]])  # in the portrait, by an outside landmark model
 EYE_PX = float(np.hypot(*(EYES[1] - EYES[0])))
-SETTINGS = SimpleNamespace(face="largest", min_eye_px=40.0, threads=1)
+SETTINGS = SimpleNamespace(face="largest", min_eye_px=40.0, threads=1, finder="haar", models_dir="")
 Picture = Callable[[int], np.ndarray]
 
 
