@@ -137,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_looking(commands)
     _add_orders(commands)
     _add_models(commands)
+    pack = _add(commands, "bundle", _bundle, "pack what a server without a network needs", config=False)
+    pack.add_argument("out", type=Path, metavar="OUT.tar", help="the file to write")
     commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
     return parser
 
@@ -351,6 +353,18 @@ def _models(args: argparse.Namespace) -> int:
     else:
         done = words.listing(store, as_json=args.json)
     return OK if done else FAILED
+
+
+def _bundle(args: argparse.Namespace) -> int:
+    from heygemd import bundle
+
+    packed = bundle.build(args.out)
+    if args.json:
+        print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))
+    else:
+        print(f"{args.out}: {', '.join(packed)}")
+        print(f"On the server: tar xf {args.out.name}, then sudo ./install.sh in the folder that it makes.")
+    return OK
 
 
 def _train_lips(words: list[str]) -> int:
