@@ -76,11 +76,34 @@ def analyse(samples: Floats, first: int, last: int, warp: float = 1.0) -> tuple[
     return mel, level
 
 
+_AROUND = 50  # frames of 10 ms
+_DEPTH = 12.0  # nepers, 52 dB
+
+
 def blocks(samples: Floats, size: int = _BLOCK) -> Iterator[tuple[Floats, Floats]]:
     """The whole sound as (log-mel, level) of at most ``size`` frames at a time."""
     total = frame_count(len(samples))
     for start in range(0, total, size):
         yield analyse(samples, start, min(start + size, total))
+
+
+def unrest(mel: Floats, peak: float) -> Floats:
+    """How much the spectrum's shape moves around each frame: log-mel (k, 80) -> (k,), nepers.
+
+    The standard deviation over 0.5 s to either side, of each band against the mean of all bands, averaged over the
+    bands; what lies more than 12 nepers below ``peak``, the sound's loudest value, counts as silence.  Level changes
+    alone leave it near 0: a chord with a tremolo stands still, speech does not.
+    """
+    shape = np.maximum(mel, peak - _DEPTH).astype(np.float64)
+    shape -= shape.mean(1, keepdims=True)
+    sums = np.cumsum(np.pad(shape, ((1, 0), (0, 0))), 0)
+    squares = np.cumsum(np.pad(shape * shape, ((1, 0), (0, 0))), 0)
+    at = np.arange(len(mel))
+    low, high = np.maximum(at - _AROUND, 0), np.minimum(at + _AROUND + 1, len(mel))
+    count = (high - low)[:, None]
+    variance = (squares[high] - squares[low]) / count - ((sums[high] - sums[low]) / count) ** 2
+    result: Floats = np.sqrt(np.maximum(variance, 0)).mean(1).astype(np.float32)
+    return result
 
 
 class Average:
