@@ -127,7 +127,9 @@ def test_a_terminal_gets_short_lines_without_control_characters(
     assert re.fullmatch(r"\d\d:\d\d:\d\d warning: file_waits job=ab name='a b\\n\\x1b\[2J.wav' since=None", line)
 
 
-def test_a_journal_that_takes_no_fields_gets_priorities_instead_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_without_its_socket_gets_priorities_instead_of_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (tmp_path / "stderr").open("w") as stream:
         stat = os.fstat(stream.fileno())
         monkeypatch.setattr("sys.stderr", stream)
