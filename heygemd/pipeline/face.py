@@ -19,6 +19,7 @@ from heygemd.errors import InputError
 from heygemd.pipeline import finder
 from heygemd.pipeline.anchors import begin
 from heygemd.pipeline.cache import NOTHING, Memory
+from heygemd.pipeline.covered import covered
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.finder import Person
 from heygemd.pipeline.follow import Tracker, runs
@@ -41,6 +42,7 @@ class FaceTrack:
     support      share of the keyframes that show this face
     faces_seen   how many different faces the keyframes show
     cuts         first frames of new shots
+    covered      (first, last) of runs of frames in which something covers the mouth; they are not usable
     memory       what else is kept about this face
     recalled     whether this was kept from an earlier job
     """
@@ -55,6 +57,7 @@ class FaceTrack:
     crops: Crops
     warnings: list[tuple[str, str]] = field(default_factory=list)
     finder: str = finder.NAME
+    covered: tuple[tuple[int, int], ...] = ()
     memory: Memory = NOTHING
     recalled: bool = False
 
@@ -83,7 +86,7 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
 
 
 _PATH, _CROPS = ("transforms", "quality", "usable"), ("index", "y", "u", "v")
-_TOLD = ("eye_px", "support", "faces_seen", "cuts", "warnings", "finder")
+_TOLD = ("eye_px", "support", "faces_seen", "cuts", "covered", "warnings", "finder")
 _KEPT = (*_PATH, *_CROPS)
 
 
@@ -98,6 +101,7 @@ def _recalled(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
     """The inverse of ``_arrays``."""
     told = json.loads(str(arrays["told"]))
     told |= {"cuts": tuple(told["cuts"]), "warnings": [(code, message) for code, message in told["warnings"]]}
+    told["covered"] = tuple((first, last) for first, last in told["covered"])
     path = {name: arrays[name] for name in _PATH}
     return FaceTrack(**told, **path, crops=Crops(*(arrays[n] for n in _CROPS)), memory=memory, recalled=True)
 
@@ -122,16 +126,18 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
             "Use a sharper or steadier video of it.",
             reason="no_face",
         )
+    hidden = covered(path.crops, path.usable)
     return FaceTrack(
         path.transforms,
         path.quality,
-        path.usable,
+        path.usable & ~hidden,
         float(np.median(scales)) * IO,
         support,
         sum(bool(p.eyes) or p is person for p in crowd),
         path.cuts,
         path.crops,
-        _warnings(crowd, person, path.cuts, path.usable),
+        _warnings(crowd, person, path.cuts, path.usable, runs(hidden)),
+        covered=tuple(runs(hidden)),
     )
 
 
@@ -170,7 +176,11 @@ def _chosen(crowd: Sequence[Person], looked_at: int, which: str, width: int, nam
 
 
 def _warnings(
-    crowd: Sequence[Person], person: Person, cuts: Sequence[int], usable: npt.NDArray[np.bool_]
+    crowd: Sequence[Person],
+    person: Person,
+    cuts: Sequence[int],
+    usable: npt.NDArray[np.bool_],
+    hidden: Sequence[tuple[int, int]],
 ) -> list[tuple[str, str]]:
     out = []
     similar = [p for p in crowd if p is not person and p.middle.width > 0.6 * person.middle.width and p.eyes]
@@ -193,4 +203,8 @@ def _warnings(
     if not usable.all():
         share = 100 * float((~usable).mean())
         out.append(("face_lost", f"In {share:.0f} % of the frames the face could not be followed."))
+    if hidden:
+        ranges = ", ".join(f"{first}-{last}" for first, last in hidden[:10])
+        what = f"Something covers the mouth in frames {ranges} of the video; they are left as they are."
+        out.append(("mouth_covered", what))
     return out

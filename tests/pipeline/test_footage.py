@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -156,6 +157,31 @@ def test_the_mouth_fades_in_and_out_beside_frames_that_are_left_as_they_are(scen
     near, far = [share(17), share(22)], [share(9), share(28)]
     assert max(near) < 0.5 < min(far), (near, far)
     assert shares(usable)[13:20].tolist() == [1, 0.8, 0.6, 0.4, 0.2, 0, 0]
+
+
+@pytest.mark.parametrize("colour", ["black", "skin"])
+def test_a_covered_mouth_is_left_as_it_is_and_named(colour: str) -> None:
+    film = portrait(speaking=8.0)
+    skin = film(0)[180:200, 195:205].reshape(-1, 3).mean(0)
+
+    def picture(i: int) -> np.ndarray:
+        out = film(i)
+        if 60 <= i < 110:
+            late = (1 - min(1.0, (i - 59) / 4, (110 - i) / 4)) * 70
+            middle = (240 + 12 * np.sin(i / 5), 255 + 6 * np.cos(i / 7) + late)
+            shape = cv2.ellipse(np.zeros(out.shape[:2]), (middle, (90, 68), 0), 1, -1)
+            soft = cv2.GaussianBlur(shape, (0, 0), 2)[..., None]
+            out = (out * (1 - soft) + soft * (skin if colour == "skin" else 25.0)).astype(np.uint8)
+        return out
+
+    clip = FakeClip(picture, 180)
+    track = face.track(clip, SETTINGS, "hand.mp4", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(180 / 25), np.arange(180))
+    ((first, last),) = plan.passed_through
+    assert abs(first - 60) <= 5 and abs(last - 109) <= 5
+    assert plan.facts["mouth_covered"] == [[first, last]] and [code for code, _ in track.warnings] == ["mouth_covered"]
+    frame = clip.frame(80)
+    assert plan.region(80) is None and (drawn(plan, 80, frame.copy()).data == frame.data).all()
 
 
 def test_a_still_speaks() -> None:

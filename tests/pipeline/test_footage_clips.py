@@ -53,3 +53,8 @@ def test_the_output_opens_as_asked(name: str, renderer: str) -> None:
     asked, shown, facts = _shown(name)
     assert facts["renderer"] == renderer
     assert np.corrcoef(asked, shown)[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("name", ["vr_1.mp4", "vr_4.mp4", "st_katie.mp4", "ls_2.mp4"])
+def test_nobody_who_only_talks_is_said_to_cover_the_mouth(name: str) -> None:
+    assert face.track(_clip(name), Settings(threads=1), name, Silent()).covered == ()

@@ -81,6 +81,7 @@ class Footage:
             "eye_px": round(track.eye_px, 1),
             "support": round(track.support, 2),
             "faces_seen": track.faces_seen,
+            "mouth_covered": [list(frames) for frames in track.covered],
             "track_quality": round(float(np.median(track.quality)), 2),
             "speaks_io": round(amplitude, 3),
             "usable_seconds": round(seconds, 2),
