@@ -183,6 +183,7 @@ def _add_looking(commands: Any) -> None:
     check = _add(commands, "check", _check, "check the configuration and print what is in force")
     check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
     _add(commands, "doctor", _doctor, "say what would work on this machine, and what is missing")
+    _add(commands, "purge", _purge, "forget what was learned of templates (it shows faces)")
     _add(commands, "status", _status, "say what the daemon is doing")
     jobs = _add(commands, "jobs", _jobs, "list jobs, the newest first")
     jobs.add_argument(
@@ -289,6 +290,19 @@ def _doctor(args: argparse.Namespace) -> int:
     checks = doctor.examine(_settings(args))
     doctor.tell(checks, as_json=args.json)
     return OK if doctor.would_work(checks) else MISSING
+
+
+def _purge(args: argparse.Namespace) -> int:
+    from heygemd.pipeline.cache import purge
+
+    folder = _settings(args).daemon.state_dir / "cache"
+    try:
+        count = purge(folder)
+    except OSError as error:
+        raise SetupError(f"{folder} could not be emptied: {error.strerror or error}. Run this as its owner.") from error
+    what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+    print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
+    return OK
 
 
 def _status(args: argparse.Namespace) -> int:

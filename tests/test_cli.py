@@ -373,6 +373,15 @@ def test_status_and_jobs_read_the_journal_while_the_daemon_is_down(
     assert capsys.readouterr().out == "no jobs\n"
 
 
+def test_purge_forgets_what_was_learned_of_templates(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "s" / "cache").mkdir(parents=True)
+    (here / "s" / "cache" / "0f.npz").write_bytes(b"a face")
+    assert cli.main(["purge"]) == 0
+    assert capsys.readouterr().out == "1 entry forgotten.\n" and not list((here / "s" / "cache").iterdir())
+    assert cli.main(["purge", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "forgotten": 0}
+
+
 def test_doctor_ends_with_5_where_something_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from heygemd import doctor
 

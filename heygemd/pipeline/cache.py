@@ -156,6 +156,16 @@ NOTHING = Memory()
 """Keeps nothing."""
 
 
+def purge(folder: Path) -> int:
+    """Forget everything that is kept in ``folder``; how many entries there were.  Raises ``OSError``."""
+    if not folder.is_dir():
+        return 0
+    entries = [path for path in folder.iterdir() if path.suffix == _SUFFIX or path.name.startswith(_PART)]
+    for path in entries:
+        path.unlink(missing_ok=True)
+    return len(entries)
+
+
 def of(template: Path, settings: Settings, tell: Tell) -> Memory:
     """What is kept about the template in this file.  Raises ``OSError`` where the file cannot be read."""
     if not settings.cache_dir or settings.cache_mib <= 0:

@@ -53,7 +53,8 @@ def test_what_is_kept_comes_back_and_is_the_owner_s_alone(tmp_path: Path) -> Non
     (name,) = entries(made)
     assert (made.folder / name).stat().st_mode & 0o777 == 0o600
     assert made.folder.stat().st_mode & 0o777 == 0o700
-    assert made.purge() == 1 and entries(made) == []
+    assert cache.purge(made.folder) == 1 and entries(made) == []
+    assert cache.purge(tmp_path / "nowhere") == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "pickle", "empty"])
