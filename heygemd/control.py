@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heygemd.errors import HeygemdError, SetupError
+from heygemd.tasks import ended
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -64,9 +65,7 @@ class _Sessions:
 
     async def end(self) -> None:
         """Hang up on everybody."""
-        for session in self._open:
-            session.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await ended(list(self._open))
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = asyncio.current_task()

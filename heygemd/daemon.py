@@ -43,6 +43,7 @@ from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
 from heygemd.notify import Notifier, Work, summary
 from heygemd.shares import Share, ShareError
+from heygemd.tasks import ended
 from heygemd.worker import Message, Worker
 
 EXIT_OK, EXIT_JOBS_FAILED = 0, 3
@@ -165,9 +166,7 @@ class Daemon:
         try:
             yield
         finally:
-            for task in self._watches.values():
-                task.cancel()
-            await asyncio.gather(*self._watches.values(), return_exceptions=True)
+            await ended(list(self._watches.values()))
             for share in self.shares.values():
                 await share.close()
 
@@ -181,10 +180,9 @@ class Daemon:
     async def _close_lines(self, names: Collection[str]) -> None:
         tasks = [self._watches.pop(name) for name in names]
         shares = [self.shares.pop(name) for name in names]
-        for name, task in zip(names, tasks, strict=True):
+        for name in names:
             del self.lines[name], self.store.lines[name]
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         for share in shares:
             await share.close()
 
@@ -214,8 +212,7 @@ class Daemon:
             await asyncio.wait([render], timeout=min(left, TURN_SECONDS))
         notifier.more_time(PATIENCE_SECONDS)
         if not render.done():
-            render.cancel()
-            await asyncio.gather(render, return_exceptions=True)
+            await ended([render])
             if self.running is not None:
                 job = self.journal.job(self.running.job.id)
                 if job.state is JobState.RUNNING:
