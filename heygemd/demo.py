@@ -7,7 +7,6 @@ it is, and the film, its log and a before/after sheet are laid into one folder.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -30,7 +29,7 @@ from heygemd.children import environment, python
 from heygemd.errors import EngineError, InputError, SetupError
 from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.show import Show, View, on_stderr
-from heygemd.worker import Worker
+from heygemd.worker import run_once
 
 EXIT_DELIVERED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 3, 130
 DAEMON = (*python("heygemd"), "run")
@@ -384,15 +383,7 @@ def draw_sheet(before: Path, after: Path, out: Path) -> dict[str, Any]:
     Raises the error that the child reports, WorkerDied where it ended without one.
     """
     request = {"task": "sheet", "before": str(before), "after": str(after), "out": str(out)}
-
-    async def draw() -> dict[str, Any]:
-        worker = Worker(stall_seconds=SHEET_SECONDS)
-        try:
-            return await worker.run(request, lambda _message: None)
-        finally:
-            await worker.stop()
-
-    return asyncio.run(draw())
+    return run_once(request, lambda _message: None, stall_seconds=SHEET_SECONDS)
 
 
 def _tell_failure(refusal: Refused, json_output: bool) -> int:

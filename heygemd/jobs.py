@@ -183,7 +183,7 @@ class Store:
         sha256 = await self._do(drop, "put", str(film), self._part(drop, job, "mp4"), size=size)
         result = {**result, "film_file": {"sha256": sha256, "bytes": size}}
         job = self.journal.set_job(job, JobState.PUBLISHING, result=result)
-        receipt = outbox.to_bytes(outbox.film_log(drop, job, finder_machine=machine_facts()))
+        receipt = outbox.to_bytes(outbox.film_log(drop, job, machine=machine_facts()))
         await self._do(drop, "write_part", self._part(drop, job, "json"), _b64(receipt))
         return self.journal.set_job(job, JobState.REVEALING)
 

@@ -21,7 +21,7 @@ FILM_LOG = "heygemd/film-log/1"
 BATCH_LOG = "heygemd/batch-log/1"
 
 
-def film_log(drop: Drop, job: Job, *, finder_machine: Mapping[str, Any]) -> dict[str, Any]:
+def film_log(drop: Drop, job: Job, *, machine: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON log of one delivered film (``data/film-log.schema.json`` describes it)."""
     result, inputs = job.result or {}, job.inputs or {}
     return {
@@ -47,7 +47,7 @@ def film_log(drop: Drop, job: Job, *, finder_machine: Mapping[str, Any]) -> dict
         "options": inputs.get("settings", asdict(job.request.options)),
         **_rendering(result),
         "film": {"file": f"{display(job.base or '')}.mp4", **result.get("film_file", {}), **result.get("output", {})},
-        "machine": dict(finder_machine),
+        "machine": dict(machine),
     }  # fmt: skip
 
 
