@@ -49,6 +49,16 @@ CREATE INDEX peaks_kind ON peaks(engine, model, frame, batch_size, precision);
 """
 _STEPS = {1: _PEAKS}
 """What leads from a schema to the next."""
+_IN_TURN = """
+WITH turns AS (
+  SELECT drop_id, MAX(julianday(ended)) AS served, MAX(state IN ('running','rendered','publishing','revealing')) AS busy
+  FROM jobs GROUP BY drop_id)
+SELECT jobs.* FROM jobs JOIN turns USING (drop_id) JOIN drops ON drops.id = jobs.drop_id WHERE jobs.state IN ({})
+ORDER BY jobs.rank, ROW_NUMBER() OVER (PARTITION BY jobs.rank, drop_id ORDER BY number), turns.busy,
+  MAX(COALESCE(turns.served, 0), julianday(drops.created)), drops.created, drop_id
+"""
+"""Drops take turns, a job each, so that a hundred jobs in one drop do not make everybody wait: whose last job ended
+longest ago is next, a new drop is behind those that wait already, and one that has a job in hand is last."""
 _DROP = "id,line,state,submitter,created,ended,home,verdict,batch,batch_ready"  # all but the request
 REQUESTS_KEPT = 256
 PEAKS_KEPT = 50  # of each kind: machines and versions change
@@ -289,9 +299,9 @@ class Journal:
         return self._jobs("WHERE drop_id=? ORDER BY number", (drop_id,))
 
     def jobs_in(self, *states: JobState) -> list[Job]:
-        """Jobs in these states, in the order in which they are due."""
-        marks = ",".join("?" * len(states))
-        return self._jobs(f"WHERE jobs.state IN ({marks}) ORDER BY rank,jobs.created,drop_id,number", states)
+        """Jobs in these states, in the order in which they are due: by priority, then drop by drop in turn."""
+        query = _IN_TURN.format(",".join("?" * len(states)))
+        return [_job(row, self._request(row["drop_id"])) for row in self._db.execute(query, states).fetchall()]
 
     def set_job(self, job: Job, state: JobState, **columns: Any) -> Job:
         """Change a job's state and any of its columns, durably."""

@@ -86,3 +86,48 @@ def test_a_manifest_of_a_thousand_jobs_is_listed_in_no_time(tmp_path: Path) -> N
     began = time.process_time()
     assert len(mine.queue()) == 1000 and mine.queue()[-1]["name"] == "film 999"
     assert time.process_time() - began < 3, "each row must not parse the whole manifest again"
+
+
+def drop_of(book: Journal, name: str, jobs: int, priority: str = "normal") -> None:
+    requests = tuple(JobRequest(str(n), Source("a.wav"), Source("a.mp4")) for n in range(jobs))
+    book.add_drop(name, "main", DropRequest("manifest", name, "", (), requests, priority=priority), None)
+
+
+def served(book: Journal, count: int) -> str:
+    """The drops whose jobs come next, one after the other, each job done before the next is looked for."""
+    order = []
+    for _ in range(count):
+        job = book.jobs_in(JobState.QUEUED)[0]
+        order.append(job.drop_id)
+        book.set_job(job, JobState.RUNNING, started=journal.now())
+        book.set_job(job, JobState.DELIVERED)
+    return "".join(order)
+
+
+def test_a_drop_of_a_hundred_jobs_takes_turns_with_single_ones(tmp_path: Path) -> None:
+    book = Journal(tmp_path / "journal.sqlite")
+    drop_of(book, "B", 100)
+    assert served(book, 2) == "BB"
+    for name in "xyz":
+        drop_of(book, name, 1)
+    drop_of(book, "C", 3)
+    assert served(book, 10) == "BxyzCBCBCB"
+    drop_of(book, "u", 1)
+    shown = [row["drop"] for row in book.queue()[:4]]
+    assert shown[:3] == ["B", "u", "B"] and served(book, 3) == "BuB", "status shows the order that will be kept"
+
+
+def test_priority_comes_before_turns(tmp_path: Path) -> None:
+    book = Journal(tmp_path / "journal.sqlite")
+    drop_of(book, "B", 3)
+    drop_of(book, "l", 1, "low")
+    drop_of(book, "h", 2, "high")
+    assert served(book, 6) == "hhBBBl"
+
+
+def test_a_drop_that_has_a_job_in_hand_is_behind_the_others(tmp_path: Path) -> None:
+    book = Journal(tmp_path / "journal.sqlite")
+    drop_of(book, "B", 3)
+    drop_of(book, "x", 1)
+    book.set_job(book.jobs_in(JobState.QUEUED)[0], JobState.RUNNING)
+    assert [job.drop_id for job in book.jobs_in(JobState.QUEUED)] == ["x", "B", "B"]
