@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, Any]  # numpy arrays without objects in them
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Of everything that is kept; a change of counting, tracking or flow that changes their results raises it."""
 _SUFFIX, _PART = ".npz", "part-"
 _PART_SECONDS = 3600.0  # after which a file that was never finished is nobody's

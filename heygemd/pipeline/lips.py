@@ -48,6 +48,7 @@ class LipTrack:
     opening (T,): inner-lip gap, 0 closed (rest) to 1 wide open.  width (T,): -1 rounded to 1 spread, 0 neutral.
     closure (T,): probability of closed lips, as in p, b, m; 0 at rest.  labiodental (T,): of f, v.
     voice (T,): of speech.  visemes (T, 15): probabilities of VISEMES.  embedding (T, 128): the network's last layer.
+    spectrum (T, 80): its input, normalised log-mel.
     """
 
     opening: Floats
@@ -57,6 +58,7 @@ class LipTrack:
     voice: Floats
     visemes: Floats
     embedding: Floats
+    spectrum: Floats
 
     def __len__(self) -> int:
         return len(self.opening)
@@ -186,6 +188,8 @@ def _fill(track: LipTrack, first: int, last: int, net: LipsNet, features: Floats
     track.visemes[here] = torch.softmax(scores[:, 5:], 1).numpy() * open_gate[:, None]
     track.visemes[here, 0] += 1 - open_gate
     track.embedding[here] = embedding[0].T.numpy()
+    inside = features[2 * _OVERLAP :][: 2 * (last - first)]
+    track.spectrum[here] = inside.reshape(last - first, 2, audio.BANDS).mean(1)
 
 
 def _features(samples: Floats, first: int, last: int, ref: Floats, peak: float) -> tuple[Floats, Floats]:
@@ -214,7 +218,8 @@ def _gate(level: Floats, total: int) -> Floats:
 def _allocate(frames: int) -> LipTrack:
     opening, width, closure, labiodental, voice = np.zeros((5, frames), np.float32)
     visemes, embedding = np.zeros((frames, len(VISEMES)), np.float32), np.zeros((frames, CHANNELS), np.float32)
-    return LipTrack(opening, width, closure, labiodental, voice, visemes, embedding)
+    spectrum = np.full((frames, audio.BANDS), audio.CLIP[0], np.float32)
+    return LipTrack(opening, width, closure, labiodental, voice, visemes, embedding, spectrum)
 
 
 def _resting(frames: int) -> LipTrack:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 from heygemd.pipeline.engines.footage import flow, lines, mouth, select, target, voice
 from heygemd.pipeline.geometry import EYES, IO
+from heygemd.pipeline.lips import LipTrack
 from tests.pipeline.faces import SETTINGS, FakeClip, Silent, placed, portrait
 
 
@@ -44,8 +47,8 @@ def test_codes_take_the_templates_own_range_and_closures_its_closed_mouth() -> N
     closure = np.zeros(300)
     closure[80:90] = 1
     curve = rng.random((300, 2)) * 50
-    codes = target.codes(curve, wanted(gate, closure=closure), own, 25.0)
-    assert codes[20:70, 0].std() == pytest.approx(1, abs=0.4)
+    codes = target.codes(curve, curve, wanted(gate, closure=closure), own, 25.0)
+    assert codes[20:70].std(0) == pytest.approx(1, abs=0.4)
     assert np.abs(codes[83:87, 0] - own.closed).max() < 0.15
     assert np.abs(codes[210:] - own.rest).max() < 1e-6
     assert own.closed < own.rest[0] < np.median(bank[:, 0])
@@ -74,8 +77,80 @@ def test_the_offset_between_sound_and_picture_is_found() -> None:
 
     times = (np.arange(300) + 0.5) / 25 + 1
     shown = Own().at(times + 0.06).opening
-    lag, agreement = voice.av_offset(Own(), times, np.stack([shown, shown], 1))
+    codes = np.stack([shown, shown], 1)
+    lag, agreement = voice.av_offset(Own(), times, codes, seconds=12.0)
     assert lag == pytest.approx(0.06, abs=0.011) and agreement > 0.95
+    assert voice.av_offset(Own(), times, rng.normal(size=codes.shape), seconds=12.0)[0] == pytest.approx(0, abs=0.041)
+
+
+def heard(seconds: float, seed: int) -> LipTrack:
+    """A voice whose spectrum says what its mouth does, and a network that hears half of it."""
+    rng = np.random.default_rng(seed)
+    count = round(seconds * 50)
+    mouth = gaussian_filter1d(rng.normal(size=(count, 2)), 3, axis=0) * 3
+    ways = np.random.default_rng(0).normal(size=(2, 80))
+    guess = mouth + 1.0 * gaussian_filter1d(rng.normal(size=(count, 2)), 3, axis=0) * 3
+    zero = np.zeros(count, np.float32)
+    return LipTrack(
+        (0.4 + 0.15 * guess[:, 0]).astype(np.float32), (0.23 * guess[:, 1]).astype(np.float32), zero, zero, zero + 1,
+        np.zeros((count, 15), np.float32), np.zeros((count, 128), np.float32),
+        (mouth @ ways + 0.3 * rng.normal(size=(count, 80))).astype(np.float32),
+    )  # fmt: skip
+
+
+def shown_by(track: LipTrack, times: np.ndarray) -> np.ndarray:
+    """What the mouth of ``heard`` really does."""
+    ways = np.random.default_rng(0).normal(size=(2, 80))
+    return np.asarray(track.at(times).spectrum @ np.linalg.pinv(ways))
+
+
+def agreement_of(values: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([np.corrcoef(values[:, j], truth[:, j])[0, 1] for j in (0, 1)]))
+
+
+def test_what_the_templates_own_speech_teaches_is_added_to_what_the_network_says() -> None:
+    own, lip = heard(12, 1), heard(6, 2)
+    own_times, times = (np.arange(300) + 0.5) / 25, (np.arange(150) + 0.5) / 25
+    truth = shown_by(lip, times)
+    alone = voice.general(lip, times)
+    both = voice.personal(lip, times, own, own_times, shown_by(own, own_times))
+    assert both.facts["sound_to_mouth"] == "network and person" and both.lag == 0
+    assert agreement_of(both.values, truth) > agreement_of(alone.values, truth) + 0.1
+    assert agreement_of(alone.values, truth) < 0.8
+
+
+def test_a_template_dubbed_by_another_voice_teaches_nothing() -> None:
+    own, other, lip = heard(12, 1), heard(12, 3), heard(6, 2)
+    own_times, times = (np.arange(300) + 0.5) / 25, (np.arange(150) + 0.5) / 25
+    curve = voice.personal(lip, times, other, own_times, shown_by(own, own_times))
+    assert curve.facts["sound_to_mouth"] == "network"
+    assert (curve.values == voice.general(lip, times, curve.lag).values).all()
+
+
+def test_a_sound_unlike_any_that_was_learnt_from_is_left_to_the_network() -> None:
+    own, lip = heard(12, 1), heard(6, 2)
+    own_times, times = (np.arange(300) + 0.5) / 25, (np.arange(150) + 0.5) / 25
+    strange = replace(lip, spectrum=lip.spectrum + 12.0)
+    codes = shown_by(own, own_times)
+    alone = voice.general(lip, times).values
+    added = [voice.personal(sound, times, own, own_times, codes).values - alone for sound in (lip, strange)]
+    assert added[1].std(0).max() < 0.2 * added[0].std(0).min()
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3, 12])
+def test_a_very_short_sound_opens_the_mouth_as_far_as_it_says_and_no_farther(frames: int) -> None:
+    times = (np.arange(frames) + 0.5) / 25
+    bank = np.random.default_rng(1).normal(size=(400, 2))
+    own = target.range_of(bank, None)
+    middle = []
+    for opening in (0.05, 0.4, 0.8):
+        lip = replace(heard(1, 1), opening=np.full(50, opening, np.float32))
+        curve = voice.general(lip, times)
+        codes = target.codes(curve.values, curve.usual, wanted(np.ones(frames)), own, 25.0)
+        assert codes.shape == (frames, 2) and np.isfinite(codes).all()
+        middle.append(float(np.median(codes[:, 0])) if frames else np.nan)
+    if frames:
+        assert middle[0] < -0.7 and abs(middle[1]) < 0.5 and middle[2] > 0.7
 
 
 def test_the_mouth_is_found_where_it_is_and_its_teeth_are_seen() -> None:

@@ -35,6 +35,7 @@ def test_a_track_has_fifty_frames_a_second(samples: int, frames: int) -> None:
     shapes = {field.name: getattr(track, field.name).shape for field in fields(track)}
     assert shapes.pop("visemes") == (frames, 15)
     assert shapes.pop("embedding") == (frames, 128)
+    assert shapes.pop("spectrum") == (frames, 80)
     assert set(shapes.values()) == {(frames,)}
     assert all(getattr(track, field.name).dtype == np.float32 for field in fields(track))
 

@@ -82,7 +82,7 @@ def test_a_perfect_net_scores_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def perfect(*_: object) -> lips.LipTrack:
         rest = lips._resting(len(v))
-        return lips.LipTrack(v[:, 0], v[:, 1], v[:, 2], v[:, 3], v[:, 4], rest.visemes, rest.embedding)
+        return lips.LipTrack(v[:, 0], v[:, 1], v[:, 2], v[:, 3], v[:, 4], rest.visemes, rest.embedding, rest.spectrum)
 
     monkeypatch.setattr(lips, "speak", perfect)
     found = score.compare([example], lips.LipsNet())

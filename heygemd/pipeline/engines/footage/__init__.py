@@ -129,9 +129,11 @@ def _codes(
     if own is None:
         curve, own_gate = voice.general(lip, times), None
     else:
-        own_gate = target.wanted(own, own_times).gate
         curve = voice.personal(lip, times, own, own_times, own_codes)
-    return target.codes(curve.values, want, target.range_of(own_codes, own_gate), float(clip.fps)), curve.facts
+        own_gate = target.wanted(own, own_times + curve.lag).gate
+        want = target.wanted(lip, times + curve.lag)
+    own_range = target.range_of(own_codes, own_gate)
+    return target.codes(curve.values, curve.usual, want, own_range, float(clip.fps)), curve.facts
 
 
 def _own_voice(samples: Singles | None, track: FaceTrack, settings: Any) -> Any:
