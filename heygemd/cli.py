@@ -137,8 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_looking(commands)
     _add_orders(commands)
     _add_models(commands)
-    pack = _add(commands, "bundle", _bundle, "pack what a server without a network needs", config=False)
-    pack.add_argument("out", type=Path, metavar="OUT.tar", help="the file to write")
+    _add_bundle(commands)
     commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
     return parser
 
@@ -177,12 +176,25 @@ def _add_making(commands: Any) -> None:
     demo.add_argument("--video", type=Path, metavar="V", help="your own film or still")
     demo.add_argument("--audio", type=Path, metavar="A", help="your own speech")
     demo.add_argument("--out", type=Path, metavar="DIR", help="where the three files go")
+    prove = _add(commands, "selftest", _selftest, "have the running daemon make one film on a line of its own")
+    prove.add_argument("--line", metavar="NAME", help="which line; without it the first")
+    prove.add_argument("--out", type=Path, metavar="DIR", help="where film and log go, else here")
+
+
+def _add_bundle(commands: Any) -> None:
+    pack = _add(commands, "bundle", _bundle, "pack what a server without a network needs")
+    pack.add_argument("out", type=Path, metavar="OUT.tar", help="the file to write")
+    pack.add_argument("--python", default="", metavar="3.N", help="the server's Python, where it is another than here")
+    pack.add_argument("--torch", default="", choices=("cpu", "cuda"), help="another build of torch than the one here")
+    pack.add_argument("--model", action="append", default=[], metavar="NAME", help="an imported model; may be repeated")
+    pack.add_argument("--debs", action="store_true", help="this distribution's ffmpeg and python3-venv packages too")
 
 
 def _add_looking(commands: Any) -> None:
     check = _add(commands, "check", _check, "check the configuration and print what is in force")
     check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
     _add(commands, "doctor", _doctor, "say what would work on this machine, and what is missing")
+    _add(commands, "hook", _hook, "run one hook; what heygemd-hook@.service does", reports=False, config=False)
     _add(commands, "purge", _purge, "forget what was learned of templates (it shows faces)")
     _add(commands, "status", _status, "say what the daemon is doing")
     jobs = _add(commands, "jobs", _jobs, "list jobs, the newest first")
@@ -271,6 +283,12 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(args.video, args.audio, args.out, args.json)
 
 
+def _selftest(args: argparse.Namespace) -> int:
+    from heygemd import selftest
+
+    return selftest.run(_settings(args), args.line, args.out, as_json=args.json)
+
+
 def _check(args: argparse.Namespace) -> int:
     from heygemd import config, reports
 
@@ -290,6 +308,14 @@ def _doctor(args: argparse.Namespace) -> int:
     checks = doctor.examine(_settings(args))
     doctor.tell(checks, as_json=args.json)
     return OK if doctor.would_work(checks) else MISSING
+
+
+def _hook(_args: argparse.Namespace) -> int:
+    from heygemd import config, hooks
+
+    answer = hooks.serve(sys.stdin.buffer.readline(), config.load)
+    print(json.dumps(answer))
+    return OK if answer["ok"] else FAILED
 
 
 def _purge(args: argparse.Namespace) -> int:
@@ -372,7 +398,10 @@ def _models(args: argparse.Namespace) -> int:
 def _bundle(args: argparse.Namespace) -> int:
     from heygemd import bundle
 
-    packed = bundle.build(args.out)
+    models_dir = _settings(args).daemon.models_dir if args.model else Path()
+    packed = bundle.build(
+        bundle.Order(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
+    )
     if args.json:
         print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))
     else:

@@ -255,6 +255,7 @@ _TITLES = {
     "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
     "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
+    "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",
 }
 
 _LINE_HEAD = """\

@@ -270,6 +270,22 @@ class Wav2LipConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HooksConfig:
+    """Programs that are told what has become of a job."""
+
+    on_done: Annotated[
+        tuple[str, ...], Rule("the program and its arguments for a delivered film, told as JSON on stdin; no shell")
+    ] = ()
+    on_failed: Annotated[tuple[str, ...], Rule("… for a job that failed")] = ()
+    on_deferred: Annotated[tuple[str, ...], Rule("… for a job that begins to wait for memory, disk or a GPU")] = ()
+    seconds: Annotated[float, Rule("a hook is killed after this time", low=1, high=3600)] = 30.0
+    socket: Annotated[
+        Path,
+        Rule("has systemd run them outside the daemon's sandbox; if it is not there, the daemon runs them itself"),
+    ] = Path("/run/heygemd-hook.sock")
+
+
+@dataclass(frozen=True, slots=True)
 class LineConfig:
     """One production line: its folders, what it allows, its defaults."""
 
@@ -311,6 +327,7 @@ class Config:
     guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     wav2lip: Wav2LipConfig = field(default_factory=Wav2LipConfig)
+    hooks: HooksConfig = field(default_factory=HooksConfig)
     lines: tuple[LineConfig, ...] = ()
     source: Path = Path("built-in defaults")
 
@@ -323,6 +340,7 @@ TABLES: dict[str, type[Any]] = {
     "guard": GuardConfig,
     "command": CommandConfig,
     "wav2lip": Wav2LipConfig,
+    "hooks": HooksConfig,
 }
 """The plain tables, in the order of the file."""
 

@@ -38,6 +38,7 @@ from heygemd.errors import (
     StorageError,
     WorkerDied,
 )
+from heygemd.hooks import Hooks, event_of, notice
 from heygemd.jobs import Job, JobState, Journal, Store
 from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
@@ -116,6 +117,7 @@ class Daemon:
         )
         self.admission = Admission(config, journal, self.store, lambda: self.worker.pid)
         self.lines: dict[str, Line] = {}
+        self.hooks = Hooks(config)
         self.running: Running | None = None
         self.paused = False
         self.stopping = False
@@ -132,6 +134,7 @@ class Daemon:
 
     async def serve(self) -> int:
         """Start, go on until told to stop, stop in the reverse order."""
+        self.journal.changed = self._tell_hooks
         self.store.recover_jobs()
         self._listen_to_signals()
         async with control.serve(self.config.daemon.socket, self._answer), self._watched_lines():
@@ -155,6 +158,7 @@ class Daemon:
                     await asyncio.wait_for(self._stop.wait(), TURN_SECONDS if ready else START_TURN_SECONDS)
             notifier.stopping()
             await self._wind_down(render, notifier)
+        await self.hooks.close()
         bad = self.journal.failed_since(self.started) or any(line.problem for line in self.lines.values())
         self._log.info("daemon_stopped")
         return EXIT_JOBS_FAILED if self.once and bad else EXIT_OK
@@ -343,6 +347,12 @@ class Daemon:
             deferred_reason=error.message, deferrals=job.deferrals + 1,
         )  # fmt: skip
 
+    def _tell_hooks(self, before: Job, after: Job) -> None:
+        event = event_of(before, after)
+        if event is not None:
+            drop = self.journal.drop(after.drop_id)
+            self.hooks.fire(notice(event, after, drop.line, self.store.outbox(drop)))
+
     # ------------------------------------------------------------ delivering
 
     async def _deliver(self) -> None:
@@ -477,7 +487,7 @@ class Daemon:
         return {"source": str(source), **changes.told()}
 
     def _heed(self, new: Config) -> None:
-        self.config = self.store.config = new
+        self.config = self.store.config = self.hooks.config = new
         self.admission.heed(new)
         for share in self.shares.values():
             share.seconds = new.intake.share_seconds

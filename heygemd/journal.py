@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -154,6 +154,8 @@ class Journal:
         """Open or make it.  Raises ``SetupError`` where it cannot be trusted, with what to do."""
         self.path = path
         self.read_only_mode = read_only
+        self.changed: Callable[[Job, Job], None] = lambda _before, _after: None
+        """Called with a job as it was and as it is, after each change of it."""
         self._requests: dict[str, DropRequest] = {}  # by drop: a manifest of a thousand jobs is not parsed for each
         self._log = log.get()
         try:
@@ -315,7 +317,9 @@ class Journal:
         if state != job.state:
             extra = {"reason": columns["reason"]} if columns.get("reason") else {}
             self._log.info("job_state", job=job.id, **{"from": job.state, "to": state}, **extra)
-        return self.job(job.id)
+        after = self.job(job.id)
+        self.changed(job, after)
+        return after
 
     def _update(self, table: str, row_id: str, columns: dict[str, Any]) -> None:
         names = ",".join(f"{name}=?" for name in columns)

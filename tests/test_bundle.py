@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,18 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import __version__, bundle
+from heygemd import __version__, bundle, debs, wheels
+from heygemd.bundle import Order
 from heygemd.errors import SetupError
+from heygemd.models import File, Model, digest
 
-STUBS = {"torch", "opencv-python", "scipy", "numpy", "safetensors", "rich"}
+STUBS = {"torch", "opencv-python", "opencv-python-headless", "scipy", "numpy", "safetensors", "rich"}
 """Too large to be packed in a test; a package without content stands for each."""
 
 
-def find(folder: Path) -> bundle.Find:
+def find(folder: Path, stubs: set[str] = STUBS) -> wheels.Find:
     """The installed distributions, with stand-ins for the large ones."""
 
     def distribution(name: str) -> metadata.Distribution:
-        if name not in STUBS:
+        if name not in stubs:
             return metadata.distribution(name)
         info = folder / f"{name.replace('-', '_')}-99.dist-info"
         version = {"torch": "2.13.0", "opencv-python": "4.99"}.get(name, "99")
@@ -40,7 +44,7 @@ def find(folder: Path) -> bundle.Find:
 def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the environment that runs the tests."""
     folder = tmp_path_factory.mktemp("bundle")
-    bundle.build(folder / "out.tar", find(folder / "stubs"))
+    bundle.build(Order(folder / "out.tar"), find(folder / "stubs"))
     assert sorted(p.name for p in folder.iterdir()) == ["out.tar", "stubs"]
     return folder / "out.tar"
 
@@ -75,12 +79,17 @@ def test_the_list_of_what_is_inside_names_version_licence_and_hash_of_each(top: 
 def test_its_wheels_install_without_an_index_and_the_command_works(top: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     pip = [tmp_path / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # The checkout on PYTHONPATH would count as installed.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*pip, "--no-index", "--no-compile", "--find-links", top / "wheels", "heygemd"], capture_output=True, text=True
-    )
+        [*pip, "--no-index", "--no-compile", "--find-links", top / "wheels", "heygemd"],
+        capture_output=True, text=True, cwd=tmp_path, env=alone,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     program = tmp_path / "venv" / "bin" / "heygemd"
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    told = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, cwd=tmp_path, check=True, env=alone
+    ).stdout
     assert told == f"heygemd {__version__}\n"
 
 
@@ -88,7 +97,7 @@ def test_a_wheel_is_whole_and_the_same_each_time(tmp_path: Path) -> None:
     package = metadata.distribution("watchdog")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    one, two = (bundle.pack(package, tmp_path / name) for name in ("a", "b"))
+    one, two = (wheels.pack(package, tmp_path / name) for name in ("a", "b"))
     assert one.read_bytes() == two.read_bytes()
     with zipfile.ZipFile(one) as wheel:
         assert wheel.testzip() is None
@@ -102,11 +111,179 @@ def test_a_package_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None
         raise metadata.PackageNotFoundError(name)
 
     with pytest.raises(SetupError, match="is needed and not installed here"):
-        bundle.build(tmp_path / "out.tar", nothing)
+        bundle.build(Order(tmp_path / "out.tar"), nothing)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.tar").touch()
     with pytest.raises(SetupError, match="is there already"):
-        bundle.build(tmp_path / "out.tar")
+        bundle.build(Order(tmp_path / "out.tar"))
+
+
+def test_opencv_without_windows_does_as_well_and_the_packed_program_asks_for_it(tmp_path: Path) -> None:
+    stubs = find(tmp_path / "stubs")
+
+    def headless(name: str) -> metadata.Distribution:
+        if name == "opencv-python":
+            raise metadata.PackageNotFoundError(name)
+        return stubs(name)
+
+    packages = {p.metadata["Name"]: p for p in wheels.closure("heygemd", headless)}
+    assert "opencv-python-headless" in packages and "opencv-python" not in packages
+    with zipfile.ZipFile(wheels.pack(packages["heygemd"], tmp_path, list(packages))) as wheel:
+        about = wheel.read(f"heygemd-{__version__}.dist-info/METADATA").decode()
+    assert "Requires-Dist: opencv-python-headless" in about and "Requires-Dist: opencv-python<" not in about
+
+
+def test_the_extra_for_faces_is_packed_where_it_is_installed(tmp_path: Path) -> None:
+    def names(installed: set[str]) -> set[str]:
+        stubs = find(tmp_path / "stubs", STUBS | installed)
+
+        def distribution(name: str) -> metadata.Distribution:
+            if name in {"insightface", "onnxruntime"} - installed:
+                raise metadata.PackageNotFoundError(name)
+            return stubs(name)
+
+        return {p.metadata["Name"] for p in wheels.closure("heygemd", distribution)}
+
+    assert not names(set()) & {"insightface", "onnxruntime", "pytest"}
+    assert {"insightface", "onnxruntime"} <= names({"insightface", "onnxruntime"})
+
+
+# ---------------------------------------------------------------- another target
+
+
+def stand_in(folder: Path, name: str, version: str, tag: str) -> None:
+    """A wheel without content, as an index would have it."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What pip finds in place of an index: the packages with machine code, for Python 3.13."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    machine = os.uname().machine
+    for name in ("tomli", "watchdog"):
+        stand_in(folder, name, metadata.version(name), f"cp313-cp313-manylinux_2_17_{machine}")
+    for build in ("2.13.0", "2.13.0+cpu"):
+        stand_in(folder, "torch", build, f"cp313-cp313-manylinux_2_28_{machine}")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(("torch", "version"), [("cpu", "2.13.0+cpu"), ("cuda", "2.13.0")])
+def test_wheels_for_another_python_and_either_torch_are_fetched(
+    tmp_path: Path, index: Path, torch: str, version: str
+) -> None:
+    if torch == "cuda":
+        next(index.glob("torch-*+cpu-*")).unlink()
+    told = bundle.build(Order(tmp_path / "out.tar", python="3.13", torch=torch), find(tmp_path / "stubs"))
+    assert f"torch {version}" in told
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        names = [name.split("/", 1)[1] for name in tar.getnames() if "/" in name]
+        words = {w: tar.extractfile(f"heygemd-{__version__}/{w}").read() for w in ("python", "torch")}  # type: ignore[union-attr]
+    assert words == {"python": b"3.13\n", "torch": f"{torch}\n".encode()}
+    packed = [name for name in names if name.endswith(".whl")]
+    assert any(name.startswith("wheels/tomli-") and "-cp313-cp313-" in name for name in packed)
+    assert f"wheels/heygemd-{__version__}-py3-none-any.whl" in packed
+    assert any(name.startswith("wheels/sdnotify-") for name in packed)  # has no wheel on any index
+    assert not [name for name in packed if "cp311" in name]
+
+
+def test_what_pip_cannot_find_is_told_in_its_own_words(tmp_path: Path, index: Path) -> None:
+    next(index.glob("tomli-*")).unlink()
+    with pytest.raises(SetupError, match=r"Python 3\.13") as raised:
+        bundle.build(Order(tmp_path / "out.tar", python="3.13"), find(tmp_path / "stubs"))
+    assert "tomli" in raised.value.detail and not (tmp_path / "out.tar").exists()
+
+
+def test_a_python_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no version of Python"):
+        bundle.build(Order(tmp_path / "out.tar", python="py313"))
+
+
+# ---------------------------------------------------------------- models and the distribution's packages
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """An imported model in ``models``."""
+    folder = tmp_path / "models" / "mouths"
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    sha256, size = digest(folder / "weights.safetensors")
+    file = File("weights.safetensors", sha256, size, "weights")
+    model = Model(
+        "mouths", "wav2lip", 96, (file,), "mouths.pth", "ab" * 32, None, "research only", "Not for sale.", False, "2026"
+    )
+    (folder / "model.json").write_text(json.dumps(model.to_json()))
+    return model
+
+
+def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:
+    order = Order(tmp_path / "out.tar", models=("mouths",), models_dir=tmp_path / "models")
+    assert "mouths abababababab" in bundle.build(order, find(tmp_path / "stubs"))
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    top = tmp_path / f"heygemd-{__version__}"
+    assert (top / "models" / "mouths" / "weights.safetensors").read_bytes() == b"weights"
+    assert "Not for sale." in (top / "licences" / "model-mouths" / "terms.txt").read_text()
+    components = {c["name"]: c for c in json.loads((top / "sbom.json").read_text())["components"]}
+    assert components["mouths"]["type"] == "machine-learning-model"
+    assert components["mouths"]["hashes"][0]["content"] == model.files[0].sha256
+
+
+def test_a_model_that_is_not_there_or_not_what_was_imported_is_refused(tmp_path: Path, model: Model) -> None:
+    order = Order(tmp_path / "out.tar", models=("ears",), models_dir=tmp_path / "models")
+    with pytest.raises(SetupError, match="there: mouths"):
+        bundle.build(order, find(tmp_path / "stubs"))
+    (tmp_path / "models" / "mouths" / "weights.safetensors").write_bytes(b"altered")
+    with pytest.raises(SetupError, match="SHA-256 differs"):
+        bundle.build(Order(tmp_path / "b.tar", models=(model.name,), models_dir=tmp_path / "models"))
+
+
+def a_deb(folder: Path) -> Path:
+    """A package of its own, with a copyright file."""
+    tree = folder / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "usr/share/doc/small").mkdir(parents=True)
+    (tree / "usr/share/doc/small/copyright").write_text("Free as the wind.\n")
+    about = "Package: small\nVersion: 1:2.0+b1\nArchitecture: all\nMaintainer: M <m@example.org>\nDescription: x\n"
+    (tree / "DEBIAN" / "control").write_text(about)
+    subprocess.run(["dpkg-deb", "--build", tree, folder / "small.deb"], check=True, capture_output=True)
+    return folder / "small.deb"
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_the_distributions_packages_become_a_repository_that_apt_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deb = a_deb(tmp_path)
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "apt-get"
+    words = 'case "$w" in *archives=*) cp "$DEB" "${w##*=}";; esac'
+    fake.write_text(f'#!/bin/sh\nfor w in "$@"; do {words}; done\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("DEB", str(deb))
+    (component,) = debs.fetch(tmp_path / "debs", tmp_path / "licences")
+    assert component["purl"].endswith("/small@1%3A2.0%2Bb1")
+    assert (tmp_path / "licences" / "debs" / "small.txt").read_text() == "Free as the wind.\n"
+    listed = (tmp_path / "debs" / "Packages").read_text()
+    assert f"SHA256: {digest(deb)[0]}\n" in listed and "Filename: ./small.deb\n" in listed
+    assert sorted(p.name for p in (tmp_path / "debs").iterdir()) == ["Packages", "small.deb"]
+
+
+def test_a_machine_says_which_distribution_it_is(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text('NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
+    assert debs.distribution(tmp_path / "os-release") == "debian 12"
+    with pytest.raises(SetupError, match="does not say"):
+        debs.distribution(tmp_path / "none")

@@ -4,9 +4,14 @@
 #   --no-self-test   do not make a film at the end
 #   PYTHON=…         the Python to use, where python3 is not the version in the file "python"
 #
-# Configuration, journal, footage and films stay as they are, whether it is run again or uninstalled.
+# Configuration, journal, models, footage and films stay as they are, whether it is run again or uninstalled.
 set -eu
 cd "$(dirname "$0")"
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+umask 022
+# What pip would read of this machine or of who installs does not count: everything lies here.
+unset PYTHONPATH PYTHONHOME PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_CONSTRAINT PIP_TARGET
+export PIP_CONFIG_FILE=/dev/null
 
 say() { printf '== %s\n' "$*"; }
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
@@ -22,23 +27,43 @@ for word in "$@"; do
 done
 
 if [ $uninstall = yes ]; then
-  systemctl disable --now heygemd.service || true
-  rm -f /etc/systemd/system/heygemd.service /etc/systemd/system/heygemd@.service
+  systemctl disable --now heygemd.service heygemd-hook.socket || true
+  for unit in systemd/heygemd*.service systemd/heygemd*.socket; do rm -f "/etc/systemd/system/${unit#systemd/}"; done
   rm -f /etc/sysusers.d/heygemd.conf /etc/tmpfiles.d/heygemd.conf /etc/modules-load.d/heygemd.conf
-  rm -rf /opt/heygemd /var/cache/heygemd
+  rm -f /usr/local/bin/heygemd
+  rm -rf /opt/heygemd /opt/heygemd.d /var/cache/heygemd
   systemctl daemon-reload
-  say "uninstalled; left as they are: /etc/heygemd, /var/lib/heygemd, /srv/heygem and the user heygemd"
+  say "uninstalled; left as they are: /etc/heygemd, /var/lib/heygemd, /srv/heygem, /opt/heygemd-models, user heygemd"
   exit 0
 fi
 
 say "checking this bundle"
 sha256sum --quiet --check SHA256SUMS || fail "the bundle is damaged; copy it again"
-wanted=$(cat python)
-python=${PYTHON:-python3}
-found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "there is no $python"
-[ "$found" = "$wanted" ] || fail "this bundle is for Python $wanted and $python is $found; set PYTHON"
 machine=$(cat machine)
 [ "$(uname -m)" = "$machine" ] || fail "this bundle is for $machine"
+
+python=${PYTHON:-python3}
+if [ -d debs ] && ! { command -v ffmpeg && "$python" -c 'import ensurepip'; } >/dev/null 2>&1; then
+  say "the distribution's packages"
+  here=$(. /etc/os-release && echo "$ID ${VERSION_ID:-}")
+  [ "$here" = "$(cat distribution)" ] || fail "its packages are of $(cat distribution) and this is $here"
+  lists=$(mktemp -d)
+  ln -s "$PWD/debs" "$lists/debs"
+  mkdir "$lists/lists"
+  echo "deb [trusted=yes] copy:$lists/debs ./" >"$lists/sources.list"
+  apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o APT::Sandbox::User=root -o Dir::State::lists="$lists/lists" \
+      -o Dir::Etc::sourcelist="$lists/sources.list" -o Dir::Etc::sourceparts=/dev/null "$@"
+  }
+  apt update
+  apt --no-install-recommends install ffmpeg python3 python3-venv
+  rm -rf "$lists"
+fi
+command -v ffmpeg >/dev/null || fail "there is no ffmpeg; install the distribution's package first (apt-get install ffmpeg)"
+
+wanted=$(cat python)
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "there is no $python"
+[ "$found" = "$wanted" ] || fail "this bundle is for Python $wanted and $python is $found; set PYTHON"
 
 say "the user heygemd and the folders of the first line"
 install -D -m 0644 systemd/heygemd.sysusers /etc/sysusers.d/heygemd.conf
@@ -50,40 +75,65 @@ if [ -e /proc/driver/nvidia/version ]; then
 fi
 
 say "the program, in /opt/heygemd"
-# A running job ends or goes back into the queue; it is made by the new version.
-systemctl stop heygemd.service 2>/dev/null || true
-[ -x /opt/heygemd/bin/python ] || "$python" -m venv /opt/heygemd ||
-  fail "no virtual environment could be made; Debian needs the package python3-venv"
-pip() {
-  /opt/heygemd/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-    --no-index --find-links wheels --upgrade "$@"
-}
-pip heygemd
-pip --force-reinstall --no-deps heygemd # also where the version is the same and the content is not
+# The new one is made beside the one that runs; the service stands still only while they change places.
+home=/opt/heygemd.d/$(date +%Y%m%d-%H%M%S)-$$
+mkdir -p /opt/heygemd.d
+trap '[ "$(readlink /opt/heygemd)" = "$home" ] || rm -rf "$home"' EXIT
+"$python" -m venv "$home" || fail "no virtual environment could be made; Debian needs the package python3-venv"
+faces=
+for wheel in wheels/insightface-*.whl; do [ ! -e "$wheel" ] || faces='[faces]'; done
+"$home/bin/python" -I -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+  --no-index --find-links wheels "heygemd$faces"
 
 say "the configuration, in /etc/heygemd"
+config=/etc/heygemd/config.toml
 install -d -m 0755 /etc/heygemd
-if [ ! -e /etc/heygemd/config.toml ]; then
-  sed 's#^root = .*#root = "/srv/heygem"#' config.toml >/etc/heygemd/config.toml.new
-  mv /etc/heygemd/config.toml.new /etc/heygemd/config.toml
+if [ ! -e $config ]; then
+  sed -e 's#^root = .*#root = "/srv/heygem"#' -e 's#^\#models_dir = .*#models_dir = "/opt/heygemd-models"#' \
+    config.toml >$config.new
+  mv $config.new $config
 fi
-chown root:heygemd /etc/heygemd/config.toml
-chmod 0640 /etc/heygemd/config.toml
-/opt/heygemd/bin/heygemd check --config /etc/heygemd/config.toml >/dev/null
+chown root:heygemd $config
+chmod 0640 $config
+# An upgrade that would not run with the configuration that is here changes nothing.
+checked=$("$home/bin/heygemd" check --json --config $config) || {
+  "$home/bin/heygemd" check --config $config >/dev/null || true
+  fail "this version does not take $config; the installed one goes on as it was"
+}
+of_config() { printf %s "$checked" | "$home/bin/python" -Ic "import json, sys; print(json.load(sys.stdin)['config']$1)"; }
+models=$(of_config "['daemon']['models_dir']")
+install -d -m 0755 "$models"
+if [ -d models ]; then
+  say "the models, in $models"
+  for model in models/*/; do
+    name=$(basename "$model")
+    rm -rf "$models/.new" && cp -R "$model" "$models/.new"
+    chown -R root:root "$models/.new" && chmod -R u=rwX,go=rX "$models/.new"
+    rm -rf "${models:?}/$name" && mv "$models/.new" "$models/$name"
+  done
+  "$home/bin/heygemd" models verify --config $config
+fi
 
 say "the service"
-install -m 0644 systemd/heygemd.service systemd/heygemd@.service /etc/systemd/system/
+# A running job ends or goes back into the queue; it is made by the new version.
+systemctl stop heygemd.service 2>/dev/null || true
+[ -L /opt/heygemd ] || rm -rf /opt/heygemd
+ln -sfnT "$home" /opt/heygemd
+ln -sfn /opt/heygemd/bin/heygemd /usr/local/bin/heygemd
+for old in /opt/heygemd.d/*; do [ "$old" = "$home" ] || rm -rf "$old"; done
+for unit in systemd/heygemd*.service systemd/heygemd*.socket; do install -m 0644 "$unit" /etc/systemd/system/; done
 systemctl daemon-reload
+systemctl enable --quiet --now heygemd-hook.socket
 systemctl enable --quiet heygemd.service
 systemctl restart heygemd.service
 
 say "what works here"
-/opt/heygemd/bin/heygemd doctor --config /etc/heygemd/config.toml || say "see above: something is missing"
+/opt/heygemd/bin/heygemd doctor --config $config || say "see above: something is missing"
 if [ $self_test = yes ]; then
+  say "the self-test: a film, made by the service"
   folder=$(mktemp -d)
-  chown heygemd "$folder"
-  runuser -u heygemd -- env HOME="$folder" /opt/heygemd/bin/heygemd demo --out "$folder" ||
+  /opt/heygemd/bin/heygemd selftest --config $config --out "$folder" ||
     fail "the self-test failed; doctor's words above say what is missing"
-  say "the self-test's film and sheet lie in $folder"
 fi
 systemctl --no-pager --lines=0 status heygemd.service
+say "installed: heygemd $(cat version); drop files into $(of_config "['lines'][0]['inbox']")"

@@ -1,18 +1,18 @@
 #!/bin/bash
-# boot.sh DIR LEAF [SOURCE:TARGET ...]: a private systemd as process 1 of new namespaces, until it is killed.
+# boot.sh DIR LEAF LOWER SIZE [SOURCE:TARGET ...]: a private systemd as process 1 of new namespaces, until it is killed.
 #
-# Its root is an overlay of this machine's /, its upper layer RAM below DIR: nothing is written on the machine.  Each
-# SOURCE is bound to TARGET read only.  LEAF is the cgroup that holds everything; writing 1 to its cgroup.kill ends it.
+# Its root is an overlay of LOWER, such as this machine's /, its upper layer SIZE of RAM below DIR: nothing is written
+# on the machine.  Each SOURCE is bound to TARGET read only.  LEAF is the cgroup that holds everything; writing 1 to its cgroup.kill ends it.
 set -eu
-export DIR=$1 LEAF=$2
-shift 2
+export DIR=$1 LEAF=$2 LOWER=$3 SIZE=$4
+shift 4
 
 inside() {
   trap - EXIT
-  mount -t tmpfs -o mode=755,size=1g tmpfs "$DIR"
+  mount -t tmpfs -o mode=755,size=$SIZE tmpfs "$DIR"
   mkdir "$DIR/upper" "$DIR/work" "$DIR/root"
   local root=$DIR/root
-  mount -t overlay -o "lowerdir=/,upperdir=$DIR/upper,workdir=$DIR/work" overlay "$root"
+  mount -t overlay -o "lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work" overlay "$root"
   mount -t proc proc "$root/proc"
   mount -t sysfs -o ro sysfs "$root/sys"
   mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -60,7 +60,7 @@ inside() {
   umount -l /.old
   rmdir /.old
   mount --make-rshared / # systemd does this only outside containers; without it late mounts do not reach services
-  unset DIR LEAF
+  unset DIR LEAF LOWER SIZE
   exec /lib/systemd/systemd --system --unit=test.target --show-status=no --log-target=journal --log-level=info
 }
 export -f inside

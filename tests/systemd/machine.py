@@ -1,4 +1,5 @@
-"""A real systemd for a test: booted as process 1 of namespaces of its own, on a throw-away overlay of this machine."""
+"""A real systemd for a test: booted as process 1 of namespaces of its own, on a throw-away overlay of this machine
+or of another root."""
 
 from __future__ import annotations
 
@@ -43,8 +44,11 @@ def _cgroups() -> Path | None:
 class Machine:
     """One booted systemd; ends with its block, and everything in it."""
 
-    def __init__(self, binds: dict[Path, str]) -> None:
-        """``binds``: folders of this machine and where they appear, read only, in the new one."""
+    def __init__(self, binds: dict[Path, str], root: Path = Path("/"), size: str = "1g") -> None:
+        """``binds``: folders of this machine and where they appear, read only, in the new one.
+
+        ``root`` is what the new one sees, and ``size`` how much RAM there is for what is changed in it.
+        """
         top = _cgroups()
         assert top is not None
         self._name = f"heygemd-test-{secrets.token_hex(4)}"
@@ -55,7 +59,7 @@ class Machine:
         pairs = [f"{source}:{target}" for source, target in binds.items()]
         with self._log.open("wb") as log:
             self._boot = subprocess.Popen(
-                [str(HERE / "boot.sh"), str(self._folder), str(self._leaf), *pairs],
+                [str(HERE / "boot.sh"), str(self._folder), str(self._leaf), str(root), size, *pairs],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": PATH, "LANG": "C.UTF-8"},
             )  # fmt: skip

@@ -24,7 +24,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if why := lacking():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("bundle")
-    bundle.build(folder / "out.tar", find(folder / "stubs"))
+    bundle.build(bundle.Order(folder / "out.tar"), find(folder / "stubs"))
     with Machine({folder: "/opt/bundle", Path(sys.base_prefix): "/opt/python"}) as machine:
         machine.sh("tar", "-C", "/root", "-xf", "/opt/bundle/out.tar")
         yield machine

@@ -13,6 +13,7 @@ from tests.site import ROOT
 UNITS = ROOT / "systemd"
 SHIPPED = ROOT / "heygemd" / "data" / "systemd"
 SERVICES = ("heygemd.service", "heygemd@.service")
+HOOKS = ("heygemd-hook.socket", "heygemd-hook@.service")
 EXAMPLES = sorted(path.name for path in (UNITS / "examples").glob("*.conf") if path.name != "smb.conf")
 
 analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -23,7 +24,7 @@ def tree(tmp_path: Path, dropin: str | None = None) -> Path:
     root = tmp_path / "root"
     units = root / "etc" / "systemd" / "system"
     units.mkdir(parents=True)
-    for name in SERVICES:
+    for name in (*SERVICES, *HOOKS):
         shutil.copy(UNITS / name, units / name)
     program = root / "opt" / "heygemd" / "bin" / "heygemd"
     program.parent.mkdir(parents=True)
@@ -31,7 +32,8 @@ def tree(tmp_path: Path, dropin: str | None = None) -> Path:
     if dropin:
         (units / "heygemd.service.d").mkdir()
         shutil.copy(UNITS / "examples" / dropin, units / "heygemd.service.d")
-    for name in ("sysinit.target", "basic.target", "shutdown.target", "system.slice", "-.slice"):
+    targets = ("sysinit.target", "basic.target", "shutdown.target", "sockets.target")
+    for name in (*targets, "system-heygemd\\x2dhook.slice", "system.slice", "-.slice"):
         (units / name).write_text("[Unit]\nDefaultDependencies=no\n")
     return root
 
@@ -42,7 +44,7 @@ def verify(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", ["heygemd.service", "heygemd@a.service"])
+@pytest.mark.parametrize("name", ["heygemd.service", "heygemd@a.service", "heygemd-hook.socket"])
 @analyze
 def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path, name: str) -> None:
     done = verify(tree(tmp_path), name)
