@@ -5,8 +5,7 @@
     sample    while a job runs, what it really takes, and what those lose whom it overtook
     finish    give the reservation back, remember the peak
 
-A job that must wait is deferred, not failed: one event when that begins, one when it ends, a louder one after
-``alert_hours``; no attempt is burned.  Its row in the journal changes with the kind of the reason, not with numbers.
+Where engines run is decided by ``devices``, who waits is kept by ``deferrals``.
 """
 
 from __future__ import annotations
@@ -19,16 +18,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from heygemd import guard, log, machine, needs
 from heygemd.config import Config
-from heygemd.errors import EngineError, HeygemdError, StorageError, WorkerDied
-from heygemd.guard import Go, Need, Verdict, Wait, Way
+from heygemd.deferrals import Deferrals
+from heygemd.devices import Devices, TorchBuild, torch_build
+from heygemd.errors import EngineError, HeygemdError, WorkerDied
+from heygemd.guard import Go, Need, Never, Verdict, Wait, Way
 from heygemd.jobs import Job, JobState, Journal, Store, settings_for
-from heygemd.journal import DropState, now
+from heygemd.journal import DropState
 from heygemd.machine import Gpu, Readings
+from heygemd.needs import Asked
 from heygemd.reservations import Reservations, place
+from heygemd.room import Outboxes
 from heygemd.turns import MOST, Ageing, Candidate, Turn, look
 
 SOON, LATEST = 1.0, 4.0  # seconds between two looks at a queue that waits: grows from one to the other
@@ -36,7 +40,7 @@ JITTER = (0.75, 1.25)  # so that two daemons do not keep meeting
 RETURN_SECONDS = 10.0  # a driver may take so long to give back what an ended process held
 RETURN_SHARE = 0.75  # of it counts as returned (ollama's measure)
 SAMPLE_SECONDS = 2.0
-OUTBOX_SECONDS = 10.0  # an outbox's free space is asked for anew after this time
+LOST_READINGS = 2  # in a row: one may be a slip of the driver
 
 
 class Deferred(HeygemdError):
@@ -53,13 +57,26 @@ class Ticket:
 
     job: Job
     settings: dict[str, Any]
+    asked: Asked
     need: Need
     go: Go
+    encoder: Go | None = None  #: leave to encode on a GPU, where the engine itself needs none
     overtaken: list[Candidate[str]] = field(default_factory=list)
     free_before: int = 0
     sampled_at: float = 0.0
     vram_mib: int | None = None
     ram_mib: int | None = None
+    gone: int = 0  #: readings in a row in which its GPU was lost
+
+    @property
+    def device(self) -> str | None:
+        """The UUID of the GPU that it uses."""
+        return self.go.device or (self.encoder.device if self.encoder else None)
+
+    @property
+    def vram_mib_reserved(self) -> int:
+        """What it may take of that GPU."""
+        return (self.encoder or self.go).vram_mib
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +85,6 @@ class Refused:
 
     job: Job
     reason: str
-
-
-@dataclass(slots=True)
-class _Deferral:
-    since: str
-    wait: Wait
-    alerts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +106,20 @@ class Admission:
         store: Store,
         worker_pid: Callable[[], int | None],
         reader: Callable[..., Readings] = machine.read,
+        *,
+        frame_of: Callable[[str], str] = lambda _: "",
+        torch: TorchBuild | None = None,
     ) -> None:
-        """``worker_pid``: the worker's process, whose GPU memory is ours to use again."""
+        """``worker_pid``: the worker's process, whose GPU memory is ours to use again.  ``frame_of``: a job's frame
+        size as far as it is known.  ``torch``: its build, where it is not to be looked up."""
         self.config, self.journal, self.store = config, journal, store
         self._rules, self._worker_pid, self._reader = config.guard, worker_pid, reader
+        self._frame_of, self._torch = frame_of, torch or torch_build()
         folder, agreed = place(config.guard.lock_dir, config.daemon.state_dir / "gpu")
         self.reservations = Reservations(folder)
         self._history: deque[Readings] = deque(maxlen=config.guard.hold_readings)
         self._ageing: Ageing[str] = Ageing(config.guard.ageing_minutes * 60)
-        self._deferrals: dict[str, _Deferral] = {}
+        self.deferrals = Deferrals(journal, config.guard.alert_hours)
         self._ticket: Ticket | None = None
         self._returning: _Returning | None = None
         self._problem: str | None = None
@@ -112,37 +127,29 @@ class Admission:
         self._look_at, self._delay = 0.0, SOON
         self._sizes: dict[str, tuple[int, int]] = {}
         self._smaller: dict[str, int] = {}  # by job, the batch that was too large for it
-        self._outboxes: dict[str, tuple[float, int | None]] = {}
+        self.outboxes = Outboxes(store)
         self._peaks = journal.peaks()
         self._log = log.get()
-        self.devices = self._choose_devices(agreed)
-
-    def _choose_devices(self, agreed: bool) -> dict[str, dict[str, str]]:
-        """Where each engine in use runs: decided once, said, and never changed on the quiet."""
-        engines = {self.config.render.engine, *(name for line in self.config.lines for name in line.allowed_engines)}
-        able = any(needs.ENGINES[engine].ways for engine in engines if engine in needs.ENGINES)
-        start = self._reader(gpus=able)
-        chosen = {}
-        for engine in sorted(engines):
-            device, why = needs.device_of(engine, self.config.render.device, self.config.command, start)
-            chosen[engine] = {"device": device, "reason": why}
-            self._log.info("device_chosen", engine=engine, device=device, reason=why)
-        if not agreed and any(choice["device"] == "cuda" for choice in chosen.values()):
-            wanted, here = str(self._rules.lock_dir), str(self.reservations.folder)
+        self.devices = self._choose_devices()
+        if not agreed and self.devices.some_cuda:
+            wanted, here = str(self._rules.lock_dir), str(folder)
             self._log.warning("gpu_not_shared", lock_dir=wanted, instead=here, reason="lock_dir cannot be written to")
-        return chosen
+
+    def _choose_devices(self) -> Devices:
+        devices = Devices(self.config, self._torch)
+        devices.choose(self._reader(gpus=devices.gpu_matters))
+        return devices
 
     def heed(self, config: Config) -> None:
         """Go by these settings from the next look on; lock_dir stays as it is until a restart."""
-        moved = (config.guard, config.render, config.command, config.limits) != (
-            self._rules, self.config.render, self.config.command, self.config.limits,
-        )  # fmt: skip
-        self.config, self._rules = config, config.guard
+        parts = ("guard", "render", "command", "limits", "wav2lip")
+        moved = any(getattr(config, part) != getattr(self.config, part) for part in parts)
+        self.config, self._rules, self.deferrals.alert_hours = config, config.guard, config.guard.alert_hours
         self._ageing.limit = config.guard.ageing_minutes * 60
         self._asked = []
         if moved:
             self._history = deque(self._history, maxlen=config.guard.hold_readings)
-            self.devices = self._choose_devices(agreed=True)
+            self.devices = self._choose_devices()
 
     # ------------------------------------------------------------ who is next
 
@@ -153,17 +160,16 @@ class Admission:
             return None
         if names != self._asked:
             self._asked, self._delay = names, SOON
-            self._deferrals = {key: value for key, value in self._deferrals.items() if key in set(names)}
+            self.deferrals.only(set(names))
         if not jobs:
             return None
-        readings = await self._read(any(self._device(self._engine(job)) == "cuda" for job in jobs))
+        readings = await self._read(any(self.devices.may_use_gpu(self._engine(job)) for job in jobs))
         if self._memory_is_coming_back(readings):
             self._look_at = time.monotonic() + SOON
             return None
         lines = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
-        for line in {lines[job.drop_id] for job in jobs if job.drop_id in lines}:
-            await self._ask_outbox(line)
-        readings = self._with_outboxes(readings)
+        await self.outboxes.ask({lines[job.drop_id] for job in jobs if job.drop_id in lines})
+        readings = replace(readings, disks={**readings.disks, **self.outboxes.free_mib()})
         # While we asked, somebody may have cancelled one; from here to the ticket nothing is waited for.
         by_id = {job.id: job for job in self.journal.jobs_in(JobState.QUEUED) if job.drop_id in lines}
         jobs = [by_id[name] for name in names if name in by_id]
@@ -171,7 +177,7 @@ class Admission:
         queue = (Candidate(job.id, self._need(job, lines[job.drop_id], readings)) for job in jobs)
         turn = look(queue, lambda need: self._judge(need, readings), self._keep_for(names))
         for candidate, wait in turn.waiting:
-            self._defer(by_id[candidate.key], wait)
+            self.deferrals.note(by_id[candidate.key], wait)
         if turn.never is not None:
             return Refused(by_id[turn.never[0].key], turn.never[1].reason)
         ticket = self._begin(turn, by_id, readings)
@@ -184,10 +190,7 @@ class Admission:
 
     def _settings(self, job: Job) -> dict[str, Any]:
         settings = settings_for(self.config, job.request.options)
-        return {**settings, "device": self._device(settings["engine"])}
-
-    def _device(self, engine: str) -> str:
-        return self.devices[engine]["device"] if engine in self.devices else "cpu"
+        return {**settings, "device": self.devices.of(settings["engine"])}
 
     def _judge(self, need: Need, readings: Readings) -> Verdict:
         seen = [*list(self._history)[:-1], readings]
@@ -209,13 +212,23 @@ class Admission:
         if go is None:
             return None
         self._log_start(job, go, turn)
-        free = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == go.device), 0)
-        settings = self._settings(job)
-        if go.device is not None and settings["engine"] != "command":
-            settings["batch"] = min(go.batch_size, settings.get("batch") or go.batch_size)
-        self._ticket = Ticket(job, settings, need, go, turn.overtaken, free, time.monotonic())
-        self._asked = []
-        return self._ticket
+        ticket = Ticket(job, self._settings(job), self._what(job), need, go, overtaken=turn.overtaken)
+        ticket.sampled_at, self._ticket, self._asked = time.monotonic(), ticket, []
+        if ticket.asked.device == "cuda" and go.device is not None and ticket.asked.engine != "command":
+            ticket.settings["batch"] = go.batch_size
+        if ticket.settings["encoder"] == "auto" and go.device is None:
+            self._offer_encoder(ticket, readings)
+        ticket.free_before = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == ticket.device), 0)
+        return ticket
+
+    def _offer_encoder(self, ticket: Ticket, readings: Readings) -> None:
+        """NVENC for a job that needs no GPU, where there is room; else x264, which is no worse, only slower."""
+        if self.devices.nvenc and ticket.asked.engine != "command":
+            ways = self._need_of(replace(ticket.asked, nvenc=True), readings, {}).ways
+            verdict = self._judge(Need(ways), readings)
+            ticket.encoder = self._reserve(Need(ways), verdict, readings) if isinstance(verdict, Go) else None
+        if ticket.encoder is None:
+            ticket.settings["encoder"] = "libx264"
 
     def _reserve(self, need: Need, go: Go, readings: Readings) -> Go | None:
         """Under the GPU's lock, decide again with what others have reserved until now; nothing where it is too late."""
@@ -232,11 +245,8 @@ class Admission:
             return again
 
     def _log_start(self, job: Job, go: Go, turn: Turn[str]) -> None:
-        ended = self._deferrals.pop(job.id, None)
+        self.deferrals.end(job.id)
         self._ageing.forget(job.id)
-        if ended is not None:
-            waited = round(_seconds_since(ended.since))
-            self._log.info("job_admitted", job=job.id, deferred_since=ended.since, waited_seconds=waited)
         if turn.overtaken:
             self._log.info("job_overtakes", job=job.id, overtaken=[candidate.key for candidate in turn.overtaken])
         if go.smaller:
@@ -294,14 +304,19 @@ class Admission:
     # ------------------------------------------------------------ needs
 
     def _need(self, job: Job, line: str, readings: Readings) -> Need:
-        engine = self._engine(job)
         audio, video = self._bytes(job)
         assert job.request.audio is not None and job.request.video is not None
         work, film = needs.disk_needs((job.request.audio.path, audio), (job.request.video.path, video))
         disk = {self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film)}
-        keep = self.config.limits.free_ram_mib
-        need = needs.need(engine, self._device(engine), self.config.command, self._peaks, readings, keep, disk)
+        need = self._need_of(self._what(job), readings, disk)
         return needs.smaller_ways(need, self._smaller[job.id]) if job.id in self._smaller else need
+
+    def _need_of(self, asked: Asked, readings: Readings, disk: Mapping[Path, int]) -> Need:
+        return needs.need(asked, self.config.command, self._peaks, readings, self.config.limits.free_ram_mib, disk)
+
+    def _what(self, job: Job) -> Asked:
+        """As much of the job as is known before it runs."""
+        return self.devices.asked(self._engine(job), self._frame_of(job.id))
 
     def _bytes(self, job: Job) -> tuple[int, int]:
         if job.id not in self._sizes:
@@ -310,90 +325,86 @@ class Admission:
             self._sizes[job.id] = self.store.input_bytes(job)
         return self._sizes[job.id]
 
-    async def _ask_outbox(self, line: str) -> None:
-        asked, _ = self._outboxes.get(line, (-OUTBOX_SECONDS, None))
-        if time.monotonic() - asked < OUTBOX_SECONDS:
-            return
-        try:
-            free = await self.store.outbox_free_mib(line)
-        except StorageError:
-            free = None
-        self._outboxes[line] = (time.monotonic(), free)
-
-    def _with_outboxes(self, readings: Readings) -> Readings:
-        free = {self.store.lines[line].outbox: mib for line, (_, mib) in self._outboxes.items() if mib is not None}
-        return replace(readings, disks={**readings.disks, **free})
-
-    # ------------------------------------------------------------ waiting
-
-    def _defer(self, job: Job, wait: Wait) -> None:
-        known = self._deferrals.get(job.id)
-        if known is None:
-            if wait.settling:
-                return  # a moment to look twice is no deferral
-            known = self._deferrals[job.id] = self._begin_deferral(job, wait)
-        elif not wait.settling:
-            if wait.kind != known.wait.kind:
-                self.journal.set_job(job, JobState.QUEUED, deferred_reason=wait.reason)
-            known.wait = wait
-        every = self._rules.alert_hours * 3600
-        if _seconds_since(known.since) >= every * (known.alerts + 1):
-            known.alerts = int(_seconds_since(known.since) // every)
-            self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
-
-    def _begin_deferral(self, job: Job, wait: Wait) -> _Deferral:
-        if job.waits and job.deferred_since is not None:  # it waited already when the daemon was started
-            return _Deferral(job.deferred_since, wait)
-        since = now()
-        self._log.warning("job_deferred", job=job.id, reason=wait.reason, kind=wait.kind, holders=_told(wait))
-        self.journal.set_job(
-            job, JobState.QUEUED, deferred_since=since, deferred_reason=wait.reason, deferrals=job.deferrals + 1
-        )
-        return _Deferral(since, wait)
+    # ------------------------------------------------------------ while it runs
 
     def put_back(self, job: Job, wait: Wait) -> Job:
         """A job that had begun waits again, at no cost to it."""
         job = self.journal.set_job(job, JobState.QUEUED, attempts=max(0, job.attempts - 1))
-        self._deferrals[job.id] = self._begin_deferral(job, wait)
+        self.deferrals.begin(job, wait)
         self._asked = []
         return self.journal.job(job.id)
 
-    # ------------------------------------------------------------ while it runs
-
     async def confirm(self, ticket: Ticket) -> None:
-        """Right before the work begins.  Raises ``Deferred`` where the GPU has been taken meanwhile."""
-        if ticket.go.device is None:
-            return
-        readings = await self._read(gpus=True)
-        rules = replace(self._rules, hold_readings=1, devices=(ticket.go.device,), quiet_hours="")
-        only_gpu = Need(ways=ticket.need.ways)
-        taken = {gpu.uuid: self.reservations.taken(gpu) for gpu in readings.gpus}
-        verdict = guard.decide(only_gpu, [readings], self.config.limits, rules, taken=taken)
-        if isinstance(verdict, Wait):
-            raise Deferred(verdict)
+        """Right before the work begins; by now the size of the frames is known.  Raises ``Deferred`` where there is
+        no room any more, or less than is needed as is known now."""
+        ticket.asked = self._what(ticket.job)
+        readings = await self._read(gpus=ticket.device is not None)
+        need = self._need_of(ticket.asked, readings, {})
+        ways = tuple(way for way in need.ways if way.batch_size == ticket.go.batch_size)
+        again = Need(ways if ticket.go.device else (), need.ram_mib if need.ram_mib > ticket.need.ram_mib else 0)
+        go = self._still(again, ticket.go, readings)
+        if isinstance(go, Wait):
+            raise Deferred(go)
+        ticket.go = go
+        if ticket.encoder is not None:
+            ways = self._need_of(replace(ticket.asked, nvenc=True), readings, {}).ways
+            encoder = self._still(Need(ways), ticket.encoder, readings)
+            ticket.encoder = encoder if isinstance(encoder, Go) else None
+            if ticket.encoder is None:
+                ticket.settings["encoder"] = "libx264"
+                self.reservations.release()
 
-    async def sample(self) -> None:
-        """What the running job takes; called every second or so, works less often."""
+    def _still(self, need: Need, go: Go, readings: Readings) -> Go | Wait:
+        """Whether it may still start there; where it needs more than was reserved, that is reserved now."""
+        rules = replace(self._rules, hold_readings=1, devices=(go.device,) if go.device else (), quiet_hours="")
+        taken = {gpu.uuid: self.reservations.taken(gpu) for gpu in readings.gpus} if go.device else {}
+        verdict = guard.decide(need, [readings], self.config.limits, rules, taken=taken)
+        if isinstance(verdict, Never):
+            return Wait(verdict.reason)  # the next look says it of the job
+        if isinstance(verdict, Wait) or go.device is None or verdict.vram_mib <= go.vram_mib:
+            return verdict if isinstance(verdict, Wait) else go
+        with self.reservations.deciding(go.device) as ours:
+            if not ours:
+                return Wait("Another heygemd decides about the GPU at this moment.", "gpu_reserved")
+            self.reservations.reserve(go.device, verdict.vram_mib)
+        return replace(go, vram_mib=verdict.vram_mib)
+
+    async def sample(self) -> str | None:
+        """What the running job takes; called every second or so, works less often.
+
+        Returns why its work is to be given up, where its GPU is lost: whatever is still done on it never ends.
+        """
         ticket, pid, at = self._ticket, self._worker_pid(), time.monotonic()
         if ticket is None or pid is None or at - ticket.sampled_at < SAMPLE_SECONDS:
-            return
+            return None
         passed, ticket.sampled_at = at - ticket.sampled_at, at
         rss = await asyncio.to_thread(machine.tree_rss_mib, pid)
         ticket.ram_mib = max(rss, ticket.ram_mib or 0)
-        if ticket.go.device is None:
-            return
+        if ticket.device is None:
+            return None
         readings = await self._read(gpus=True)
-        for gpu in readings.gpus:
-            held = [holder.mib for holder in gpu.processes if holder.mib and machine.is_below(holder.pid, pid)]
-            if gpu.uuid == ticket.go.device and held:
-                ticket.vram_mib = max(sum(held), ticket.vram_mib or 0)
+        mine = next((gpu for gpu in readings.gpus if gpu.uuid == ticket.device), None)
+        if mine is None:
+            ticket.gone += readings.gpu_lost
+            return f"The GPU failed: {readings.gpu_problem}." if ticket.gone >= LOST_READINGS else None
+        ticket.gone = 0
+        held = [holder.mib for holder in mine.processes if holder.mib and machine.is_below(holder.pid, pid)]
+        if held:
+            ticket.vram_mib = max(sum(held), ticket.vram_mib or 0)
         for candidate in ticket.overtaken[:MOST]:
             only_gpu = Need(ways=candidate.need.ways)
             if isinstance(self._judge(only_gpu, _roomy(readings)), Go):
                 self._ageing.lose(candidate.key, passed)
+        return None
+
+    def disk_in_use_mib(self) -> int:
+        """What the running job may still write to the work folder's disk, in MiB."""
+        return self._ticket.need.disk_mib.get(self.store.work, 0) if self._ticket is not None else 0
 
     def had_all(self, ticket: Ticket) -> bool:
         """Whether the smallest way of doing it had nearly a whole GPU, so that waiting for more is no use."""
+        if ticket.go.device is None:
+            return False
         smallest = ticket.go.vram_mib <= min(way.vram_mib for way in ticket.need.ways)
         total = max((gpu.total_mib for seen in self._history for gpu in seen.gpus), default=0)
         return smallest and ticket.go.vram_mib >= 0.9 * total
@@ -401,25 +412,22 @@ class Admission:
     def outgrown(self, ticket: Ticket) -> Wait:
         """The job ran out of GPU memory: the estimate is raised, and the job goes on with a smaller batch if it can.
 
-        After the smallest batch it waits for as much as it is now believed to need.
+        After the smallest batch it waits until as much is free as it is now believed to need with that.
         """
-        way = Way(ticket.go.vram_mib, ticket.go.batch_size, ticket.go.precision)
-        self.journal.add_peak(needs.overrun(ticket.settings["engine"], way))
+        way = Way(ticket.vram_mib_reserved, ticket.go.batch_size, ticket.go.precision)
+        self.journal.add_peak(needs.overrun(ticket.asked, way))
         self._peaks = self.journal.peaks()
-        if way.batch_size > min(each.batch_size for each in ticket.need.ways):
-            self._smaller[ticket.job.id] = way.batch_size
-        else:
-            self._smaller.pop(ticket.job.id, None)
+        self._smaller[ticket.job.id] = way.batch_size
         batch = f" with a batch of {way.batch_size}" if len(ticket.need.ways) > 1 else ""
         return Wait(f"The job took more than the {way.vram_mib} MiB of GPU memory that were expected{batch}.")
 
     async def lost(self, ticket: Ticket, error: HeygemdError) -> Wait | None:
         """Why the job's end is the GPU's fault and not its own, where the GPU does not answer any more."""
-        if ticket.go.device is None or not isinstance(error, EngineError | WorkerDied):
+        if ticket.device is None or not isinstance(error, EngineError | WorkerDied):
             return None
         await asyncio.sleep(SOON * 1.1)  # a reading from before its end proves nothing
         readings = await self._read(gpus=True)
-        if any(gpu.uuid == ticket.go.device for gpu in readings.gpus) or not readings.gpu_problem:
+        if any(gpu.uuid == ticket.device for gpu in readings.gpus) or not readings.gpu_problem:
             return None
         return Wait(f"The GPU failed while the job ran: {readings.gpu_problem}.", "gpu_problem")
 
@@ -427,9 +435,9 @@ class Admission:
         """The job's work has ended, one way or another."""
         self._ticket = None
         self.reservations.release()
-        if ticket.go.device is not None:
-            at_least = ticket.free_before - round((1 - RETURN_SHARE) * ticket.go.vram_mib)
-            self._returning = _Returning(ticket.go.device, at_least, time.monotonic() + RETURN_SECONDS)
+        if ticket.device is not None:
+            at_least = ticket.free_before - round((1 - RETURN_SHARE) * ticket.vram_mib_reserved)
+            self._returning = _Returning(ticket.device, at_least, time.monotonic() + RETURN_SECONDS)
         if job.state is JobState.RENDERED and job.result is not None:
             sampled = (ticket.vram_mib, ticket.ram_mib)
             self.journal.add_peak(needs.peak_of(ticket.settings["engine"], job.result, sampled))
@@ -438,20 +446,12 @@ class Admission:
 
     # ------------------------------------------------------------ telling
 
-    def row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A queued job's row with what it waits for at this moment."""
-        known = self._deferrals.get(row["id"])
-        if known is None:
-            return row
-        told = {"deferred_since": known.since, "deferred_reason": known.wait.reason, "holders": _told(known.wait)}
-        return {**row, **told}
-
     def status(self) -> dict[str, Any]:
         """The guard's part of the status."""
         gpus = self._history[-1].gpus if self._history else ()
         return {
-            "devices": self.devices, "problem": self._problem, "kept_for": self._ageing.kept,
-            "deferred": len(self._deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
+            "devices": self.devices.chosen, "problem": self._problem, "kept_for": self._ageing.kept,
+            "deferred": len(self.deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 
 
@@ -465,19 +465,11 @@ def _with_ours(gpu: Gpu, pid: int) -> Gpu:
     return replace(gpu, free_mib=min(gpu.free_mib + ours, gpu.total_mib)) if ours else gpu
 
 
-def _told(wait: Wait) -> list[str]:
-    return [str(holder) for holder in wait.holders]
-
-
 def _gpu_row(gpu: Gpu) -> dict[str, Any]:
     return {
         "uuid": gpu.uuid, "name": gpu.name, "free_mib": gpu.free_mib, "total_mib": gpu.total_mib,
         "utilisation": gpu.utilisation, "celsius": gpu.celsius, "holders": [str(holder) for holder in gpu.processes],
     }  # fmt: skip
-
-
-def _seconds_since(stamp: str) -> float:
-    return (datetime.now().astimezone() - datetime.fromisoformat(stamp)).total_seconds()
 
 
 def _coarse(mib: int) -> int:

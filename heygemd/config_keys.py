@@ -205,6 +205,9 @@ class LimitsConfig:
         float,
         Rule("an idle worker is kept warm for this time, then its memory is given back", low=0, high=86_400),
     ] = 60.0
+    max_jobs: Annotated[
+        int, Rule("a worker that has done so many jobs is replaced by a fresh one; 0: never", low=0, high=1_000_000)
+    ] = 100
     max_hours: Annotated[float, Rule("a job that takes longer than this is stopped and fails", low=0.01, high=8760)] = (
         24.0
     )

@@ -39,11 +39,12 @@ from heygemd.errors import (
     WorkerDied,
 )
 from heygemd.hooks import Hooks, event_of, notice
-from heygemd.jobs import Job, JobState, Journal, Store
+from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import ENDED, DropState, now
 from heygemd.lines import Line
 from heygemd.notify import Notifier, Work, summary
 from heygemd.shares import Share, ShareError
+from heygemd.staging import Stager
 from heygemd.tasks import ended
 from heygemd.worker import Message, Worker
 
@@ -114,8 +115,10 @@ class Daemon:
             stall_seconds=limits.stall_seconds,
             idle_seconds=limits.idle_seconds,
             max_seconds=limits.max_hours * 3600,
+            max_jobs=limits.max_jobs,
         )
-        self.admission = Admission(config, journal, self.store, lambda: self.worker.pid)
+        self.stager = Stager(self.store)
+        self.admission = Admission(config, journal, self.store, lambda: self.worker.pid, frame_of=self.stager.frame)
         self.lines: dict[str, Line] = {}
         self.hooks = Hooks(config)
         self.running: Running | None = None
@@ -123,6 +126,7 @@ class Daemon:
         self.stopping = False
         self.started = now()
         self._work = asyncio.Event()
+        self._news = asyncio.Event()
         self._stop = asyncio.Event()
         self._not_before: dict[str, float] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -141,9 +145,10 @@ class Daemon:
             notifier = Notifier()
             self._log.info("daemon_started", version=__version__, pid=os.getpid(), lines=sorted(self.lines))
             render = asyncio.create_task(self._render_loop())
+            deliver = asyncio.create_task(self._deliver_loop(render))
             ready = False
             while not self._stop.is_set():
-                _raise_dead([render, *self._watches.values()])
+                _raise_dead([render, deliver, *self._watches.values()])
                 if not ready and (ready := all(line.looked for line in self.lines.values())):
                     notifier.ready()
                     self._log.info("daemon_ready", unavailable=[n for n, line in self.lines.items() if line.problem])
@@ -152,16 +157,32 @@ class Daemon:
                 notifier.beat(self._summary)
                 if self.once and self._drained():
                     break
-                await self.worker.rest()
-                await self.admission.sample()
+                await self._tend()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), TURN_SECONDS if ready else START_TURN_SECONDS)
             notifier.stopping()
-            await self._wind_down(render, notifier)
+            await self._wind_down([render, deliver], notifier)
         await self.hooks.close()
         bad = self.journal.failed_since(self.started) or any(line.problem for line in self.lines.values())
         self._log.info("daemon_stopped")
         return EXIT_JOBS_FAILED if self.once and bad else EXIT_OK
+
+    async def _tend(self) -> None:
+        """What is to be done about once a second, whatever else goes on."""
+        await self.worker.rest()
+        gone = await self.admission.sample()
+        if gone is not None:
+            self.worker.give_up(gone)
+        self._stage_ahead()
+
+    def _stage_ahead(self) -> None:
+        """Copy and look at what comes next while the worker is at something else."""
+        ready = self._ready()
+        hand = [self.running.job.id] if self.running is not None else []
+        self.stager.only([*hand, *(job.id for job in ready)])
+        if ready and (hand or len(self.admission.deferrals)) and not self.stopping and not self.paused:
+            settings = settings_for(self.config, ready[0].request.options)
+            self.stager.ahead(ready[0], settings, self.admission.disk_in_use_mib() + self.config.limits.free_disk_mib)
 
     @contextlib.asynccontextmanager
     async def _watched_lines(self) -> AsyncIterator[None]:
@@ -178,7 +199,7 @@ class Daemon:
         name = settings.name
         self.shares[name] = Share(name, self.config.intake.share_seconds)
         self.store.lines[name] = settings
-        self.lines[name] = Line(self.config, settings, self.store, self._work.set)
+        self.lines[name] = Line(self.config, settings, self.store, self._wake)
         self._watches[name] = asyncio.create_task(self.lines[name].run())
 
     async def _close_lines(self, names: Collection[str]) -> None:
@@ -203,24 +224,31 @@ class Daemon:
         self._log.info("stop_requested", signal=signum.name)
         self.stopping = True
         self._stop.set()
-        self._work.set()
+        self._wake()
 
-    async def _wind_down(self, render: asyncio.Task[None], notifier: Notifier) -> None:
+    def _wake(self) -> None:
+        """Something has changed that may let a job start, or a film go out."""
+        self._work.set()
+        self._news.set()
+
+    async def _wind_down(self, tasks: list[asyncio.Task[None]], notifier: Notifier) -> None:
         """Let the running job end within ``stop_seconds``; else it is queued again, at no cost to it."""
         self.stopping = True
-        self._work.set()
+        self._wake()
         ends = time.monotonic() + self.config.daemon.stop_seconds
-        while not render.done() and (left := ends - time.monotonic()) > 0:
+        while not all(task.done() for task in tasks) and (left := ends - time.monotonic()) > 0:
             notifier.more_time(PATIENCE_SECONDS)
             notifier.beat(self._summary)
-            await asyncio.wait([render], timeout=min(left, TURN_SECONDS))
+            await asyncio.wait(tasks, timeout=min(left, TURN_SECONDS))
         notifier.more_time(PATIENCE_SECONDS)
-        if not render.done():
-            await ended([render])
+        if not all(task.done() for task in tasks):
+            await ended(tasks)
             if self.running is not None:
                 job = self.journal.job(self.running.job.id)
                 if job.state is JobState.RUNNING:
                     self._requeue(job)
+        await self.stager.close()
+        await self.admission.outboxes.close()
         await self.worker.stop()
 
     # ------------------------------------------------------------ rendering
@@ -228,7 +256,6 @@ class Daemon:
     async def _render_loop(self) -> None:
         while not self.stopping:
             self._work.clear()
-            await self._deliver()
             turn = None if self.paused else await self.admission.choose(self._ready())
             if isinstance(turn, Refused):
                 self._end(turn.job, JobState.FAILED, EngineError(turn.reason))
@@ -242,13 +269,12 @@ class Daemon:
                 self._ended_in_a_row = 0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), TURN_SECONDS)
-        await self._deliver()  # what has just been finished, while there is time
 
     def _limit_worker(self) -> None:
         """The limits in force are those of the next job; the running one keeps its own."""
         limits = self.config.limits
         self.worker.stall_seconds, self.worker.idle_seconds = limits.stall_seconds, limits.idle_seconds
-        self.worker.max_seconds = limits.max_hours * 3600
+        self.worker.max_seconds, self.worker.max_jobs = limits.max_hours * 3600, limits.max_jobs
 
     def _ready(self) -> list[Job]:
         """The queued jobs, in order, whose line is reachable and whose time has come."""
@@ -276,28 +302,27 @@ class Daemon:
         finally:
             self.admission.finish(ticket, job)
         self.running = None
-        self._work.set()
+        self._wake()
         return job
 
     async def _make(self, job: Job, ticket: Ticket) -> Job:
-        staged = await self.store.stage(job)
+        staged, probed = await self.stager.take(job, ticket.settings)
         if self.running is not None and self.running.cancelled:
             raise Cancelled("Cancelled before it was begun.")
         task = {
             "audio": staged["audio"]["path"], "video": staged["video"]["path"], "work": str(self.store.scratch(job)),
-            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "settings": ticket.settings,
+            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "probed": probed,
         }  # fmt: skip
-        job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
-        await self.worker.use(ticket.go.device)
         await self.admission.confirm(ticket)
+        await self.worker.use(ticket.device)
+        task["settings"] = ticket.settings
+        job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
         result = await self.worker.run({"task": "render", "job": task}, self._hear)
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
 
     async def _failed(self, job: Job, ticket: Ticket, error: HeygemdError) -> Job:
         """A failure is the job's own, the worker's, which may pass, or that of a GPU that is full or gone."""
-        if not isinstance(error, InputError):
-            await self.worker.stop()  # what a failed process holds, and what sticks to it, ends with it
-        if isinstance(error, GpuMemoryError) and ticket.go.device is not None and not self.admission.had_all(ticket):
+        if isinstance(error, GpuMemoryError) and ticket.device is not None and not self.admission.had_all(ticket):
             wait = self.admission.outgrown(ticket)
             self._log.warning("gpu_memory_ran_out", job=job.id, reason=wait.reason, detail=error.detail)
             return self.admission.put_back(job, wait)
@@ -354,6 +379,17 @@ class Daemon:
             self.hooks.fire(notice(event, after, drop.line, self.store.outbox(drop)))
 
     # ------------------------------------------------------------ delivering
+
+    async def _deliver_loop(self, render: asyncio.Task[None]) -> None:
+        """Beside the rendering, so that a slow share does not hold up the next job; a last time after it."""
+        render.add_done_callback(lambda _: self._news.set())
+        while not render.done():
+            self._news.clear()
+            await self._deliver()
+            if not render.done():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), TURN_SECONDS)
+        await self._deliver()
 
     async def _deliver(self) -> None:
         """Publish what is rendered and file what is over; a share that refuses is tried again later."""
@@ -413,7 +449,7 @@ class Daemon:
         if command in ("pause", "resume"):
             self.paused = command == "pause"
             self._log.info("paused" if self.paused else "resumed")
-            self._work.set()
+            self._wake()
             return {"state": self.state}
         if command == "reload":
             return await self._reload(wait=bool(request.get("wait")))
@@ -438,17 +474,18 @@ class Daemon:
     async def _cancel(self, job: Job) -> Message:
         if job.state is JobState.RUNNING and self.running is not None and self.running.job.id == job.id:
             self.running.cancelled = True
+            self.stager.cancel(job.id)
             self.worker.cancel()
         elif job.state is JobState.QUEUED:
             self._end(job, JobState.CANCELLED, Cancelled("Cancelled before it was begun."))
         else:
             raise HeygemdError(f"{job.id} is {job.state.value}; only a queued or running job can be cancelled.")
-        self._work.set()
+        self._wake()
         return {"job": job.id}
 
     async def _retry(self, job: Job) -> Message:
         job = await self.store.retry(job)
-        self._work.set()
+        self._wake()
         return {"job": job.id}
 
     # ------------------------------------------------------------ a new configuration
@@ -480,7 +517,7 @@ class Daemon:
             elif line.name in changes.changed:
                 self.store.lines[line.name] = line
                 self.lines[line.name].heed(changes.config, line)
-        self._work.set()
+        self._wake()
         self._log.info("reloaded", **changes.told())
         if wait:
             await self._until_heeded()
@@ -514,7 +551,8 @@ class Daemon:
         return {
             "pid": os.getpid(), "version": __version__, "started": self.started, "state": self.state,
             "lines": [line.row() for line in self.lines.values()], "running": running,
-            "queue": [self.admission.row(row) for row in self.journal.queue()], "guard": self.admission.status(),
+            "queue": [self.admission.deferrals.row(row) for row in self.journal.queue()],
+            "guard": self.admission.status(),
             "waiting": [w for line in self.lines.values() for w in line.waiting],
             "recent": self.journal.recent(), "counts": self.journal.counts(),
         }  # fmt: skip

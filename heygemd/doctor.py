@@ -159,7 +159,8 @@ def _peaks(config: Config) -> list[needs.Peak]:
 def _memory(readings: machine.Readings, config: Config, peaks: Sequence[needs.Peak] = ()) -> Check:
     total, available = readings.ram_total_mib, readings.ram_available_mib
     said = f"{available} MiB available of {total} MiB"
-    need = needs.need("footage", "cpu", config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
+    asked = needs.Asked("footage")
+    need = needs.need(asked, config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
     keep = config.limits.free_ram_mib
     told = f"a film needs {need} MiB and {keep} MiB must stay free"
     if need + keep > total:

@@ -38,6 +38,7 @@ _PROBLEMS = {
 _ABSENT = 12
 _NOT_FOUND = 6
 _NOT_SUPPORTED = 3
+_LOST = (15, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class Readings:
 
     ``gpu_problem`` says why no GPU, or not every GPU, is to be seen; ``gpu_absent`` says that this will last: no
     driver is installed and none has been seen by this process; ``gpu_missing`` that none is in this machine as far
-    as can be told: no driver, or a driver that finds none.  ``disks``: free MiB by the path that was asked for;
+    as can be told: no driver, or a driver that finds none; ``gpu_lost`` that one has fallen off the bus or must be
+    reset, so that what runs on it will not end.  ``disks``: free MiB by the path that was asked for;
     a path that could not be read is missing.  ``at``: when the GPUs were read, on the monotonic clock.
     """
 
@@ -92,6 +94,7 @@ class Readings:
     gpu_problem: str | None = None
     gpu_absent: bool = False
     gpu_missing: bool = False
+    gpu_lost: bool = False
     ram_total_mib: int = 0
     ram_available_mib: int = 0
     cpu_count: int = 1
@@ -134,6 +137,7 @@ class Machine:
             gpu_problem=gpu.problem,
             gpu_absent=gpu.code == _ABSENT and not self._seen_gpu,
             gpu_missing=gpu.code in (_ABSENT, _NOT_FOUND) and not gpu.gpus and not self._seen_gpu,
+            gpu_lost=gpu.code in _LOST,
             ram_total_mib=total,
             ram_available_mib=available,
             cpu_count=cpu_count(),

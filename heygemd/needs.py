@@ -41,10 +41,28 @@ class Engine:
 ENGINES: Mapping[str, Engine] = {
     "footage": Engine(1200, said="it has no way of running on a GPU"),
     "command": Engine(200, said="the program chooses; gpu_need_mib in [command] says what it takes of a GPU"),
-    "wav2lip": Engine(2000, (Way(6000, 64), Way(3000, 16), Way(2000, 4))),
+    "wav2lip": Engine(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
 }
 """footage: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice.  command: our own child around it.
 wav2lip: as footage with its network; on a GPU with CUDA's own half gigabyte."""
+
+
+NVENC_MIB = {"480p": 400, "720p": 400, "1080p": 500, "2160p": 1000, "larger": 2000}
+"""What ffmpeg's NVENC takes of a GPU by frame size: CUDA's context and surfaces.  On the safe side, not measured."""
+FRAMES = tuple(NVENC_MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a job before it runs.  Empty: not known yet."""
+
+    engine: str
+    device: str = "cpu"  #: cpu or cuda
+    model: str = ""
+    frame: str = ""  #: a size class
+    batch: int = 0  #: as the operator set it
+    nvenc: bool = False  #: whether the film must be encoded by NVENC
+    obstacle: str = ""  #: why it cannot run on CUDA here, where it was told to
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,75 +103,69 @@ def upper(values: Sequence[int]) -> int:
     return -(-ranked[math.ceil(QUANTILE * len(ranked)) - 1] * MARGIN_PERCENT // 100)
 
 
-def learned_ram(peaks: Sequence[Peak], engine: str) -> int | None:
-    """By what was seen of an engine, over all its kinds: a job's frame size is known only once its inputs are staged
-    and probed, which is after the decision."""
-    seen = [p.ram_mib for p in peaks if p.kind.engine == engine and p.ram_mib is not None]
-    return upper(seen) if seen else None
+def learned(peaks: Sequence[Peak], like: Kind, vram: bool) -> int | None:
+    """What jobs like this one took, in MiB: of GPU memory or of memory.
+
+    Each model and frame size is looked at for itself; where either is not known yet, the most counts.  The batch size
+    tells of GPU memory only.  Precision follows from machine and model.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for peak in peaks:
+        kind, value = peak.kind, peak.vram_mib if vram else peak.ram_mib
+        same = (kind.engine == like.engine, like.model in ("", kind.model), like.frame in ("", kind.frame))
+        if value is not None and all(same) and (not vram or kind.batch_size == like.batch_size):
+            groups.setdefault((kind.model, kind.frame), []).append(value)
+    return max((upper(values) for values in groups.values()), default=None)
 
 
-def learned_vram(peaks: Sequence[Peak], engine: str, batch_size: int) -> int | None:
-    """As ``learned_ram``, for one batch size."""
-    mine = [p for p in peaks if (p.kind.engine, p.kind.batch_size) == (engine, batch_size)]
-    seen = [p.vram_mib for p in mine if p.vram_mib is not None]
-    return upper(seen) if seen else None
+def _estimate(table: int, peaks: Sequence[Peak], like: Kind, vram: bool) -> int:
+    """What was learned of its own kind; else the table, or what smaller frames took where that is more."""
+    seen = learned(peaks, like, vram)
+    if seen is not None:
+        return seen
+    smaller = FRAMES[: FRAMES.index(like.frame)] if like.frame in FRAMES else ()
+    below = [learned(peaks, replace(like, frame=frame), vram) for frame in smaller]
+    return max([table, *(value for value in below if value is not None)])
 
 
 def need(
-    engine: str,
-    device: str,
+    asked: Asked,
     command: CommandConfig,
     peaks: Sequence[Peak],
     readings: Readings,
     keep_ram_mib: int,
     disk_mib: Mapping[Path, int],
 ) -> Need:
-    """What a job of this engine needs on ``device``, ``cpu`` or ``cuda``.
+    """What a job needs.
 
     What was learned never makes a job impossible: it did run.  What an operator declares for his command is never
     lowered by what was seen of it.
     """
-    known = ENGINES.get(engine, Engine(1200))
-    declared = command.gpu_need_mib if engine == "command" else 0
-    ways = (Way(declared),) if declared else known.ways
-    if device == "cuda" and not ways and engine != "command":
-        why = f'device = "cuda" was asked for, but the engine {engine} runs on the processor: {known.said}.'
+    known = ENGINES.get(asked.engine, Engine(1200))
+    declared = command.gpu_need_mib if asked.engine == "command" else 0
+    if asked.device == "cuda" and not known.ways and asked.engine != "command":
+        why = f'device = "cuda" was asked for, but the engine {asked.engine} runs on the processor: {known.said}.'
         return Need(impossible=f'{why} Set device to "auto" or "cpu".')
-    seen = learned_ram(peaks, engine)
+    if asked.device == "cuda" and asked.obstacle:
+        return Need(impossible=f"The engine {asked.engine} was to run on CUDA, but {asked.obstacle}.")
     most = max(int(0.9 * (readings.ram_total_mib - keep_ram_mib)), 0)
-    ram = known.ram_mib if seen is None else min(seen, most)
-    if device != "cuda":
-        return Need((), ram, disk_mib)
+    like = Kind(asked.engine, asked.model, asked.frame)
+    ram = _estimate(known.ram_mib, peaks, like, vram=False)
+    ram = ram if ram == known.ram_mib else min(ram, most)
+    ways = (Way(declared),) if declared else batches_up_to(known.ways, asked.batch)
+    nvenc = NVENC_MIB.get(asked.frame, NVENC_MIB["2160p"]) if asked.nvenc and asked.engine != "command" else 0
+    if asked.device != "cuda":
+        ways = (Way(0),) if nvenc else ()
     largest = int(0.98 * max((gpu.total_mib for gpu in readings.gpus), default=0))
-    return Need(tuple(_way(way, declared, peaks, engine, largest) for way in ways), ram, disk_mib)
+    return Need(tuple(_way(way, declared, nvenc, peaks, like, largest) for way in ways), ram, disk_mib)
 
 
-def _way(way: Way, declared: int, peaks: Sequence[Peak], engine: str, largest: int) -> Way:
-    seen = learned_vram(peaks, engine, way.batch_size)
-    if seen is None:
-        return way
-    return Way(max(declared, min(seen, largest)), way.batch_size, way.precision)
-
-
-def device_of(engine: str, asked: str, command: CommandConfig, start: Readings) -> tuple[str, str]:
-    """Where an engine runs, ``cpu`` or ``cuda``, and why: what ``auto`` means here, decided once, at start.
-
-    A GPU that is there and does not answer is waited for: the processor is not taken in its place unasked.
-    """
-    known = ENGINES.get(engine, Engine(0))
-    if engine == "command":
-        need_mib = command.gpu_need_mib
-        said = f"{need_mib} MiB of GPU memory" if need_mib else "no need of GPU memory"
-        return ("cuda" if need_mib else "cpu"), f"[command] declares {said}"
-    if asked != "auto":
-        return asked, f'device = "{asked}"'
-    if not known.ways:
-        return "cpu", known.said
-    if start.gpus:
-        return "cuda", f"{start.gpus[0].name} is there"
-    if start.gpu_missing:
-        return "cpu", str(start.gpu_problem)
-    return "cuda", f'{start.gpu_problem}; to render on the processor set device = "cpu"'
+def _way(way: Way, declared: int, nvenc: int, peaks: Sequence[Peak], like: Kind, largest: int) -> Way:
+    table = way.vram_mib + nvenc
+    estimate = _estimate(table, peaks, replace(like, batch_size=way.batch_size), vram=True)
+    if estimate == table:
+        return replace(way, vram_mib=table)
+    return replace(way, vram_mib=max(declared, min(estimate, largest)))
 
 
 def disk_needs(audio: tuple[str, int], video: tuple[str, int]) -> tuple[int, int]:
@@ -169,8 +181,11 @@ def disk_needs(audio: tuple[str, int], video: tuple[str, int]) -> tuple[int, int
 
 
 def peak_of(engine: str, result: Mapping[str, Any], sampled: tuple[int | None, int | None]) -> Peak:
-    """A finished job's peak: the larger of what its process reported and what was seen of it from outside."""
-    told, output = result.get("peak") or {}, result.get("output") or {}
+    """A finished job's peak: the larger of what its process reported and what was seen of it from outside.
+
+    The process does not know what NVENC takes, which runs in one of its children.
+    """
+    told, output = dict(result.get("peak") or {}), result.get("output") or {}
     facts = result.get("engine") or {}
     model = facts.get("model") or ""
     name = str(model.get("name", "") if isinstance(model, Mapping) else model)
@@ -178,18 +193,31 @@ def peak_of(engine: str, result: Mapping[str, Any], sampled: tuple[int | None, i
         engine, name, frame_class(output.get("width") or 0, output.get("height") or 0),
         int(facts.get("batch") or 1), str(facts.get("precision") or ""),
     )  # fmt: skip
+    if told.get("vram_mib") is not None and (output.get("encode") or {}).get("encoder") == "h264_nvenc":
+        told["vram_mib"] += NVENC_MIB[kind.frame]
     return Peak(kind, _larger(told.get("vram_mib"), sampled[0]), _larger(told.get("ram_mib"), sampled[1]))
 
 
-def overrun(engine: str, way: Way) -> Peak:
+def overrun(asked: Asked, way: Way) -> Peak:
     """What a job leaves that ran out of GPU memory: it needs a quarter more than was thought, at least."""
-    return Peak(Kind(engine, "", "", way.batch_size, way.precision), way.vram_mib * 5 // 4, None)
+    kind = Kind(asked.engine, asked.model, asked.frame, way.batch_size, way.precision)
+    return Peak(kind, way.vram_mib * 5 // 4, None)
+
+
+def batches_up_to(ways: Sequence[Way], largest: int) -> tuple[Way, ...]:
+    """The ways with a batch of ``largest``, which the operator has chosen (0: he has not), and the smaller ones."""
+    if not largest or not ways:
+        return tuple(ways)
+    enough = [way.vram_mib for way in ways if way.batch_size >= largest]
+    top = ways[0]
+    mib = min(enough) if enough else -(-top.vram_mib * largest // top.batch_size)
+    return (replace(top, vram_mib=mib, batch_size=largest), *(way for way in ways if way.batch_size < largest))
 
 
 def smaller_ways(need: Need, batch_size: int) -> Need:
-    """Only the ways with smaller batches than one that has run out of memory; all, where it was the smallest."""
+    """Only the ways with smaller batches than one that has run out of memory; the smallest, where it was that."""
     ways = tuple(way for way in need.ways if way.batch_size < batch_size)
-    return replace(need, ways=ways) if ways else need
+    return replace(need, ways=ways or need.ways[-1:])
 
 
 def _larger(one: int | None, two: int | None) -> int | None:

@@ -29,17 +29,23 @@ _KINDS: dict[str, type[HeygemdError]] = {
 class Worker:
     """At most one child, doing at most one task at a time."""
 
-    def __init__(self, *, stall_seconds: float, idle_seconds: float = 60.0, max_seconds: float = 86400.0) -> None:
-        """A child that reports nothing for ``stall_seconds`` hangs and is ended."""
+    def __init__(
+        self, *, stall_seconds: float, idle_seconds: float = 60.0, max_seconds: float = 86400.0, max_jobs: int = 0
+    ) -> None:
+        """A child that reports nothing for ``stall_seconds`` hangs and is ended; one that has done ``max_jobs`` tasks
+        (0: any number) is ended too, and so is one after any error: the next begins with a clean one."""
         self.stall_seconds = stall_seconds
         self.idle_seconds = idle_seconds
         self.max_seconds = max_seconds
+        self.max_jobs = max_jobs
         self.busy = False
         self._child: asyncio.subprocess.Process | None = None
         self._stderr: deque[str] = deque(maxlen=40)
         self._drain: asyncio.Task[None] | None = None
         self._idle_since = time.monotonic()
         self._cancelled = False
+        self._ended_because = ""
+        self._done = 0  # by the child that there is
         self._serial = 0
         self._device: str | None = None
 
@@ -48,10 +54,17 @@ class Worker:
 
         Raises the error that the child reports; ``WorkerDied`` where it ended without one; ``Cancelled``.
         """
-        self.busy, self._cancelled = True, False
+        self.busy, self._cancelled, self._ended_because = True, False, ""
         self._serial += 1
         try:
-            return await self._run({"id": str(self._serial), **request}, hear)
+            result = await self._run({"id": str(self._serial), **request}, hear)
+            self._done += 1
+            if 0 < self.max_jobs <= self._done:
+                await self.stop()
+            return result
+        except HeygemdError:
+            await self.stop()  # what a failed process holds, and what sticks to it, ends with it
+            raise
         finally:
             self.busy, self._idle_since = False, time.monotonic()
 
@@ -98,6 +111,7 @@ class Worker:
         if self._child is not None and self._child.returncode is None:
             return self._child
         self._stderr.clear()
+        self._done = 0
         self._child = await asyncio.create_subprocess_exec(
             *python("heygemd.pipeline"), start_new_session=True, limit=1 << 24,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -122,6 +136,8 @@ class Worker:
         await self.stop()
         if self._cancelled:
             return Cancelled("Cancelled while it was being rendered.")
+        if self._ended_because:
+            return WorkerDied(self._ended_because)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         hint = " Is the machine short of memory?" if code == -signal.SIGKILL else ""
         return WorkerDied(f"The renderer {how} in the middle of the job.{hint}", detail="\n".join(self._stderr))
@@ -130,6 +146,12 @@ class Worker:
         """End the running task; its ``run`` raises ``Cancelled``."""
         self._cancelled = True
         self._kill(signal.SIGKILL)
+
+    def give_up(self, why: str) -> None:
+        """End the running task; its ``run`` raises ``WorkerDied`` with that sentence."""
+        if self.busy:
+            self._ended_because = why
+            self._kill(signal.SIGKILL)
 
     @property
     def pid(self) -> int | None:

@@ -10,7 +10,7 @@ from heygemd import needs
 from heygemd.config_keys import CommandConfig
 from heygemd.guard import Way
 from heygemd.machine import Gpu, Readings
-from heygemd.needs import ENGINES, Kind, Peak
+from heygemd.needs import ENGINES, NVENC_MIB, Asked, Kind, Peak
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000)
 GPU_HERE = Readings((Gpu("GPU-a", 0, "NVIDIA Fake", 24_000, 0, 24_000),), ram_total_mib=16_000)
@@ -22,13 +22,13 @@ def peaks(engine: str, *rams: int, vram: int | None = None) -> list[Peak]:
 
 
 def test_an_engine_that_has_never_run_needs_what_the_table_says() -> None:
-    need = needs.need("footage", "cpu", CommandConfig(), [], HERE, 1024, {WORK: 1})
+    need = needs.need(Asked("footage"), CommandConfig(), [], HERE, 1024, {WORK: 1})
     assert (need.ways, need.ram_mib, need.disk_mib) == ((), ENGINES["footage"].ram_mib, {WORK: 1})
 
 
 def test_what_was_seen_replaces_the_table_with_a_margin() -> None:
     seen = peaks("footage", 500, 510, 490) + peaks("command", 5000)
-    assert needs.need("footage", "cpu", CommandConfig(), seen, HERE, 1024, {}).ram_mib == 561
+    assert needs.need(Asked("footage"), CommandConfig(), seen, HERE, 1024, {}).ram_mib == 561
 
 
 def test_the_estimate_is_the_upper_quantile_so_that_one_outlier_in_many_does_not_rule() -> None:
@@ -37,11 +37,11 @@ def test_the_estimate_is_the_upper_quantile_so_that_one_outlier_in_many_does_not
 
 
 def test_what_was_learned_never_makes_a_job_impossible() -> None:
-    need = needs.need("footage", "cpu", CommandConfig(), peaks("footage", 15_900), HERE, 1024, {})
+    need = needs.need(Asked("footage"), CommandConfig(), peaks("footage", 15_900), HERE, 1024, {})
     assert need.ram_mib + 1024 < HERE.ram_total_mib
     here = Readings((Gpu("GPU-a", 0, "x", 10_000, 0, 10_000),), ram_total_mib=16_000, ram_available_mib=8000)
     command = CommandConfig(gpu_need_mib=5000)
-    learned = needs.need("command", "cuda", command, peaks("command", 1, vram=9900), here, 1, {})
+    learned = needs.need(Asked("command", "cuda"), command, peaks("command", 1, vram=9900), here, 1, {})
     assert learned.ways == (Way(9800),)
 
 
@@ -49,41 +49,69 @@ def test_a_declared_need_is_raised_by_what_was_seen_and_never_lowered() -> None:
     here = Readings((Gpu("GPU-a", 0, "x", 24_000, 0, 24_000),), ram_total_mib=16_000)
     command = CommandConfig(gpu_need_mib=6000)
     for seen, expected in ((None, 6000), (3000, 6000), (8000, 8800)):
-        need = needs.need("command", "cuda", command, peaks("command", 1, vram=seen), here, 1, {})
+        need = needs.need(Asked("command", "cuda"), command, peaks("command", 1, vram=seen), here, 1, {})
         assert need.ways == (Way(expected),)
-    assert needs.need("command", "cpu", CommandConfig(), [], here, 1, {}).ways == ()
+    assert needs.need(Asked("command"), CommandConfig(), [], here, 1, {}).ways == ()
 
 
 def test_an_engine_without_a_gpu_path_says_so_instead_of_crawling_on_the_processor_unasked() -> None:
-    need = needs.need("footage", "cuda", CommandConfig(), [], HERE, 1024, {})
+    need = needs.need(Asked("footage", "cuda"), CommandConfig(), [], HERE, 1024, {})
     assert need.impossible is not None and "the engine footage runs on the processor" in need.impossible
-    assert needs.device_of("footage", "auto", CommandConfig(), GPU_HERE)[0] == "cpu"
-    assert needs.device_of("command", "auto", CommandConfig(gpu_need_mib=1), HERE)[0] == "cuda"
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "device", "said"),
-    [
-        ("auto", GPU_HERE, "cuda", "NVIDIA Fake is there"),
-        ("auto", Readings(gpu_problem="no driver", gpu_missing=True), "cpu", "no driver"),
-        ("auto", Readings(gpu_problem="the driver was updated"), "cuda", 'set device = "cpu"'),
-        ("cpu", GPU_HERE, "cpu", 'device = "cpu"'),
-        ("cuda", Readings(gpu_problem="no driver", gpu_missing=True), "cuda", 'device = "cuda"'),
-    ],
-)
-def test_auto_is_decided_by_what_is_there_and_a_broken_gpu_is_not_swapped_for_the_processor(
-    asked: str, start: Readings, device: str, said: str
-) -> None:
-    chosen, why = needs.device_of("wav2lip", asked, CommandConfig(), start)
-    assert chosen == device and said in why
 
 
 def test_each_batch_size_learns_for_itself() -> None:
     table = ENGINES["wav2lip"].ways
     seen = [Peak(Kind("wav2lip", batch_size=table[0].batch_size), 2000, 900)]
-    need = needs.need("wav2lip", "cuda", CommandConfig(), seen, GPU_HERE, 1024, {})
+    need = needs.need(Asked("wav2lip", "cuda"), CommandConfig(), seen, GPU_HERE, 1024, {})
     assert need.ways == (Way(2200, table[0].batch_size), *table[1:]) and need.ram_mib == 990
-    assert needs.need("wav2lip", "cpu", CommandConfig(), seen, GPU_HERE, 1024, {}).ways == ()
+    assert needs.need(Asked("wav2lip"), CommandConfig(), seen, GPU_HERE, 1024, {}).ways == ()
+
+
+def test_each_frame_size_and_model_learns_for_itself_and_the_unknown_counts_as_the_largest() -> None:
+    seen = [Peak(Kind("wav2lip", "m", "480p", 64), 2000, 900), Peak(Kind("wav2lip", "m", "2160p", 64), 5000, 3000)]
+    seen += [Peak(Kind("wav2lip", "m", "480p", 64), 2000, 900) for _ in range(40)]
+
+    def asked(**more: str) -> tuple[int, int]:
+        need = needs.need(Asked("wav2lip", "cuda", **more), CommandConfig(), seen, GPU_HERE, 1024, {})
+        return need.ways[0].vram_mib, need.ram_mib
+
+    assert asked(model="m", frame="480p") == (2200, 990)
+    assert asked(model="m", frame="2160p") == (5500, 3300)
+    assert asked(model="m") == asked() == (5500, 3300), "one large film among many small ones is not forgotten"
+    table = ENGINES["wav2lip"]
+    assert asked(model="other", frame="480p") == (table.ways[0].vram_mib, table.ram_mib)
+    assert asked(model="m", frame="larger")[1] == 3300, "larger frames take no less than smaller ones"
+
+
+def test_a_film_that_nvenc_encodes_needs_a_gpu_and_its_memory_is_counted() -> None:
+    footage = needs.need(Asked("footage", frame="1080p", nvenc=True), CommandConfig(), [], GPU_HERE, 1024, {})
+    assert footage.ways == (Way(NVENC_MIB["1080p"]),) and needs.NVENC_MIB["2160p"] > NVENC_MIB["1080p"]
+    assert needs.need(Asked("footage", frame="1080p"), CommandConfig(), [], GPU_HERE, 1024, {}).ways == ()
+    both = needs.need(Asked("wav2lip", "cuda", frame="720p", nvenc=True), CommandConfig(), [], GPU_HERE, 1024, {})
+    table = ENGINES["wav2lip"].ways
+    assert [way.vram_mib for way in both.ways] == [way.vram_mib + NVENC_MIB["720p"] for way in table]
+    result = {"peak": {"vram_mib": 1000}, "output": {"width": 1280, "height": 720, "encode": {"encoder": "h264_nvenc"}}}
+    assert needs.peak_of("wav2lip", result, (None, None)).vram_mib == 1000 + NVENC_MIB["720p"]
+    assert needs.peak_of("wav2lip", result, (2000, None)).vram_mib == 2000, "what was seen from outside has all of it"
+
+
+@pytest.mark.parametrize(
+    ("batch", "batches"), [(0, [64, 32, 16, 8, 4]), (16, [16, 8, 4]), (20, [20, 16, 8, 4]), (100, [100, 64]), (2, [2])]
+)
+def test_the_operators_batch_is_the_largest_and_memory_decides_how_much_less(batch: int, batches: list[int]) -> None:
+    ways = needs.batches_up_to(ENGINES["wav2lip"].ways, batch)
+    assert [way.batch_size for way in ways][: len(batches)] == batches
+    mibs = [way.vram_mib for way in ways]
+    assert mibs == sorted(mibs, reverse=True) and mibs[-1] == ENGINES["wav2lip"].ways[-1].vram_mib
+    assert needs.batches_up_to((), 8) == ()
+
+
+def test_who_ran_out_of_memory_needs_a_quarter_more_under_its_own_kind() -> None:
+    asked = Asked("wav2lip", "cuda", "m", "720p")
+    left = needs.overrun(asked, Way(3000, 16))
+    need = needs.need(asked, CommandConfig(), [left], GPU_HERE, 1024, {})
+    assert next(way for way in need.ways if way.batch_size == 16).vram_mib == 3750 * 11 // 10
+    assert need.ways[0] == ENGINES["wav2lip"].ways[0]
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
     from heygemd.pipeline.engines import Engine
-    from heygemd.pipeline.media import Clip, Segment
+    from heygemd.pipeline.media import Clip, Media, Segment
     from heygemd.pipeline.report import Result
     from heygemd.pipeline.settings import Settings, Task, Tell
 
@@ -29,12 +31,15 @@ def lipsync(task: Task, tell: Tell) -> Result:
     """
     from heygemd.pipeline import engines, media, report
     from heygemd.pipeline.engines import command
+    from heygemd.pipeline.media.probe import from_exact
     from heygemd.pipeline.tools import cores
 
     settings, stages = task.settings, report.Stages(tell)
     with stages("probe"):
-        audio = media.probe(task.audio, task.audio_name, settings, want="audio")
-        video = media.probe(task.video, task.video_name, settings, want="video")
+        if task.probed is None:
+            audio, video = look(task.audio, task.audio_name, task.video, task.video_name, settings)
+        else:
+            audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
     if settings.engine == "command":
         return command.make_film(task, audio, video, stages)
 
@@ -56,9 +61,13 @@ def lipsync(task: Task, tell: Tell) -> Result:
         plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
-        segments = media.cut(task, len(order), clip.fps)
+        tools = (media.choose_encoder(settings), str(plan.facts.get("weights", "")), track.finder)
+        segments = media.cut(task, len(order), clip.fps, tools)
+        kept = {segment.number for segment in segments if segment.done()}
+        if kept:
+            tell.event("segments_kept", segments=len(kept), of=len(segments))
         for segment in segments:
-            if not segment.done():
+            if segment.number not in kept:
                 _render(segment, engine, plan, clip, order, settings, tell)
         media.join(segments, silent, settings)
     with stages("verify", len(order)):
@@ -78,6 +87,16 @@ def lipsync(task: Task, tell: Tell) -> Result:
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
+    )
+
+
+def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: Settings) -> tuple[Media, Media]:
+    """What both inputs are.  Raises ``InputError`` where one cannot be used."""
+    from heygemd.pipeline import media
+
+    return (
+        media.probe(audio, audio_name, settings, want="audio"),
+        media.probe(video, video_name, settings, want="video"),
     )
 
 

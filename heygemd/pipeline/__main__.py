@@ -4,6 +4,8 @@ stdin, one request a line::
 
     {"id", "task": "render", "job": Task}          -> the result of lipsync
     {"id", "task": "probe", "path", "name", "kind": "audio"|"video"|"still"}   -> what the file is
+    {"id", "task": "look", "audio": {"path", "name"}, "video": {"path", "name"}, "settings"}
+                                                   -> {"audio", "video"}: a render's Task.probed
     {"id", "task": "sheet", …}                     -> what heygemd.pipeline.sheet.make returns
     {"id", "task": "ping"}                         -> {"pid": int}
 
@@ -136,6 +138,17 @@ def _probe(request: Request, tell: Reporter) -> Any:
     return probe(Path(request["path"]), request["name"], settings, want=request["kind"]).to_json()
 
 
+def _look(request: Request, tell: Reporter) -> Any:
+    del tell
+    from heygemd.pipeline import look
+    from heygemd.pipeline.media.probe import exact
+
+    audio, video = request["audio"], request["video"]
+    settings = Settings.from_json(request["settings"])
+    found = look(Path(audio["path"]), audio["name"], Path(video["path"]), video["name"], settings)
+    return dict(zip(("audio", "video"), map(exact, found), strict=True))
+
+
 def _sheet(request: Request, tell: Reporter) -> Any:
     del tell
     from heygemd.pipeline import sheet
@@ -151,6 +164,7 @@ def _ping(request: Request, tell: Reporter) -> Any:
 TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
     "render": _render,
     "probe": _probe,
+    "look": _look,
     "sheet": _sheet,
     "ping": _ping,
 }

@@ -69,6 +69,7 @@ class Task:
         paths = {name: str(values[name]) for name in ("audio", "video", "work")}
         return values | paths | {"settings": self.settings.to_json()}
 
+    probed: Mapping[str, Any] | None = None  # what the child's task ``look`` said of both files
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Task:
         """The inverse of ``to_json``."""
@@ -86,6 +87,7 @@ class Tell(Protocol):
     """How the pipeline says what it is doing; the child writes it to the daemon as JSON lines."""
 
     def progress(self, stage: str, frame: int, of: int) -> None:
+            probed=data.get("probed"),
         """``frame`` of ``of`` frames of ``stage`` are done (0 of 0 where a stage cannot count)."""
 
     def event(self, name: str, level: str = "info", **fields: Any) -> None:

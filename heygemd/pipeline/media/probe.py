@@ -101,6 +101,20 @@ class Media:
         }
 
 
+def exact(media: Media) -> dict[str, Any]:
+    """All of it as plain data; ``from_exact`` reads it back equal."""
+    parts = {name: part.to_json() if part else None for name, part in (("video", media.video), ("audio", media.audio))}
+    return {"container": media.container, "seconds": media.seconds, "start": media.start, **parts}
+
+
+def from_exact(data: Mapping[str, Any]) -> Media:
+    """The inverse of ``exact``."""
+    video, audio = data["video"], data["audio"]
+    if video:
+        video = VideoInfo(**{**video, **{key: Fraction(video[key]) for key in ("fps", "native_fps", "sar")}})
+    return Media(data["container"], data["seconds"], data["start"], video, AudioInfo(**audio) if audio else None)
+
+
 def _plain(value: Any) -> Any:
     return f"{value.numerator}/{value.denominator}" if isinstance(value, Fraction) else value
 

@@ -1,7 +1,7 @@
 """Long films in segments: each is encoded by itself, receipted, kept over a death, and joined without re-encoding.
 
-A segment's pictures are a pure function of (inputs, settings, range), all of which are in the *key*; so one that was
-finished before the worker died is taken as it is, and the joined film equals that of an undisturbed run.
+A segment's pictures are a pure function of (inputs, settings, tools, range), all of which are in the *key*; so one that
+was finished before the worker died is taken as it is, and the joined film equals that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from heygemd.pipeline.settings import Settings, Task
 from heygemd.pipeline.tools import FFMPEG, OURS, run
 
 _CHUNK = 1 << 20
+_BESIDE = frozenset({"batch", "cache_dir", "cache_mib", "cache_days", "models_dir", "media_seconds", "command_seconds"})
+"""Settings that decide no picture.  Batches of another size round otherwise in the network's last bit and not in what
+is seen, so a job that ran out of memory goes on with smaller ones behind what it has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,12 @@ class Segment:
         return {"key": self.key, "first": self.first, "stop": self.stop, "bytes": size}
 
 
-def key_of(task: Task, frames: int) -> str:
-    """What decides every picture of the film: both inputs, the settings, the number of frames, and this version."""
-    digest = hashlib.sha256(json.dumps([__version__, frames, task.settings.to_json()], sort_keys=True).encode())
+def key_of(task: Task, frames: int, tools: Sequence[str] = ()) -> str:
+    """What decides every picture of the film: both inputs, the settings, the number of frames, this version, and the
+    ``tools`` that the settings leave open: which encoder, which model."""
+    told = task.settings.to_json()
+    settings = {key: told[key] for key in told if key not in _BESIDE and not key.startswith("report")}
+    digest = hashlib.sha256(json.dumps([__version__, frames, settings, *tools], sort_keys=True).encode())
     for path in (task.audio, task.video):
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -75,10 +81,13 @@ def key_of(task: Task, frames: int) -> str:
     return digest.hexdigest()
 
 
-def cut(task: Task, frames: int, fps: Fraction) -> list[Segment]:
-    """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter."""
+def cut(task: Task, frames: int, fps: Fraction, tools: Sequence[str] = ()) -> list[Segment]:
+    """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter.
+
+    ``tools``: see ``key_of``.
+    """
     length = max(1, round(task.settings.segment_seconds * fps))
-    key = key_of(task, frames)
+    key = key_of(task, frames, tools)
     starts = range(0, frames, length)
     return [Segment(task.work, key, n, first, min(first + length, frames)) for n, first in enumerate(starts)]
 

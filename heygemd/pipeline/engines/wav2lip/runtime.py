@@ -134,11 +134,16 @@ def load(files: dict[str, Path], size: int, device: str, threads: int = 0, batch
     """The fastest honest way to run the stored model ``files`` (by role) here.
 
     ``device``: auto, cpu or cuda; the daemon has always decided which by then.  Raises SetupError where cuda is asked
-    for and not there, or an ONNX model is to be run without onnxruntime.
+    for and not there or of no use to the model, or an ONNX model is to be run without onnxruntime.
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise SetupError('device = "cuda", but torch sees no GPU here.  Cure: heygemd doctor; or set device = "auto".')
+    if device == "cuda" and "onnx" in files:
+        raise SetupError(
+            'device = "cuda", but the imported Wav2Lip is an ONNX file, which runs on the processor only.  '
+            'Cure: import its .pth; or set device = "auto" or "cpu".'
+        )
     runner: Runner
     if "onnx" in files:
         if not _has("onnxruntime"):

@@ -1,0 +1,94 @@
+"""Who waits, since when and for what.  A job that must wait is deferred, not failed.
+
+One event when that begins, one when it ends, a louder one after ``alert_hours``; no attempt is burned.  A job's row
+in the journal changes with the kind of the reason, not with numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from heygemd import log
+from heygemd.guard import Wait
+from heygemd.jobs import Job, JobState, Journal
+from heygemd.journal import now
+
+
+@dataclass(slots=True)
+class _Deferral:
+    since: str
+    wait: Wait
+    alerts: int = 0
+
+
+class Deferrals:
+    """Of the queued jobs, those that wait for something that the guard has named."""
+
+    def __init__(self, journal: Journal, alert_hours: float) -> None:
+        self.alert_hours = alert_hours
+        self._journal = journal
+        self._waiting: dict[str, _Deferral] = {}
+        self._log = log.get()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def only(self, names: Collection[str]) -> None:
+        """Forget all but these."""
+        self._waiting = {key: value for key, value in self._waiting.items() if key in names}
+
+    def note(self, job: Job, wait: Wait) -> None:
+        """The guard has looked and says that this queued job must wait."""
+        known = self._waiting.get(job.id)
+        if known is None:
+            if wait.settling:
+                return  # a moment to look twice is no deferral
+            known = self.begin(job, wait)
+        elif not wait.settling:
+            if wait.kind != known.wait.kind:
+                self._journal.set_job(job, JobState.QUEUED, deferred_reason=wait.reason)
+            known.wait = wait
+        every = self.alert_hours * 3600
+        if _seconds_since(known.since) >= every * (known.alerts + 1):
+            known.alerts = int(_seconds_since(known.since) // every)
+            self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
+
+    def begin(self, job: Job, wait: Wait) -> _Deferral:
+        """It waits from now on, or has done so already when the daemon was started."""
+        if job.waits and job.deferred_since is not None:
+            self._waiting[job.id] = _Deferral(job.deferred_since, wait)
+            return self._waiting[job.id]
+        since = now()
+        self._log.warning("job_deferred", job=job.id, reason=wait.reason, kind=wait.kind, holders=told(wait))
+        self._journal.set_job(
+            job, JobState.QUEUED, deferred_since=since, deferred_reason=wait.reason, deferrals=job.deferrals + 1
+        )
+        self._waiting[job.id] = _Deferral(since, wait)
+        return self._waiting[job.id]
+
+    def end(self, job_id: str) -> None:
+        """It starts."""
+        ended = self._waiting.pop(job_id, None)
+        if ended is not None:
+            waited = round(_seconds_since(ended.since))
+            self._log.info("job_admitted", job=job_id, deferred_since=ended.since, waited_seconds=waited)
+
+    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A queued job's row with what it waits for at this moment."""
+        known = self._waiting.get(row["id"])
+        if known is None:
+            return row
+        said = {"deferred_since": known.since, "deferred_reason": known.wait.reason, "holders": told(known.wait)}
+        return {**row, **said}
+
+
+def told(wait: Wait) -> list[str]:
+    """Who holds what is waited for."""
+    return [str(holder) for holder in wait.holders]
+
+
+def _seconds_since(stamp: str) -> float:
+    return (datetime.now().astimezone() - datetime.fromisoformat(stamp)).total_seconds()
