@@ -62,6 +62,7 @@ class Task:
     audio_name: str  # what the user called them, for messages
     video_name: str
     settings: Settings = field(default_factory=Settings)
+    probed: Mapping[str, Any] | None = None  # what the child's task ``look`` said of both files
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of strings and numbers; ``from_json`` reads it back equal."""
@@ -69,7 +70,6 @@ class Task:
         paths = {name: str(values[name]) for name in ("audio", "video", "work")}
         return values | paths | {"settings": self.settings.to_json()}
 
-    probed: Mapping[str, Any] | None = None  # what the child's task ``look`` said of both files
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Task:
         """The inverse of ``to_json``."""
@@ -80,6 +80,7 @@ class Task:
             audio_name=data["audio_name"],
             video_name=data["video_name"],
             settings=Settings.from_json(data["settings"]),
+            probed=data.get("probed"),
         )
 
 
@@ -87,7 +88,6 @@ class Tell(Protocol):
     """How the pipeline says what it is doing; the child writes it to the daemon as JSON lines."""
 
     def progress(self, stage: str, frame: int, of: int) -> None:
-            probed=data.get("probed"),
         """``frame`` of ``of`` frames of ``stage`` are done (0 of 0 where a stage cannot count)."""
 
     def event(self, name: str, level: str = "info", **fields: Any) -> None:
