@@ -3,136 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-import sysconfig
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heygemd import journald
-from tests.site import ROOT
-from tests.systemd.machine import Machine, lacking
+from tests.systemd.service import FILM, GATED, PYTHON, UNIT, Service
 
 pytestmark = pytest.mark.systemd
-
-PYTHON = f"/opt/heygemd-python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-RUN = f"""#!/bin/sh
-export PYTHONPATH=/opt/heygemd-source:/opt/heygemd-packages
-exec {PYTHON} -m heygemd "$@"
-"""
-FILM = 'ffmpeg -v error -y -nostdin -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac -shortest "$3"'
-CONFIG = """
-[daemon]
-stop_seconds = {stop_seconds}
-[intake]
-settle_readings = 2
-settle_seconds = 0.1
-poll_seconds = 0.1
-rescan_seconds = 0.3
-[render]
-engine = "command"
-[command]
-argv = {argv}
-[limits]
-free_disk_mib = 1
-free_ram_mib = 1
-[[line]]
-name = "main"
-root = "/srv/heygem"
-allowed_engines = ["command"]
-"""
-UNIT = "heygemd"
-
-
-class Service:
-    """The service in the machine, and what one does with it."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-
-    def configure(self, script: str = FILM, stop_seconds: float = 5, more: str = "") -> None:
-        """Write the configuration with ``script`` as the program behind the engine ``command``."""
-        argv = json.dumps(["sh", "-c", script, "sh", "{video}", "{audio}", "{output}"])
-        text = CONFIG.format(argv=argv, stop_seconds=stop_seconds) + more
-        self.machine.write("/etc/heygemd/config.toml", text)
-
-    def dropin(self, text: str) -> None:
-        """Settings over the shipped ones; the next ``fresh`` takes them away."""
-        self.machine.write("/etc/systemd/system/heygemd.service.d/test.conf", text)
-        self.machine.ctl("daemon-reload")
-
-    def fresh(self) -> None:
-        """As just installed."""
-        machine = self.machine
-        machine.ctl("stop", UNIT, check=False)
-        machine.ctl("reset-failed", UNIT, check=False)
-        machine.sh("rm", "-rf", "/srv/heygem", "/var/lib/heygemd", "/etc/systemd/system/heygemd.service.d")
-        machine.sh("systemd-tmpfiles", "--create", "/opt/heygemd-source/systemd/heygemd.tmpfiles")
-        machine.sh("cp", "/opt/heygemd-source/systemd/heygemd.service", "/etc/systemd/system/")
-        machine.ctl("daemon-reload")
-        self.configure()
-
-    def start(self) -> None:
-        self.machine.ctl("start", UNIT)
-
-    def show(self, name: str) -> str:
-        return self.machine.show(UNIT, name)
-
-    def drop(self, name: str = "lesson") -> None:
-        """Put a pair into the inbox, as one of the share's users."""
-        copies = (f'cp /opt/media/{file} "{name}.{file[-3:]}"' for file in ("voice.wav", "film.mp4"))
-        script = "; ".join(["umask 0007; cd /srv/heygem/inbox", *copies])
-        self.machine.sh("runuser", "-u", "alice", "--", "sh", "-c", script)
-
-    def wait_for_film(self, name: str = "lesson") -> None:
-        self.machine.until(lambda: self.exists(f"/srv/heygem/outbox/{name}.json"), f"{name} is delivered", 30)
-
-    def exists(self, path: str) -> bool:
-        return self.machine.sh("sh", "-c", f'[ -e "{path}" ] && echo yes || true').strip() == "yes"
-
-    def status(self) -> dict[str, Any]:
-        """What the daemon says, whatever the configuration file now holds."""
-        ask = "from heygemd import control; import json, pathlib; "
-        ask += "print(json.dumps(control.call(pathlib.Path('/var/lib/heygemd/heygemd.sock'), {'cmd': 'status'})))"
-        status: dict[str, Any] = json.loads(
-            self.machine.sh("env", "PYTHONPATH=/opt/heygemd-source:/opt/heygemd-packages", PYTHON, "-c", ask)
-        )
-        return status
-
-    def wait_until_running(self) -> None:
-        self.machine.until(lambda: self.exists("/srv/heygem/begun"), "the job runs")
-
-
-GATED = f"touch /srv/heygem/begun; while [ ! -e /srv/heygem/go ]; do sleep 0.1; done; {FILM}"
-
-
-@pytest.fixture(scope="module")
-def machine(media: Path) -> Iterator[Machine]:
-    if why := lacking():
-        pytest.skip(why)
-    packages = Path(sysconfig.get_paths()["purelib"])
-    binds = {
-        ROOT: "/opt/heygemd-source",
-        packages: "/opt/heygemd-packages",
-        Path(sys.base_prefix): "/opt/heygemd-python",
-    }
-    with Machine({**binds, media: "/tmp/media"}) as machine:
-        machine.sh("systemd-sysusers", "/opt/heygemd-source/systemd/heygemd.sysusers")
-        machine.sh("useradd", "--groups", "heygemd-users", "alice")
-        machine.write("/opt/heygemd/bin/heygemd", RUN)
-        machine.sh("chmod", "755", "/opt/heygemd/bin/heygemd")
-        machine.sh("cp", "-r", "/tmp/media", "/opt/media")
-        machine.sh("chmod", "-R", "a+rX", "/opt/media")
-        yield machine
-
-
-@pytest.fixture
-def service(machine: Machine) -> Service:
-    service = Service(machine)
-    service.fresh()
-    return service
 
 
 def test_it_starts_as_shipped_and_is_started_only_once_the_line_has_been_looked_at(service: Service) -> None:
@@ -142,6 +20,21 @@ def test_it_starts_as_shipped_and_is_started_only_once_the_line_has_been_looked_
     assert service.show("StatusText") in ("idle, 0 delivered", "running, 0 queued")
     service.machine.until(lambda: service.show("StatusText") == "idle, 0 delivered", "STATUS tells of idleness")
     assert service.machine.journal("-u", UNIT, f"MESSAGE_ID={journald.message_id('daemon_ready')}")
+
+
+def test_ready_is_said_after_the_guard_has_spoken_and_the_lines_are_watched(service: Service) -> None:
+    service.start()
+    told = [
+        entry["HEYGEMD_EVENT"] for entry in service.machine.until(lambda: _ready(service), "READY is in the journal")
+    ]
+    assert told.index("device_chosen") < told.index("daemon_ready")
+    assert told.index("line_open") < told.index("daemon_ready")
+
+
+def _ready(service: Service) -> list[dict[str, Any]]:
+    asked = f"_SYSTEMD_INVOCATION_ID={service.show('InvocationID')}"
+    entries = [e for e in service.machine.journal(asked) if "HEYGEMD_EVENT" in e]
+    return entries if any(e["HEYGEMD_EVENT"] == "daemon_ready" for e in entries) else []
 
 
 def test_a_line_that_is_not_there_does_not_keep_it_from_starting(service: Service) -> None:
