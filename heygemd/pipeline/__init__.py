@@ -50,10 +50,10 @@ def lipsync(task: Task, tell: Tell) -> Result:
     with stages("audio"):  # 1  the sound, as it will be heard
         samples = media.sound_of(task.audio, audio, settings, task.audio_name)
         seconds = len(samples) / media.SAMPLE_RATE
-    with stages("template", video.video.frames):
-        clip, order = media.template(task.video, video, settings, task.video_name, seconds, tell)
+    clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
     with stages("face", clip.count):  # 2  frames -> the tracked face
         track = face.track(clip, settings, task.video_name, tell)
+        order = media.shown(clip, seconds, settings.extend)
         own_voice = media.sound_beside(clip, video, settings) if video.audio else None
     with stages("lips"):  # 3  sound -> mouth shapes
         lip = lips.speak(samples, threads=cores(settings.threads))

@@ -47,11 +47,19 @@ class Area:
         """(x0, y0, x1, y1)."""
         return self.x0, self.y0, self.x1, self.y1
 
-    def of(self, frame: Frame) -> Planes:
+    def of(self, frame: Frame | Planes) -> Planes:
         """Views into the frame's planes."""
         luma = (slice(self.y0, self.y1), slice(self.x0, self.x1))
         chroma = (slice(self.y0 // 2, self.y1 // 2), slice(self.x0 // 2, self.x1 // 2))
         return Planes(frame.y[luma], frame.u[chroma], frame.v[chroma])
+
+    def within(self, other: Area) -> bool:
+        """Whether ``other`` holds all of this."""
+        return self.x0 >= other.x0 and self.y0 >= other.y0 and self.x1 <= other.x1 and self.y1 <= other.y1
+
+    def inside(self, other: Area, planes: Planes) -> Planes:
+        """Views of this area, which lies within ``other``, whose pixels ``planes`` are."""
+        return Area(self.x0 - other.x0, self.y0 - other.y0, self.x1 - other.x0, self.y1 - other.y0).of(planes)
 
 
 def area_around(points: Floats, width: int, height: int) -> Area | None:

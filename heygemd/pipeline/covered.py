@@ -88,9 +88,9 @@ def _looks(crops: Crops, rows: npt.NDArray[np.int64]) -> Singles:
     """Lower faces as small pictures, one row each; luma against that of the upper face, so that light counts less."""
     out = np.empty((len(rows), 3, _CELLS[1], _CELLS[0]), np.float32)
     for k, row in enumerate(rows):
-        luma = cv2.resize(crops.y[row, 116:200, 44:148], _CELLS, interpolation=cv2.INTER_AREA)
+        luma = cv2.resize(crops.y[row, 116:200, 45:147], _CELLS, interpolation=cv2.INTER_AREA)
         out[k, 0] = luma.astype(np.float32) - crops.y[row, 40:108, 50:142].mean()
         for plane, chroma in enumerate((crops.u, crops.v), 1):
-            small = cv2.resize(chroma[row, 58:100, 22:74], _CELLS, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(chroma[row, 58:100, 22:73], _CELLS, interpolation=cv2.INTER_AREA)
             out[k, plane] = 2.0 * small.astype(np.float32)
     return out.reshape(len(rows), -1)

@@ -49,6 +49,10 @@ class CropKeeper:
         self._planes = tuple(np.empty((len(wanted), HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2))
         self._taken = 0
 
+    def keeps(self, i: int) -> bool:
+        """Whether frame ``i`` is one of those that are kept."""
+        return i in self._row
+
     def take(self, i: int, picture: Bytes, frame: Frame, transform: Floats) -> None:
         """Frames come in order; ``picture`` is the luma of frame ``i`` cut with ``transform``."""
         row = self._row.get(i)

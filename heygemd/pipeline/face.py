@@ -1,7 +1,7 @@
 """Step 2: frames -> the tracked face: one similarity per frame, and how far it can be believed.
 
-The clip is decoded twice here: a dozen keyframes are searched for faces (``finder``), which gives reference pictures
-(``anchors``); then every frame is followed (``follow``).
+Up to a dozen keyframes are searched for faces (``finder``), which gives reference pictures (``anchors``); then the clip
+is decoded once and every frame is followed (``follow``).
 """
 
 from __future__ import annotations
@@ -11,24 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.errors import InputError
-from heygemd.pipeline import finder
+from heygemd.pipeline import finder, parallel
 from heygemd.pipeline.anchors import begin
 from heygemd.pipeline.cache import NOTHING, Memory
+from heygemd.pipeline.compose import Area, area_around
 from heygemd.pipeline.covered import covered
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.finder import Person
 from heygemd.pipeline.follow import Tracker, runs
-from heygemd.pipeline.geometry import IO, Bytes, Floats, scale_of
+from heygemd.pipeline.geometry import IO, Floats, move, scale_of
+from heygemd.pipeline.patches import Patches
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
 
 KEYFRAMES = 12
+_LOWER_FACE = np.array([[8, 78], [184, 78], [184, 236], [8, 236]], np.float64)  # corners in the canonical face
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class FaceTrack:
     faces_seen   how many different faces the keyframes show
     cuts         first frames of new shots
     covered      (first, last) of runs of frames in which something covers the mouth; they are not usable
+    patches      native pixels around the mouth of the frames of ``crops``; None where they were not asked for, or
+                 where the track was kept from an earlier job
     memory       what else is kept about this face
     recalled     whether this was kept from an earlier job
     """
@@ -58,6 +62,7 @@ class FaceTrack:
     warnings: list[tuple[str, str]] = field(default_factory=list)
     finder: str = finder.NAME
     covered: tuple[tuple[int, int], ...] = ()
+    patches: Patches | None = None
     memory: Memory = NOTHING
     recalled: bool = False
 
@@ -72,14 +77,13 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     Raises InputError ``no_face`` where less than half of the keyframes show one at a consistent place, and
     ``face_too_small`` where the eyes are closer than ``settings.min_eye_px``; ``name`` is the user's file name.
     """
-    if settings.threads:
-        cv2.setNumThreads(settings.threads)
+    parallel.alone()
     found_by, told = finder.choose(settings)
-    memory = clip.memory.about("face", found_by, settings.face, settings.min_eye_px)
-    known = memory.recall("told", *_KEPT)
-    if known is not None:
-        return _recalled(known, memory)
+    about = ("face", found_by, settings.face, settings.min_eye_px)
+    if clip.counted and (known := clip.memory.about(*about).recall("told", *_KEPT)) is not None:
+        return _recalled(known, clip.memory.about(*about))
     found = _tracked(clip, settings, name, tell)
+    memory = clip.memory.about(*about)
     found = replace(found, memory=memory, finder=found_by, warnings=[*told, *found.warnings])
     memory.keep(**_arrays(found))
     return found
@@ -107,15 +111,18 @@ def _recalled(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
 
 
 def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
-    pictures = _keyframes(clip)
+    pictures = {i: frame.y for i, frame in clip.glances(KEYFRAMES).items()}
     crowd = finder.people(pictures)
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
     support = len(person.boxes) / len(pictures)
     start = begin(person, pictures)
     _refuse_small(start.eye_px, settings.min_eye_px, name)
     tracker = Tracker(start, clip.count)
+    patches = Patches() if settings.engine == "footage" else None
     for i, frame in enumerate(clip.frames()):
-        tracker.take(frame)
+        transform = tracker.take(frame)
+        if patches is not None and tracker.keeps(i) and (area := _around_mouth(transform, clip)) is not None:
+            patches.add(i, area, frame)
         if i % 10 == 0:
             tell.progress("face", i, clip.count)
     path = tracker.finish()
@@ -138,7 +145,13 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
         path.crops,
         _warnings(crowd, person, path.cuts, path.usable, runs(hidden)),
         covered=tuple(runs(hidden)),
+        patches=patches,
     )
+
+
+def _around_mouth(transform: Floats, clip: Clip) -> Area | None:
+    """Where mouth, jaw and the skin around them are, with room for what smoothing the path will change."""
+    return area_around(move(transform, _LOWER_FACE), clip.width, clip.height)
 
 
 def _refuse_small(eye_px: float, least: float, name: str) -> None:
@@ -148,12 +161,6 @@ def _refuse_small(eye_px: float, least: float, name: str) -> None:
             "Use a closer or larger picture.",
             reason="face_too_small",
         )
-
-
-def _keyframes(clip: Clip) -> dict[int, Bytes]:
-    """Luma of ``KEYFRAMES`` frames, evenly spread, the clip's ends left out."""
-    wanted = np.unique(np.linspace(0, max(0, clip.count - 1), KEYFRAMES + 2).astype(int)[1:-1])
-    return {int(i): frame.y.copy() for i, frame in zip(wanted, clip.walk(wanted.tolist()), strict=False)}
 
 
 def _chosen(crowd: Sequence[Person], looked_at: int, which: str, width: int, name: str) -> Person:

@@ -79,8 +79,8 @@ class Tracker:
         values = np.array([(b.x, b.y, b.width) for _, b in start.boxes], np.float64)
         self._box_path = (box_index, values)
 
-    def take(self, frame: Frame) -> None:
-        """Follow the face into the next frame."""
+    def take(self, frame: Frame) -> Floats:
+        """Follow the face into the next frame; where it is there, as far as is known by now."""
         i, luma = len(self._anchors), frame.y
         if self._cuts.take(luma):
             self._previous = None
@@ -101,6 +101,11 @@ class Tracker:
         self._previous = (picture, points_on(picture, 80, 6))
         self._online.append(self._transform)
         self._crops.take(i, picture, frame, self._transform)
+        return self._transform
+
+    def keeps(self, i: int) -> bool:
+        """Whether a canonical picture of frame ``i`` is kept."""
+        return self._crops.keeps(i)
 
     def _expected(self, i: int) -> Floats:
         """Where the keyframes' boxes, or a later search, say that the face is."""
@@ -189,7 +194,7 @@ class _Cuts:
 
     def take(self, luma: Bytes) -> bool:
         """Whether a new shot begins with this frame."""
-        thumb = cv2.resize(luma[::2, ::2], (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+        thumb = cv2.resize(luma[::4, ::4], (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
         change = 0.0 if self._last is None else float(np.abs(thumb - self._last).mean())
         cut = change > max(14.0, 5.0 * self._usual)
         if cut:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
 from heygemd.pipeline.cache import NOTHING
 from heygemd.pipeline.media import Frame
+from heygemd.pipeline.settings import Settings
 
 PORTRAIT = Path(__file__).parents[2] / "heygemd" / "data" / "portrait.jpg"
 EYES = np.array([[204.3, 102.4], [246.5, 104.4]])  # in the portrait, by an outside landmark model
 EYE_PX = float(np.hypot(*(EYES[1] - EYES[0])))
-SETTINGS = SimpleNamespace(face="largest", min_eye_px=40.0, threads=1, finder="haar", models_dir="")
+SETTINGS = Settings(threads=1, finder="haar")
 Picture = Callable[[int], np.ndarray]
 
 
@@ -44,6 +44,12 @@ class FakeClip:
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         return (self.frame(i) for i in range(start, self.count))
+
+    counted = True
+
+    def glances(self, most: int) -> dict[int, Frame]:
+        wanted = np.unique(np.linspace(0, self.count - 1, most + 2).astype(int)[1:-1])
+        return {int(i): self.frame(int(i)) for i in wanted}
 
     def walk(self, order: Sequence[int]) -> Iterator[Frame]:
         return (self.frame(int(i)) for i in order)

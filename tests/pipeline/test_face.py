@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -72,7 +72,7 @@ def test_a_second_face_is_counted_and_the_chosen_one_taken() -> None:
 
     clip = FakeClip(picture, 12)
     for which, side in (("left", 0), ("right", 1)):
-        found = face.track(clip, SimpleNamespace(**{**vars(SETTINGS), "face": which}), "two.mp4", Silent())
+        found = face.track(clip, replace(SETTINGS, face=which), "two.mp4", Silent())
         x = move(found.transforms[5], np.array([CANONICAL_EYES]))[0, 0]
         assert (x > 240) == bool(side)
         assert found.faces_seen == 2

@@ -93,7 +93,7 @@ def test_a_short_template_bounces_under_a_longer_sound(painter: Painter, tmp_pat
     loud = np.flatnonzero(painted) / 25
     assert onsets(film_sound(task.work / "film.mp4")) == pytest.approx([loud[0], loud[loud > 1][0]], abs=0.041)
     assert told["output"]["frames"] == len(shown) == 62
-    assert ear.stages == ["probe", "audio", "template", "face", "lips", "plan", "render", "verify"]
+    assert ear.stages == ["probe", "audio", "face", "lips", "plan", "render", "verify"]
     assert ear.frames[-1] == 62
 
 

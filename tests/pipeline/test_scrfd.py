@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,6 +15,7 @@ from heygemd.models import Store
 from heygemd.models.bringing import bring
 from heygemd.pipeline import face, finder, scrfd
 from heygemd.pipeline.geometry import IO, move
+from heygemd.pipeline.settings import Settings
 from tests.pipeline.faces import EYE_PX, EYES, SETTINGS, FakeClip, Silent, placed, portrait
 
 DETECTOR = Path(__file__).resolve().parents[3] / "shared" / "models" / "scrfd_2.5g_kps.onnx"
@@ -24,8 +25,8 @@ real = pytest.mark.skipif(
 )
 
 
-def asking(**more: Any) -> SimpleNamespace:
-    return SimpleNamespace(**{**vars(SETTINGS), **more})
+def asking(**more: Any) -> Settings:
+    return replace(SETTINGS, **more)
 
 
 @pytest.fixture(autouse=True)

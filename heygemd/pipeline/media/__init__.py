@@ -6,7 +6,7 @@ Every ffmpeg and ffprobe child is started by the one runner in ``heygemd.pipelin
 from heygemd.pipeline.media.clip import Clip, open_clip
 from heygemd.pipeline.media.film import FilmWriter, choose_encoder, encode_facts, mux
 from heygemd.pipeline.media.frame import Frame
-from heygemd.pipeline.media.order import output_order, template, wanted_frames
+from heygemd.pipeline.media.order import output_order, shown, template, wanted_frames
 from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, probe
 from heygemd.pipeline.media.segments import Segment, cut, join
 from heygemd.pipeline.media.sound import SAMPLE_RATE, Samples, decode_audio, sound_beside, sound_of
@@ -34,6 +34,7 @@ __all__ = [
     "open_clip",
     "output_order",
     "probe",
+    "shown",
     "sound_beside",
     "sound_of",
     "template",

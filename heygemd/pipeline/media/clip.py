@@ -12,8 +12,11 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from heygemd.errors import EngineError, InputError
 from heygemd.pipeline.cache import NOTHING, Memory
@@ -25,6 +28,7 @@ from heygemd.pipeline.settings import Settings, Tell
 
 REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
+ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
 SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
 
 
@@ -52,6 +56,7 @@ class Clip:
         self._start = start
         self._limit = limit
         self._index = Index(info.fps)
+        self._file_memory = NOTHING  # what is kept about the file
         self.memory = NOTHING  # what is kept about these pictures, once they are counted
 
     @property
@@ -76,6 +81,12 @@ class Clip:
         """When the first picture is shown, in seconds after the container's start."""
         return (self._index.first or 0) / MICRO - self._start if self._index.timed else 0.0
 
+    @property
+    def key_pictures(self) -> list[int]:
+        """Pictures, rising, at which decoding can start: those that follow one are cheap to come by."""
+        keys = set(self._index.keys)
+        return [k for k, source in enumerate(self._index.ticks) if source in keys]
+
     def facts(self) -> dict[str, Any]:
         """For the log: what was done to the template's pictures before anything else."""
         shown = set(self._index.ticks)
@@ -92,20 +103,27 @@ class Clip:
             "cut_at_limit": self.count == self._limit,
         }
 
-    def recall(self, memory: Memory, tell: Tell | None = None) -> None:
-        """Count, or take the count from an earlier job on the same file; ``memory`` is what is kept of the file.
+    def recall(self, memory: Memory) -> None:
+        """Take the count from an earlier job on the same file, or remember to keep it once it is known; ``memory`` is
+        what is kept of the file.
 
         A clip that ends before the limit is the same under every limit.
         """
+        self._file_memory = memory
         about = memory.about("index", self.fps, self._start)
-        for subject in (about, limited := about.about(self._limit)):
+        for subject in (about, about.about(self._limit)):
             known = subject.recall(*Index.KEPT)
             if known is not None and (self._limit is None or len(known["ticks"]) <= self._limit):
                 self._index, self.memory = Index.recalled(self.fps, known), subject
                 return
-        self.learn(tell)
-        self.memory = limited if self.count == self._limit else about
-        self.memory.keep(**self._index.arrays())
+
+    def _counted(self, index: Index) -> None:
+        """A whole pass has been made."""
+        index.whole = True
+        self._index = index
+        about = self._file_memory.about("index", self.fps, self._start)
+        self.memory = about.about(self._limit) if self.count == self._limit else about
+        self.memory.keep(**index.arrays())
 
     def learn(self, tell: Tell | None = None) -> None:
         """Make the counting pass if none has been made."""
@@ -113,6 +131,48 @@ class Clip:
             for k, _ in enumerate(self.frames()):
                 if tell is not None:
                     tell.progress("template", k + 1, max(self.count, k + 1))
+
+    def glances(self, most: int) -> dict[int, Frame]:
+        """At most ``most`` pictures by number, spread over the clip, for a look at what it shows.
+
+        A clip that has not been counted gives pictures at which decoding can start, because they come without the
+        others between; their numbers are then estimates.  Where it has too few of them, it is counted.
+        """
+        if not self.counted:
+            found = self._key_pictures(most)
+            if len(found) >= min(most, ENOUGH_KEYS):
+                return found
+            wanted = self._spread(most)
+            found = self._counted_with(wanted)
+            if 2 * len(found) >= len(wanted):
+                return found
+        wanted = self._spread(most)
+        return dict(zip(wanted, self.walk(wanted), strict=False))
+
+    def _spread(self, most: int) -> list[int]:
+        """Numbers of pictures, evenly spread, the clip's ends left out."""
+        return sorted({int(k) for k in np.linspace(0, max(0, self.count - 1), most + 2)[1:-1]})
+
+    def _counted_with(self, wanted: Sequence[int]) -> dict[int, Frame]:
+        """Those of the pictures ``wanted`` that there are, found in the counting pass."""
+        numbers = frozenset(wanted)
+        return {k: frame for k, frame in enumerate(self.frames()) if k in numbers}
+
+    def _key_pictures(self, most: int) -> dict[int, Frame]:
+        """Pictures at which decoding can start, at even distances where there are many, by estimated number."""
+        apart = float(self.count / self.fps) / (most + 1)
+        found: dict[int, Frame] = {}
+        first: int | None = None
+        with Decoder(self.path, self.info, self._settings, self.name, keys_apart=apart) as decoder:
+            for shown in decoder:
+                if shown.time is None:
+                    return {}
+                first = shown.time if first is None else first
+                number = round(Fraction(shown.time - first, MICRO) * self.fps)
+                if number >= self.count or len(found) > most:
+                    break
+                found[number] = shown.frame
+        return found if len(found) <= most else dict(list(found.items())[1:])
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Pictures ``start``, ``start + 1``, … to the end.
@@ -144,8 +204,7 @@ class Clip:
         if len(index.ticks) != self._limit:
             index.ticks.append(len(index.times) - 1)  # the last picture is shown for one tick
             yield held
-        index.whole = True
-        self._index = index
+        self._counted(index)
 
     def _within_limit(self, index: Index, added: int) -> int:
         """Take back ticks beyond the limit; how many of the ``added`` ones remain."""

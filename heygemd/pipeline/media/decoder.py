@@ -86,9 +86,19 @@ def picture_filters(info: VideoInfo, path: Path) -> str:
 class Decoder:
     """Iterates ``Shown``; a context manager, because the child must end with it."""
 
-    def __init__(self, path: Path, info: VideoInfo, settings: Settings, name: str, seek: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        settings: Settings,
+        name: str,
+        seek: float | None = None,
+        keys_apart: float | None = None,
+    ) -> None:
         """``seek``: seconds after the container's start; pictures before it are not delivered where the
-        container can be searched well, which is for the caller to check by their times."""
+        container can be searched well, which is for the caller to check by their times.
+
+        ``keys_apart``: only pictures at which decoding can start, at least so many seconds apart."""
         self._name = name
         self._size = working_size(info)
         self._times: queue.SimpleQueue[tuple[int | None, bool]] = queue.SimpleQueue()
@@ -96,8 +106,10 @@ class Decoder:
         self.faults = 0  # lines in which ffmpeg told of damage
         argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(cores(settings.threads))]
         argv += ["-ss", f"{seek:.6f}"] if seek is not None else []
+        argv += ["-skip_frame", "nokey"] if keys_apart is not None else []
         argv += ["-copyts", *input_argv(path, info), "-map", f"0:{info.index}"]
-        argv += ["-vf", picture_filters(info, path), "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
+        some = "" if keys_apart is None else f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{keys_apart:.3f}),"
+        argv += ["-vf", some + picture_filters(info, path), "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
         self._child = Child(argv, limits=UNTRUSTED, stall=self._stall, on_line=self._hear)
 
     def _hear(self, line: str) -> bool:

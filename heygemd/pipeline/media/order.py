@@ -32,19 +32,21 @@ def output_order(count: int, wanted: int, extend: str) -> npt.NDArray[np.int64]:
     return np.minimum(phase, 2 * count - 2 - phase)
 
 
-def template(
-    path: Path, media: Media, settings: Settings, name: str, seconds: float, tell: Tell
-) -> tuple[Clip, npt.NDArray[np.int64]]:
-    """The template, counted, and which of its pictures each frame of ``seconds`` of film shows.
+def template(path: Path, media: Media, settings: Settings, name: str, seconds: float, tell: Tell) -> Clip:
+    """The template of a film of ``seconds``, with what is known of it from earlier films.
 
     Of a template longer than the film, ``FOOTAGE_SECONDS`` are looked at: what an engine can learn from.
     """
     assert media.video is not None
-    wanted = wanted_frames(seconds, media.video.fps)
-    limit = max(wanted, wanted_frames(FOOTAGE_SECONDS, media.video.fps))
+    limit = max(wanted_frames(s, media.video.fps) for s in (seconds, FOOTAGE_SECONDS))
     clip = open_clip(path, media.video, settings, name, media.start, limit)
-    clip.recall(cache.of(path, settings, tell), tell)
-    return clip, output_order(clip.count, wanted, settings.extend)
+    clip.recall(cache.of(path, settings, tell))
+    return clip
+
+
+def shown(clip: Clip, seconds: float, extend: str) -> npt.NDArray[np.int64]:
+    """Which picture of a counted template each frame of ``seconds`` of film shows; see ``output_order``."""
+    return output_order(clip.count, wanted_frames(seconds, clip.fps), extend)
 
 
 def wanted_frames(seconds: float, fps: Fraction) -> int:

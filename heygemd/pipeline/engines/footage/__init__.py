@@ -20,6 +20,7 @@ from heygemd.pipeline.engines.footage.shapes import measure
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.follow import runs
 from heygemd.pipeline.geometry import IO, Floats, Singles
+from heygemd.pipeline.tools import cores
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip, Frame
@@ -56,7 +57,9 @@ class Footage:
         """
         order = np.asarray(order, np.int64)
         where = mouth.locate(track.crops)
-        shapes, known = measure(clip, track, where, np.unique(order).tolist(), tell)
+        shapes, known = measure(
+            clip, track, where, np.unique(order).tolist(), tell, cores(settings.threads)
+        )
         scene = Scene(clip, track, shapes, where, order, shares(track.usable[order]))
         usable = track.crops.index[track.usable[track.crops.index]]
         bank = usable[kept(len(usable), BANK_MAX)]

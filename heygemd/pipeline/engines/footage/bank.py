@@ -1,49 +1,53 @@
-"""Native pixels of the chosen exemplars, in an unlinked temporary file that the system may page out."""
+"""Native pixels of the mouths that may be shown again, so that any of them can be put over any other frame."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from heygemd.pipeline.compose import Area, Planes
+from heygemd.pipeline.patches import Patches
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.cache import Memory
     from heygemd.pipeline.media import Clip
+
+KEPT_BYTES = 384 << 20
+"""Of pixels that are kept for the next film of a template: a minute of a face that fills a 1080p picture."""
+_KEPT = ("frames", "areas", "pixels")
 
 
 class PixelBank:
     """Rectangles of frames by frame number."""
 
-    def __init__(self, clip: Clip, areas: Mapping[int, Area], tell: Any) -> None:
-        """Reads the frames of ``areas`` in one pass over the clip."""
+    def __init__(self, clip: Clip, areas: Mapping[int, Area], known: Patches | None, tell: Any) -> None:
+        """``areas``: what will be asked for; what ``known`` does not cover is read in one pass over the clip."""
         self._areas = dict(areas)
-        self._at: dict[int, int] = {}
-        self._file = tempfile.TemporaryFile(prefix="heygemd-bank-")  # noqa: SIM115 - lives as long as the bank
-        order = sorted(areas)
-        end = 0
-        for done, (i, frame) in enumerate(zip(order, clip.walk(order), strict=False)):
-            self._at[i] = end
-            for plane in areas[i].of(frame):
-                end += self._file.write(plane.tobytes())
-            tell.progress("bank", done, len(order))
-        self._file.flush()
-        self._bytes = np.memmap(self._file, np.uint8, "r") if end else np.zeros(0, np.uint8)
-        self.size = end
+        self._known, self._read = known, Patches()
+        missing = sorted(i for i, area in areas.items() if known is None or not known.covers(i, area))
+        for done, (i, frame) in enumerate(zip(missing, clip.walk(missing) if missing else (), strict=False)):
+            self._read.add(i, areas[i], frame)
+            tell.progress("bank", done, len(missing))
 
     def __contains__(self, i: int) -> bool:
-        return i in self._at
+        return i in self._areas
 
     def get(self, i: int) -> tuple[Area, Planes]:
         """Where the rectangle of frame ``i`` lies in its frame, and its pixels."""
-        area, at = self._areas[i], self._at[i]
-        width, height = area.size
-        luma, chroma = width * height, width * height // 4
-        y = self._bytes[at : at + luma].reshape(height, width)
-        u, v = (
-            self._bytes[at + luma + k * chroma : at + luma + (k + 1) * chroma].reshape(height // 2, width // 2)
-            for k in range(2)
-        )
-        return area, Planes(y, u, v)
+        area = self._areas[i]
+        if i in self._read or self._known is None:
+            return self._read.get(i)
+        return area, self._known.part(i, area)
+
+
+def known(memory: Memory, seen: Patches | None, areas: Mapping[int, Area]) -> Patches | None:
+    """What the analysis of the template has ``seen``, or an earlier film's did: ``areas`` are those of the whole bank,
+    of which as many are kept as ``KEPT_BYTES`` allow."""
+    about = memory.about("mouths")
+    if seen is None:
+        kept = about.recall(*_KEPT)
+        return Patches.recalled(*(kept[name] for name in _KEPT)) if kept is not None else None
+    covered = [(i, area) for i, area in sorted(areas.items()) if seen.covers(i, area)]
+    if sum(area.size[0] * area.size[1] * 3 // 2 for _, area in covered) <= KEPT_BYTES:
+        about.keep(**seen.arrays(covered))
+    return seen

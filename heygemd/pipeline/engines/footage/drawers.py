@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from heygemd.pipeline.compose import Area
 from heygemd.pipeline.engines.footage import lines, person, select, target
-from heygemd.pipeline.engines.footage.bank import PixelBank
+from heygemd.pipeline.engines.footage.bank import PixelBank, known
 from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS
 from heygemd.pipeline.engines.footage.layers import Layers
 from heygemd.pipeline.engines.footage.mouth import Mouth
@@ -115,9 +115,10 @@ class LayersDrawer:
         self._chosen = select.choose(views, who.bank, order, codes, tell)
         self._codes = _within_reach(codes, who.codes[self._chosen])
         self._layers = Layers(who, scene.track.transforms, scene.size)
-        shown = self._chosen[scene.shares > 0]
-        areas = {int(i): a for i in np.unique(shown) if (a := self._layers.exemplar_area(int(i))) is not None}
-        self._bank = PixelBank(scene.clip, areas, tell)
+        areas = {int(i): a for i in who.bank if (a := self._layers.exemplar_area(int(i))) is not None}
+        seen = known(scene.track.memory, scene.track.patches, areas)
+        shown = set(np.unique(self._chosen[scene.shares > 0]).tolist())
+        self._bank = PixelBank(scene.clip, {i: a for i, a in areas.items() if i in shown}, seen, tell)
         self.facts: dict[str, Any] = {"bank_frames": len(who.bank), **_choice(codes, who, self._chosen, scene)}
 
     def area(self, k: int) -> Area | None:

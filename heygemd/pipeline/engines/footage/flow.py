@@ -5,17 +5,20 @@ the hub's point ``h`` is in frame ``i``: at ``h + G_i(h)``, canonical px.  Three
 one, the hub, and two that differ most) are matched with each frame by DIS flow and averaged by how well they fit:
 one reference loses the mouth when it opens.
 
-``finest scale 1, no variational step`` is the one setting that matters (opening r .82 -> .86 against landmarks).
+Matching at half the canonical resolution is the one setting that matters: finer or coarser made the opening's r
+against landmarks .82 instead of .86, as did the variational step.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.geometry import IO, Bytes, Singles
@@ -24,6 +27,7 @@ LEFT, RIGHT, TOP, BOTTOM = 16, 176, 84, 224
 GRID = 4
 COLUMNS, ROWS = (RIGHT - LEFT) // GRID, (BOTTOM - TOP) // GRID
 _REFERENCES = 3
+_HALF = 2  # canonical px per px of the pictures that are matched
 
 
 def grid(step: float = GRID) -> tuple[Singles, Singles]:
@@ -57,7 +61,7 @@ def in_hub(field: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
 
 def _matcher() -> Any:
     made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    made.setFinestScale(1)
+    made.setFinestScale(0)
     made.setVariationalRefinementIterations(0)
     return made
 
@@ -67,58 +71,63 @@ class Fields:
 
     def __init__(self, pictures: Bytes) -> None:
         """``pictures`` ``(m, 224, 192)`` uint8: the frames that references are chosen from."""
-        self._matcher = _matcher()
+        self._matchers = threading.local()
         chosen = np.unique(np.linspace(0, len(pictures) - 1, min(300, len(pictures))).astype(int))
         rows = _references(pictures[chosen])
         self.hub = int(chosen[rows[0]])
         self._references = [_region(pictures[chosen[r]]) for r in rows]
         hub = self._references[0]
-        self._from_hub: list[Singles] = [np.zeros((*hub.shape, 2), np.float32)]
-        self._from_hub += [self._matcher.calc(hub, r, None) for r in self._references[1:]]
-        self._hub_detail = _detail(hub)
         y, x = np.mgrid[0 : hub.shape[0], 0 : hub.shape[1]].astype(np.float32)
-        self._x, self._y = x, y
+        self._pixels = np.dstack([x, y])
+        self._from_hub: list[Singles] = [np.zeros((*hub.shape, 2), np.float32)]
+        self._from_hub += [self._match(hub, r) for r in self._references[1:]]
+        self._there = [self._pixels + first for first in self._from_hub]
+        self._hub_detail = _detail(hub)
 
     def of(self, picture: Bytes) -> Singles:
-        """The field ``(ROWS, COLUMNS, 2)`` float32 of one canonical luma picture ``(224, 192)``."""
+        """The field ``(ROWS, COLUMNS, 2)`` float32 of one canonical luma picture ``(224, 192)``.
+
+        May be called from several threads.
+        """
         region = _region(picture)
         detail = _detail(region)
         total = np.zeros((*region.shape, 2), np.float32)
         weight = np.zeros(region.shape, np.float32)
         for k, reference in enumerate(self._references):
-            flow = self._matcher.calc(reference, region, None)
+            flow = self._match(reference, region)
             if k:
-                flow = self._compose(self._from_hub[k], flow)
-            off = self._at(detail, flow) - self._hub_detail
-            error = cv2.GaussianBlur(off * off, (0, 0), 3)
+                flow = self._from_hub[k] + _at(flow, self._there[k])
+            off = _at(detail, self._pixels + flow) - self._hub_detail
+            error = cv2.GaussianBlur(off * off, (0, 0), 3 / _HALF)
             fits = 1 / (1 + error / 36.0) ** 2 + 1e-3
             total += flow * fits[..., None]
             weight += fits
         share = weight / len(self._references)
-        blurred = cv2.GaussianBlur(total / weight[..., None] * share[..., None], (0, 0), 3)
-        smooth = blurred / (cv2.GaussianBlur(share, (0, 0), 3)[..., None] + 1e-4)
-        return cv2.resize(smooth, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
+        blurred = cv2.GaussianBlur(total / np.float32(len(self._references)), (0, 0), 3 / _HALF)
+        smooth = blurred / (cv2.GaussianBlur(share, (0, 0), 3 / _HALF)[..., None] + 1e-4)
+        return _HALF * cv2.resize(smooth, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
 
-    def _at(self, image: Singles, flow: Singles) -> Singles:
-        return cv2.remap(
-            image,
-            self._x + flow[..., 0],
-            self._y + flow[..., 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    def _match(self, before: Bytes, after: Bytes) -> Singles:
+        """Flow in px of the halved pictures; a matcher has buffers of its own, so each thread has one."""
+        matcher = getattr(self._matchers, "own", None)
+        if matcher is None:
+            matcher = self._matchers.own = _matcher()
+        found: Singles = matcher.calc(before, after, None)
+        return found
 
-    def _compose(self, first: Singles, second: Singles) -> Singles:
-        return first + self._at(second, first)
+
+def _at(image: Singles, where: Singles) -> Singles:
+    return cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _region(picture: Bytes) -> Bytes:
-    return np.ascontiguousarray(picture[TOP:BOTTOM, LEFT:RIGHT])
+    size = ((RIGHT - LEFT) // _HALF, (BOTTOM - TOP) // _HALF)
+    return cv2.resize(picture[TOP:BOTTOM, LEFT:RIGHT], size, interpolation=cv2.INTER_AREA)
 
 
 def _detail(region: Bytes) -> Singles:
-    soft = cv2.GaussianBlur(region, (0, 0), 1).astype(np.float32)
-    return soft - cv2.GaussianBlur(soft, (0, 0), 8)
+    soft = region.astype(np.float32)
+    return soft - cv2.GaussianBlur(soft, (0, 0), 8 / _HALF)
 
 
 def _references(pictures: Bytes) -> list[int]:
@@ -148,11 +157,23 @@ def normalised(rows: Singles) -> Singles:
 def components(rows: Singles, count: int) -> tuple[Singles, Singles, Singles]:
     """Principal components: scores ``(n, count)``, mean, directions ``(count, d)``; signs fixed."""
     mean = rows.mean(0)
-    _, _, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    directions = directions[:count]
+    directions = _directions(rows - mean, count)
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
     directions = directions * np.sign(largest)
     return (rows - mean) @ directions.T, mean, directions
+
+
+def _directions(rows: Singles, count: int) -> Singles:
+    """The first right singular vectors, by way of whichever product is smaller: ten times as fast as all of them."""
+    wide = rows.shape[0] < rows.shape[1]
+    square = rows @ rows.T if wide else rows.T @ rows
+    size = len(square)
+    count = min(count, size)
+    _, vectors = eigh(square.astype(np.float64), subset_by_index=(size - count, size - 1))
+    vectors = vectors[:, ::-1]
+    found = rows.T @ vectors.astype(np.float32) if wide else vectors.astype(np.float32)
+    result: Singles = (found / np.maximum(np.linalg.norm(found, axis=0), 1e-12)).T.astype(np.float32)
+    return result
 
 
 def reader(mouth: Mouth) -> Callable[[Singles], tuple[float, float, float]]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from heygemd.pipeline import parallel
 from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.face import FaceTrack
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
 
 COMPONENTS = 20
-_FIT_MAX = 1000  # fields that the components are fitted on
+_FIT_MAX = 500  # fields that the components are fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ class Shapes:
         return result
 
 
-def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any) -> tuple[Shapes, bool]:
+def measure(
+    clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any, threads: int = 1
+) -> tuple[Shapes, bool]:
     """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip).
 
     Also returned: whether the shapes were known from an earlier job.  Which frames are measured is part of what they
@@ -59,7 +62,7 @@ def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], t
     known = memory.recall("hub", *_KEPT)
     if known is not None:
         return Shapes(**known | {"hub": int(known["hub"])}), True
-    shapes = _measured(clip, track, mouth, missing, tell)
+    shapes = _measured(clip, track, mouth, missing, tell, threads)
     memory.keep(hub=np.array(shapes.hub), **{name: getattr(shapes, name) for name in _KEPT})
     return shapes, False
 
@@ -67,13 +70,15 @@ def measure(clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], t
 _KEPT = ("mean", "basis", "scores", "pose", "look", "reads")
 
 
-def _measured(clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any) -> Shapes:
+def _measured(
+    clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any, threads: int
+) -> Shapes:
     crops = track.crops
     count, good = len(track.transforms), track.usable[crops.index]
     fields = Fields(crops.y[good] if good.any() else crops.y)
     raw = np.empty((len(crops.index), ROWS, COLUMNS, 2), np.float32)
-    for row, picture in enumerate(crops.y):
-        raw[row] = fields.of(picture)
+    for row, field in enumerate(parallel.each(fields.of, crops.y, threads)):
+        raw[row] = field
         if row % 10 == 0:
             tell.progress("shape", row, len(raw))
     base = _Base(raw, crops.y, good)
