@@ -21,7 +21,7 @@ from heygemd import machine, needs, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
-from heygemd.models import Store
+from heygemd.models import Model, Store
 from heygemd.names import display
 from heygemd.premises import Check
 
@@ -49,10 +49,15 @@ extra = all(importlib.util.find_spec(n) is not None for n in ("insightface", "on
 print(json.dumps({"version": cv2.__version__, "missing": missing, "insightface": extra}))
 """
 
+_ONNX = """
+import json, onnxruntime
+print(json.dumps({"version": onnxruntime.__version__}))
+"""
+
 
 def examine(config: Config) -> list[Check]:
     """Everything, in the order in which it is told.  Takes some seconds: torch is really imported, in a child."""
-    checks = [*_ffmpeg(), *_machine(config), _torch(config), *_faces(config), _lips()]
+    checks = [*_ffmpeg(config), *_machine(config), _torch(config), *_faces(config), _lips()]
     return [*checks, *premises.examine(config), *_engines(config, checks)]
 
 
@@ -77,12 +82,12 @@ def tell(checks: Sequence[Check], *, as_json: bool) -> None:
 # ---------------------------------------------------------------- ffmpeg
 
 
-def _ffmpeg() -> list[Check]:
+def _ffmpeg(config: Config) -> list[Check]:
     checks = [_tool("ffmpeg"), _tool("ffprobe")]
     if checks[0].verdict == "fail":
         return checks
     known = _said(["ffmpeg", "-hide_banner", "-encoders"]) or ""
-    return [*checks, _encoder("libx264", known), _encoder("aac", known), _nvenc(known)]
+    return [*checks, _encoder("libx264", known), _encoder("aac", known), _nvenc(known, config.render.encoder)]
 
 
 def _tool(name: str) -> Check:
@@ -113,14 +118,18 @@ def _encoder(name: str, known: str) -> Check:
     return Check(f"encoder {name}", "fail", "unknown to this ffmpeg", "install Debian's or Ubuntu's own ffmpeg")
 
 
-def _nvenc(known: str) -> Check:
-    name = "encoder h264_nvenc"
+def _nvenc(known: str, asked: str) -> Check:
+    """NVENC is only missed where nobody asked for it: ``auto`` takes libx264 then, ``h264_nvenc`` takes nothing."""
+    name, must = "encoder h264_nvenc", asked == "h264_nvenc"
+    verdict: Literal["warn", "fail"] = "fail" if must else "warn"
+    cure = 'set encoder in [render] to "auto", or install an ffmpeg with NVENC and the NVIDIA driver' if must else ""
+    instead = "and [render] asks for it" if must else "films are encoded by libx264"
     if " h264_nvenc " not in known:
-        return Check(name, "warn", "unknown to this ffmpeg; films are encoded by libx264")
+        return Check(name, verdict, f"unknown to this ffmpeg; {instead}", cure)
     source = ["-f", "lavfi", "-i", "color=black:s=256x256:r=25"]
     trial = ["ffmpeg", "-nostdin", "-v", "error", *source, "-frames:v", "1", "-c:v", "h264_nvenc", "-f", "null", "-"]
     if _said(trial) is None:
-        return Check(name, "warn", "a trial of one frame failed, as without an NVIDIA GPU; libx264 is used instead")
+        return Check(name, verdict, f"a trial of one frame failed, as without an NVIDIA GPU; {instead}", cure)
     return Check(name, "ok", "a trial of one frame worked")
 
 
@@ -306,7 +315,21 @@ def _wav2lip(config: Config) -> Check:
         return Check(name, "warn", "no checkpoint is imported", "heygemd models import FILE, where you have one")
     if faults := store.faults(model):
         return Check(name, "warn", faults[0], f"heygemd models remove {model.name}, then import it again")
+    if any(file.role == "onnx" for file in model.files):
+        return _onnx(name, model, config.render.device)
     return Check(name, "ok", f"{model.name}, {model.size} px. {model.terms}")
+
+
+def _onnx(name: str, model: Model, device: str) -> Check:
+    """An ONNX file is run by onnxruntime, here always on the processor."""
+    if device == "cuda":
+        said = f"{model.name} is an ONNX file, which onnxruntime runs on the processor, and [render] asks for cuda"
+        return Check(name, "warn", f"{said}: its jobs fail", "import its .pth, or set device in [render] to auto")
+    if isinstance(facts := _try(_ONNX), str):
+        said = f"{model.name} is an ONNX file, and onnxruntime cannot be used: {facts}"
+        return Check(name, "warn", said, "pip install 'heygemd[faces]'")
+    said = f"{model.name}, {model.size} px, on the processor by onnxruntime {facts['version']}"
+    return Check(name, "ok", f"{said}. {model.terms}")
 
 
 def _command(config: Config) -> Check:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import secrets
+import shutil
 import stat
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from heygemd.config import Config, LineConfig
 from heygemd.inbox import blind
 
 FOLDER_SECONDS = 10.0
+HOOKS = ("on_done", "on_failed", "on_deferred")
 SERVICE_USER = "heygemd"
 OLDEST_CLOCK = 1_767_225_600.0  # 2026-01-01: heygemd is not older
 TMP_MIB = 1024
@@ -72,7 +74,7 @@ def examine(config: Config) -> list[Check]:
     checks = [clock(config, time.time()), temporary(), *inotify_limits(), state(config, user)]
     for line in config.lines:
         checks += _in_time(f"line {line.name}", lambda line=line: list(folders(config, line, user)))  # type: ignore[misc]
-    return checks
+    return [*checks, *hooks(config)]
 
 
 def _in_time(name: str, act: Callable[[], list[Check]]) -> list[Check]:
@@ -210,3 +212,21 @@ def _renaming(name: str, line: LineConfig) -> Check:
             with contextlib.suppress(OSError):
                 path.unlink()
     return Check(name, "ok", "from inbox to processing/")
+
+
+# ---------------------------------------------------------------- hooks
+
+
+def hooks(config: Config) -> list[Check]:
+    """Each configured hook, whether its program is there, and who would run it."""
+    own = config.hooks
+    by = "by heygemd-hook@.service" if own.socket.is_socket() else "by the daemon itself"
+    cure = f"correct it in [hooks] of {config.source}"
+    checks = []
+    for name in HOOKS:
+        argv: tuple[str, ...] = getattr(own, name)
+        if argv and shutil.which(argv[0]) is None:
+            checks.append(Check(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can run", cure))
+        elif argv:
+            checks.append(Check(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
+    return checks

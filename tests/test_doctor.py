@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import config, doctor, machine
-from heygemd.config_keys import Config, RenderConfig
+from heygemd import config, doctor, machine, premises
+from heygemd.config_keys import Config, HooksConfig, RenderConfig
 from heygemd.doctor import Check
+from heygemd.models import File, Model, digest
 from tests.fakes.nvml import Card, FakeNvml
 
 Fake = Callable[[str, str], None]
@@ -47,14 +48,14 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 def test_a_good_ffmpeg_is_ok_with_its_encoders(fake: Fake) -> None:
     fake("ffmpeg", ffmpeg())
     fake("ffprobe", 'echo "ffprobe version n7.1"')
-    found = by_name(doctor._ffmpeg())
+    found = by_name(doctor._ffmpeg(Config()))
     assert {c.verdict for c in found.values()} == {"ok"}
     assert "5.1.6-0+deb12u1" in found["ffmpeg"].said and "trial of one frame worked" in found["encoder h264_nvenc"].said
 
 
 def test_a_missing_ffmpeg_is_the_end_of_it_and_says_what_to_install(fake: Fake) -> None:
     del fake
-    found = by_name(doctor._ffmpeg())
+    found = by_name(doctor._ffmpeg(Config()))
     assert found["ffmpeg"].verdict == found["ffprobe"].verdict == "fail"
     assert "apt-get install ffmpeg" in found["ffmpeg"].cure
 
@@ -86,14 +87,14 @@ def test_versions_of_ffmpeg_are_read_as_distributions_write_them(
 def test_a_missing_encoder_fails_and_nvenc_is_only_missed(fake: Fake) -> None:
     fake("ffmpeg", ffmpeg(encoders="aac"))
     fake("ffprobe", 'echo "ffprobe version 5.1"')
-    found = by_name(doctor._ffmpeg())
+    found = by_name(doctor._ffmpeg(Config()))
     assert found["encoder libx264"].verdict == "fail"
     assert (found["encoder aac"].verdict, found["encoder h264_nvenc"].verdict) == ("ok", "warn")
 
 
 def test_an_nvenc_that_is_listed_but_does_not_work_is_found_out(fake: Fake) -> None:
     fake("ffmpeg", ffmpeg(trial=1))
-    assert "trial of one frame failed" in by_name(doctor._ffmpeg())["encoder h264_nvenc"].said
+    assert "trial of one frame failed" in by_name(doctor._ffmpeg(Config()))["encoder h264_nvenc"].said
 
 
 def test_memory_is_judged_by_what_a_film_needs() -> None:
@@ -182,3 +183,56 @@ def test_the_findings_are_told_in_lines_or_as_json(capsys: pytest.CaptureFixture
     doctor.tell(checks, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["checks"][1]["cure"] == "fetch it"
+
+
+def test_an_nvenc_that_is_asked_for_and_does_not_work_is_a_fault(fake: Fake) -> None:
+    fake("ffmpeg", ffmpeg(trial=1))
+    asked = Config(render=RenderConfig(encoder="h264_nvenc"))
+    found = by_name(doctor._ffmpeg(asked))["encoder h264_nvenc"]
+    assert found.verdict == "fail" and "set encoder in [render]" in found.cure
+    fake("ffmpeg", ffmpeg(encoders="libx264 aac"))
+    assert "asks for it" in by_name(doctor._ffmpeg(asked))["encoder h264_nvenc"].said
+
+
+def imported(tmp_path: Path, role: str) -> config.DaemonConfig:
+    """A models folder with one Wav2Lip."""
+    folder = tmp_path / "models" / "mouths"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"net")
+    file = File("file", *digest(folder / "file"), role)
+    model = Model("mouths", "wav2lip", 96, (file,), "x", "ab" * 32, None, "none", "No terms.", None, "2026")
+    (folder / "model.json").write_text(json.dumps(model.to_json()))
+    return config.DaemonConfig(state_dir=tmp_path, models_dir=tmp_path / "models")
+
+
+def test_a_network_that_onnxruntime_keeps_on_the_processor_is_told_where_cuda_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = imported(tmp_path, "onnx")
+    monkeypatch.setattr(doctor, "_try", lambda code: {"version": "1.23"})
+    found = doctor._wav2lip(Config(daemon=own, render=RenderConfig(device="cuda")))
+    assert found.verdict == "warn" and "[render] asks for cuda" in found.said and ".pth" in found.cure
+    found = doctor._wav2lip(Config(daemon=own))
+    assert found.verdict == "ok" and "on the processor by onnxruntime 1.23" in found.said
+    monkeypatch.setattr(doctor, "_try", lambda code: "ModuleNotFoundError: No module named 'onnxruntime'")
+    found = doctor._wav2lip(Config(daemon=own))
+    assert found.verdict == "warn" and "heygemd[faces]" in found.cure
+
+
+def test_a_network_of_weights_needs_no_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_try", lambda code: "not to be asked")
+    found = doctor._wav2lip(Config(daemon=imported(tmp_path, "weights"), render=RenderConfig(device="cuda")))
+    assert found.verdict == "ok"
+
+
+def test_a_hook_whose_program_is_not_there_is_named(tmp_path: Path) -> None:
+    assert premises.hooks(Config()) == []
+    own = HooksConfig(on_done=("sh", "-c", "true"), on_failed=("/no/such",), socket=tmp_path / "none")
+    done, failed = premises.hooks(Config(hooks=own))
+    assert done.verdict == "ok" and "by the daemon itself" in done.said
+    assert failed.verdict == "warn" and "/no/such" in failed.said
+
+
+def test_a_driver_that_does_not_fit_its_library_is_told_with_the_cure() -> None:
+    told = doctor._gpus(machine.Machine(FakeNvml(error=18)).read())[0]
+    assert told.verdict == "warn" and "restart the machine" in told.said
