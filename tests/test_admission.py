@@ -230,6 +230,58 @@ def test_a_gpu_that_is_lost_while_a_job_runs_costs_the_job_nothing(
     assert json.loads((site.outbox / "lesson.json").read_text())["attempts"] == 1
 
 
+@pytest.mark.parametrize(("code", "said"), [(15, "fallen off the bus"), (16, "must be reset")])
+def test_work_on_a_gpu_that_is_lost_is_given_up_though_its_program_only_hangs(
+    tmp_path: Path, driver: Driver, media: Path, code: int, said: str
+) -> None:
+    hung = tmp_path / "hung"
+    site = make_site(tmp_path / "site", driver, script=f"if [ ! -e {hung} ]; then touch {hung}; sleep 600; fi; {FILM}")
+    driver.write(gpu0_total=TEN)
+    drop(media, site)
+    drop(media, site, "next")
+    site.start()
+    try:
+        site.until(hung.exists, "the job runs")
+        worker = site.status()["running"][0]["id"]
+        driver.write(gpu0_total=TEN, gpu0_fail=code)
+        site.until(lambda: said in reason(site), "a person is told")
+        assert "restart the machine" in reason(site), "… what to do"
+        assert site.status()["running"] == [] and site.tree("failed") == []
+        assert named(site, "gpu_lost")[0]["job"] == worker
+        time.sleep(2.5)
+        assert site.status()["running"] == [] and len(site.status()["queue"]) == 2, "nothing new begins on it"
+        driver.write(gpu0_total=TEN)
+        site.until(lambda: len(site.tree("done")) == 4, "both run by themselves once it answers")
+    finally:
+        site.kill()
+    assert json.loads((site.outbox / "lesson.json").read_text())["attempts"] == 1
+
+
+def test_a_driver_that_was_updated_lets_a_running_job_end_and_no_other_begin(
+    tmp_path: Path, driver: Driver, media: Path
+) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    script = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.05; done; {FILM}"
+    site = make_site(tmp_path / "site", driver, script=script)
+    driver.write(gpu0_total=TEN)
+    drop(media, site, "a")
+    site.start()
+    try:
+        site.until(begun.exists, "the job runs")
+        driver.write(fail_nvmlInit=18)
+        drop(media, site, "b")
+        site.until(lambda: named(site, "gpu_unavailable"), "the daemon notices")
+        time.sleep(5)
+        assert [row["name"] for row in site.status()["running"]] == ["a"], "what runs with the old driver goes on"
+        go.touch()
+        site.until(lambda: "updated while the old one" in reason(site), "the next one waits and says what to do")
+        site.until(lambda: "a.json" in site.tree("outbox"), "what ran is delivered")
+        driver.write(gpu0_total=TEN)
+        site.until(lambda: len(site.tree("done")) == 4, "it runs once the driver answers")
+    finally:
+        site.kill()
+
+
 def test_a_job_that_no_card_here_can_ever_hold_fails_at_once_with_the_numbers(
     tmp_path: Path, driver: Driver, media: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,49 @@ def test_a_worker_that_dies_is_tried_again_and_then_given_up(site: Site, media: 
     drop(media, site)
     assert site.once() == 3
     assert "tried 3 times" in (site.failed / "lesson" / "reason.txt").read_text()
+
+
+def test_the_next_job_is_staged_while_one_runs_and_is_not_copied_again(site: Site, media: Path) -> None:
+    go = site.root / "go"
+    site.argv = wait_for(go)
+    site.write_config()
+    drop(media, site, "a")
+    site.start()
+    site.until(lambda: site.status()["running"], "the first job runs")
+    drop(media, site, "b")
+
+    def staged() -> list[Path]:
+        return [path for path in (site.state / "work").glob("*/1/*") if path.suffix in (".mp4", ".wav")]
+
+    site.until(lambda: len(staged()) == 4, "both jobs' inputs are on the local disk")
+    waiting = site.status()["queue"][0]["drop"]
+    ahead = site.state / "work" / waiting / "1" / "video.mp4"
+    before = ahead.stat().st_mtime_ns
+    link = site.root / "video.mp4"
+    os.link(ahead, link)  # outlives the work folder
+    go.touch()
+    site.until(lambda: len(site.tree("done")) == 4, "both films are delivered")
+    assert link.stat().st_mtime_ns == before, "it was not copied a second time"
+
+
+def test_what_was_staged_ahead_of_a_cancelled_job_is_gone_and_staged_anew_when_it_is_asked_for_again(
+    site: Site, media: Path
+) -> None:
+    go = site.root / "go"
+    site.argv = wait_for(go)
+    site.write_config()
+    for name in ("a", "b"):
+        drop(media, site, name)
+    site.start()
+    site.until(lambda: site.status()["running"] and site.status()["queue"], "one runs, one waits")
+    job, drop_id = (site.status()["queue"][0][key] for key in ("id", "drop"))
+    folder = site.state / "work" / drop_id
+    site.until(lambda: list(folder.glob("1/video.mp4")), "the second is staged")
+    site.ask(cmd="cancel", job=job)
+    site.until(lambda: site.tree("failed") and not folder.exists(), "it is filed, its copies are gone")
+    site.ask(cmd="retry", job=job)
+    go.touch()
+    site.until(lambda: {"a.json", "b.json"} <= set(site.tree("outbox")), "both films are delivered")
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(site: Site) -> None:

@@ -20,7 +20,9 @@ from heygemd.pipeline.settings import Settings, Task
 from heygemd.pipeline.tools import FFMPEG, OURS, run
 
 _CHUNK = 1 << 20
-_BESIDE = frozenset({"batch", "cache_dir", "cache_mib", "cache_days", "models_dir", "media_seconds", "command_seconds"})
+_BESIDE = frozenset(
+    {"batch", "cache_dir", "cache_mib", "cache_days", "models_dir", "media_seconds", "command_seconds", "language"}
+)
 """Settings that decide no picture.  Batches of another size round otherwise in the network's last bit and not in what
 is seen, so a job that ran out of memory goes on with smaller ones behind what it has made."""
 
