@@ -213,10 +213,9 @@ def test_a_python_that_is_none_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- models and the distribution's packages
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    """An imported model in ``models``."""
-    folder = tmp_path / "models" / "mouths"
+def a_model(models_dir: Path) -> Model:
+    """An imported model."""
+    folder = models_dir / "mouths"
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"weights")
     sha256, size = digest(folder / "weights.safetensors")
@@ -226,6 +225,12 @@ def model(tmp_path: Path) -> Model:
     )
     (folder / "model.json").write_text(json.dumps(model.to_json()))
     return model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """An imported model in ``models``."""
+    return a_model(tmp_path / "models")
 
 
 def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:

@@ -27,7 +27,9 @@ for word in "$@"; do
 done
 
 if [ $uninstall = yes ]; then
-  systemctl disable --now heygemd.service heygemd-hook.socket || true
+  systemctl disable --now heygemd.service || true
+  systemctl disable --now heygemd-hook.socket || true
+  systemctl stop 'heygemd@*.service' 'heygemd-hook@*.service' || true
   for unit in systemd/heygemd*.service systemd/heygemd*.socket; do rm -f "/etc/systemd/system/${unit#systemd/}"; done
   rm -f /etc/sysusers.d/heygemd.conf /etc/tmpfiles.d/heygemd.conf /etc/modules-load.d/heygemd.conf
   rm -f /usr/local/bin/heygemd
@@ -96,14 +98,13 @@ fi
 chown root:heygemd $config
 chmod 0640 $config
 # An upgrade that would not run with the configuration that is here changes nothing.
-checked=$("$home/bin/heygemd" check --json --config $config) || {
-  "$home/bin/heygemd" check --config $config >/dev/null || true
-  fail "this version does not take $config; the installed one goes on as it was"
-}
+checked=$("$home/bin/heygemd" check --json --config $config) ||
+  fail "this version does not take $config; what was installed goes on as it was"
 of_config() { printf %s "$checked" | "$home/bin/python" -Ic "import json, sys; print(json.load(sys.stdin)['config']$1)"; }
 models=$(of_config "['daemon']['models_dir']")
-install -d -m 0755 "$models"
+[ "$models" != /opt/heygemd-models ] || install -d -m 0755 "$models"
 if [ -d models ]; then
+  install -d -m 0755 "$models"
   say "the models, in $models"
   for model in models/*/; do
     name=$(basename "$model")
@@ -119,13 +120,15 @@ say "the service"
 systemctl stop heygemd.service 2>/dev/null || true
 [ -L /opt/heygemd ] || rm -rf /opt/heygemd
 ln -sfnT "$home" /opt/heygemd
+mkdir -p /usr/local/bin
 ln -sfn /opt/heygemd/bin/heygemd /usr/local/bin/heygemd
-for old in /opt/heygemd.d/*; do [ "$old" = "$home" ] || rm -rf "$old"; done
 for unit in systemd/heygemd*.service systemd/heygemd*.socket; do install -m 0644 "$unit" /etc/systemd/system/; done
 systemctl daemon-reload
 systemctl enable --quiet --now heygemd-hook.socket
 systemctl enable --quiet heygemd.service
 systemctl restart heygemd.service
+systemctl try-restart 'heygemd@*.service'
+for old in /opt/heygemd.d/*; do [ "$old" = "$home" ] || rm -rf "$old"; done
 
 say "what works here"
 /opt/heygemd/bin/heygemd doctor --config $config || say "see above: something is missing"

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import __version__, bundle, portrait
+from heygemd import __version__, bundle, debs, portrait
 from heygemd.errors import SetupError
 from tests.systemd.machine import Machine, lacking
+from tests.test_bundle import find
 
 pytestmark = [pytest.mark.systemd, pytest.mark.slow]
 
@@ -38,21 +39,24 @@ done"""
 OLD, NEW = "/root/old/heygemd-" + __version__, "/root/new/heygemd-99.0"
 
 
-def debian() -> Path:
-    """A minimal Debian with the Python of this machine; skips with the reason where none can be had."""
+def debian(packages: str = PACKAGES, name: str = "") -> Path:
+    """A minimal Debian of the release with this machine's Python; skips with the reason where none can be had.
+
+    ``name`` tells roots with other ``packages`` apart.
+    """
     if why := lacking():
         pytest.skip(why)
     if HERE not in PYTHON_OF:
         pytest.skip(f"no Debian release has Python {HERE}")
-    root = KEPT / PYTHON_OF[HERE]
-    if (root / "usr/bin/ffmpeg").exists() and (root / "lib/systemd/systemd").exists():
+    root = KEPT / f"{PYTHON_OF[HERE]}{name}"
+    if (root / "lib/systemd/systemd").exists():
         return root
     if shutil.which("debootstrap") is None:
         pytest.skip("debootstrap is not installed")
     part = root.with_name(f"{root.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    argv = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", PYTHON_OF[HERE], str(part)]
+    argv = ["debootstrap", "--variant=minbase", f"--include={packages}", PYTHON_OF[HERE], str(part)]
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"debootstrap could not make a Debian root (no network?): {done.stdout[-300:]}")
@@ -105,6 +109,27 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     binds = {folder / "old": "/root/old", folder / "new": "/root/new", folder: "/mnt/media"}
     with Machine(binds, root, "4g") as machine:
         yield machine
+    shutil.rmtree(folder)
+
+
+def test_a_server_without_ffmpeg_and_python_takes_both_from_the_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root, folder = debian("systemd", "-bare"), tmp_path_factory.mktemp("debs")
+    if (root / "etc/debian_version").read_text().split(".")[0] not in debs.distribution().split()[1:]:
+        pytest.skip(f"this machine is {debs.distribution()}, whose packages do not fit {root.name}")
+    try:
+        bundle.build(bundle.Order(folder / "out.tar", with_debs=True), find(folder / "stubs"))
+    except SetupError as error:
+        pytest.skip(f"the distribution's packages cannot be fetched (no network?): {error.message}")
+    subprocess.run(["tar", "-C", str(folder), "-xf", str(folder / "out.tar")], check=True)
+    with Machine({folder / f"heygemd-{__version__}": "/root/bundle"}, root, "3g") as machine:
+        assert "not found" in machine.sh("sh", "-c", "ffmpeg; python3", check=False)
+        told = machine.sh("/root/bundle/install.sh", "--no-self-test", timeout=1200)
+        assert "installed: heygemd" in told and "Active: active (running)" in told
+        assert "ffmpeg version" in machine.sh("ffmpeg", "-version")
+        machine.sh("test", "-e", "/srv/heygem/inbox/README.txt")
+        machine.sh("sh", "-c", "apt-get check")
     shutil.rmtree(folder)
 
 

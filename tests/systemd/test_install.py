@@ -10,7 +10,7 @@ import pytest
 
 from heygemd import __version__, bundle
 from tests.systemd.machine import Machine, lacking
-from tests.test_bundle import find
+from tests.test_bundle import a_model, find
 
 pytestmark = pytest.mark.systemd
 
@@ -24,7 +24,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if why := lacking():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("bundle")
-    bundle.build(bundle.Order(folder / "out.tar"), find(folder / "stubs"))
+    a_model(folder / "models")
+    order = bundle.Order(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
+    bundle.build(order, find(folder / "stubs"))
     with Machine({folder: "/opt/bundle", Path(sys.base_prefix): "/opt/python"}) as machine:
         machine.sh("tar", "-C", "/root", "-xf", "/opt/bundle/out.tar")
         yield machine
@@ -58,8 +60,24 @@ def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.show("heygemd", "ActiveState") == "active" and machine.show("heygemd", "MainPID") != before
     assert "# ours" in machine.sh("cat", "/etc/heygemd/config.toml")
 
+    assert machine.sh("stat", "-c", "%U %a", "/opt/heygemd-models/mouths/weights.safetensors").strip() == "root 644"
+    assert "mouths" in machine.sh("/opt/heygemd/bin/heygemd", "models", "list")
+
+    before = machine.show("heygemd", "MainPID")
+    machine.sh("sh", "-c", "cp /etc/heygemd/config.toml /root/good; echo 'new_key = 1' >>/etc/heygemd/config.toml")
+    told = install(machine, "--no-self-test", check=False)
+    assert "does not take /etc/heygemd/config.toml" in told and "unknown key" in told
+    assert machine.show("heygemd", "MainPID") == before  # the installed one goes on, untouched
+    assert len(machine.sh("ls", "/opt/heygemd.d").split()) == 1
+    machine.sh("cp", "/root/good", "/etc/heygemd/config.toml")
+
     assert "left as they are" in install(machine, "--uninstall")
     assert machine.show("heygemd", "LoadState") == "not-found"
     machine.sh("test", "!", "-e", "/opt/heygemd")
-    for kept in ("/srv/heygem/done/film.mp4", "/etc/heygemd/config.toml", "/var/lib/heygemd/journal.sqlite"):
+    for kept in (
+        "/srv/heygem/done/film.mp4",
+        "/etc/heygemd/config.toml",
+        "/var/lib/heygemd/journal.sqlite",
+        "/opt/heygemd-models/mouths",
+    ):
         machine.sh("test", "-e", kept)
