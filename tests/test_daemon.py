@@ -272,3 +272,24 @@ def test_sigkill_of_the_daemon_takes_its_children_along(site: Site, media: Path)
 def test_media_of_the_suite_are_what_they_should_be(tmp_path: Path) -> None:
     assert make_wav(tmp_path / "a.wav").stat().st_size > 30_000
     assert make_film(tmp_path / "a.mp4").stat().st_size > 1_000
+
+
+def test_ctrl_c_lets_the_job_end_and_a_second_one_does_not_wait_for_it(site: Site, media: Path) -> None:
+    site.argv = wait_for(site.root / "go")
+    site.write_config()
+    site.config.write_text(site.config.read_text().replace("stop_seconds = 5", "stop_seconds = 300"))
+    site.start()
+    assert site.process is not None
+    drop(media, site)
+    site.until(lambda: site.status()["running"], "the job runs")
+    os.killpg(site.process.pid, signal.SIGINT)  # as a terminal does: everybody in the foreground hears it
+    site.until(lambda: site.status().get("state") == "stopping", "it is stopping")
+    with pytest.raises(subprocess.TimeoutExpired):
+        site.process.wait(1.5)
+    os.killpg(site.process.pid, signal.SIGINT)
+    assert site.process.wait(30) == 0
+    assert "Traceback" not in (site.root / "stderr").read_text()
+    site.process = None
+    (site.root / "go").touch()
+    assert site.once() == 0
+    assert site.tree("outbox") == ["lesson.json", "lesson.mp4"]
