@@ -180,3 +180,32 @@ def test_a_field_measures_a_shift_of_the_lower_lip() -> None:
     lip, chin, _ = read(fields.of(moved))
     assert 2.5 < chin < 5.0 and lip > 1.0
     assert max(abs(v) for v in read(fields.of(still))) < 0.2
+
+
+def painted_face(moustache: bool, gap: float) -> lines.HubFace:
+    """Skin with red lips around (96, 146), ``gap`` canonical px of dark between them; with or without a moustache,
+    which has a darker line than the lips'."""
+    y, x = np.mgrid[0:224, 0:192].astype(np.float32)
+    lips = ((x - 96) / 28) ** 2 + ((y - 146) / 13) ** 2 < 1
+    half = np.maximum(gap / 2, 1.0) * np.sqrt(np.clip(1 - ((x - 96) / (16 if gap else 26)) ** 2, 0, 1))
+    luma = np.where(lips, 120.0, 160.0)
+    luma = np.where(np.abs(y - 146) <= half, 25.0 if gap else 85.0, luma)
+    red = np.where(lips & (np.abs(y - 146) > half), 155.0, 138.0)
+    if moustache:
+        hair = (np.abs(x - 96) < 36) & (y > 124) & (y < 133)
+        luma, red = np.where(hair, 105.0, luma), np.where(hair, 132.0, red)
+        luma = np.where(hair & (np.abs(y - 128) < 1.5), 60.0, luma)
+    return lines.HubFace(*(a.astype(np.float32) for a in (luma, np.full_like(red, 118.0), red)))
+
+
+def test_the_line_between_the_lips_is_found_below_a_moustache() -> None:
+    found = lines.find(painted_face(moustache=True, gap=0.0), mouth.Mouth(96.0, 144.0, 24.0, 1.0))
+    assert not found.teeth
+    assert found.centre[1] == pytest.approx(146, abs=2.5)
+
+
+def test_rounded_open_lips_are_cut_no_farther_than_the_dark_between_them() -> None:
+    found = lines.find(painted_face(moustache=False, gap=12.0), mouth.Mouth(96.0, 147.0, 24.0, 1.0))
+    assert found.gap > 6
+    assert 76 < found.left < 84 and 108 < found.right < 116
+    assert found.centre[1] == pytest.approx(146, abs=3)

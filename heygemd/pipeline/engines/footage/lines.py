@@ -17,6 +17,8 @@ from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Si
 
 _LIP_MARGIN = (0.8, 1.5)  # canonical px that the cuts lie inside the upper and the lower lip
 _POWERS = (1.6, 2.0, 2.5, 3.2)
+_DARK_ROWS = 5  # canonical px of dark between the lips, from which on they are open
+_OFF_LINE = 0.15  # io from the located line at which a fit is one standard deviation of its response worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,20 @@ def find(face: HubFace, mouth: Mouth) -> Lines:
     """Fit the curves around the located mouth."""
     luma = cv2.GaussianBlur(face.y, (0, 0), 0.8)
     red = cv2.GaussianBlur(face.v, (0, 0), 1.0)
-    contrast = _unit(luma, mouth) - _unit(red, mouth)  # high on teeth
-    if _teeth_show(luma, red, mouth):
+    inside = _between_lips(luma, red, mouth)
+    if inside:
+        mouth = _dark_part(luma, mouth) if inside == "dark" else mouth
+        contrast = (_unit(luma, mouth) if inside == "teeth" else -_unit(luma, mouth)) - _unit(red, mouth)
         upper = _fit(_edge(contrast, +1), mouth, np.arange(-4.0, 12.0), _POWERS, None)
         lower = _fit(_edge(contrast, -1), mouth, np.arange(0.0, 22.0), _POWERS, upper)
         if lower.sag - upper.sag >= 0.03 * IO:
             return Lines(
                 *_corners(mouth), upper.left_y, upper.right_y, upper.sag, lower.sag, upper.power, lower.power, True
             )
-    valley = cv2.GaussianBlur(luma, (0, 0), 8) - luma
+    # A moustache has dark lines too, but is not red; and lips are red on both sides of theirs.
+    valley = _unit(cv2.GaussianBlur(luma, (0, 0), 8) - luma, mouth) + 0.5 * _unit(
+        cv2.GaussianBlur(red, (0, 0), 2), mouth
+    )
     line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
     mouth = _widened(valley, mouth, line)
     line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
@@ -160,21 +167,43 @@ def _unit(image: Singles, mouth: Mouth) -> Singles:
     return result
 
 
-def _teeth_show(luma: Singles, red: Singles, mouth: Mouth) -> bool:
-    """Whether, down the middle third, something bright and less red lies between two red bands."""
+def _between_lips(luma: Singles, red: Singles, mouth: Mouth) -> str:
+    """What lies between two red bands down the middle third and is less red: "teeth" where it is bright, "dark" where
+    it is dark over more than a line's height, "" where the lips are closed."""
     third = round(mouth.half_width / 3)
     columns = slice(round(mouth.x) - third, round(mouth.x) + third + 1)
     top = round(mouth.y - 0.22 * IO)
     r, y = (image[top : round(mouth.y + 0.42 * IO), columns].mean(1) for image in (red, luma))
     skin = float(np.percentile(red[round(mouth.y - 0.5 * IO) : round(mouth.y + 0.7 * IO), columns], 30))
-    best = 0.0
+    bright, dark = 0.0, 0
     for k in range(4, len(r) - 4):
         above, below = r[:k].argmax(), k + 1 + r[k + 1 :].argmax()
         peak = min(r[above], r[below]) - skin
-        dip = min(r[above], r[below]) - r[k]
-        if peak > 2.0 and y[k] > 0.5 * (y[above] + y[below]) + 6:
-            best = max(best, dip / peak)
-    return best > 0.6
+        dip, lips = min(r[above], r[below]) - r[k], 0.5 * (y[above] + y[below])
+        if peak > 2.0 and y[k] > lips + 6:
+            bright = max(bright, dip / peak)
+        dark += bool(peak > 2.0 and dip > 0.25 * peak and y[k] < 0.72 * lips)
+    return "teeth" if bright > 0.6 else "dark" if dark >= _DARK_ROWS else ""
+
+
+def _dark_part(luma: Singles, mouth: Mouth) -> Mouth:
+    """``mouth`` as wide and as high as the dark between its lips: rounded lips reach farther than their opening, and
+    cuts along them would tear at the corners."""
+    x, y, reach = round(mouth.x), round(mouth.y), round(0.16 * IO)
+    rows = luma[y - reach : y + reach + 1]
+    half = rows[:, x - 6 : x + 7].mean(1)
+    darkest, lips = float(half.min()), float(np.percentile(half, 80))
+    dark = rows < 0.5 * (darkest + lips)
+    some = dark.sum(0) >= 2
+    left, right = x, x
+    while some[left - 1] and x - left < mouth.half_width:
+        left -= 1
+    while some[right + 1] and right - x < mouth.half_width:
+        right += 1
+    if right - left < 0.2 * IO:
+        return mouth
+    height = float(np.average(np.arange(len(rows)), weights=dark[:, left : right + 1].sum(1))) + y - reach
+    return Mouth((left + right) / 2, height, (right - left) / 2 + _LIP_MARGIN[1], mouth.confidence)
 
 
 def _edge(image: Singles, sign: int) -> Singles:
@@ -204,6 +233,8 @@ def _fit(response: Singles, mouth: Mouth, sags: Floats, powers: tuple[float, ...
     shapes = np.array([(a, b, s) for a, b in ends for s in sags])
     straight = shapes[:, :1] * (1 - t) / 2 + shapes[:, 1:2] * (1 + t) / 2
     tilt = 0.01 * np.abs(shapes[:, 0] - shapes[:, 1])
+    if above is None and len(powers) == 1:
+        tilt = tilt + (((shapes[:, :2].mean(1) + shapes[:, 2] - mouth.y) / (_OFF_LINE * IO)) ** 2)
     spread = float(response.std()) + 1e-6
     best, found = -np.inf, _Curve(mouth.y, mouth.y, 0.0, 2.0)
     for power in powers:
