@@ -168,6 +168,7 @@ def status_lines(reply: Row) -> list[str]:
     return [
         head,
         *_section("lines", [_line_cells(line) for line in reply.get("lines", [])]),
+        *_section("engines", _engine_cells(reply.get("guard") or {})),
         *_section("GPUs", _gpu_cells(reply.get("guard") or {})),
         *_section("running", [_running_cells(job) for job in reply.get("running", [])]),
         *_section("queue", [_queue_cells(job) for job in reply.get("queue", [])]),
@@ -197,6 +198,11 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _line_cells(line: Row) -> list[str]:
     return [str(line["name"]), line["state"] or "-", line["watch"] or "-", line["problem"] or line["inbox"] or ""]
+
+
+def _engine_cells(guard: Row) -> list[list[str]]:
+    """Where each engine runs, as it was decided at start, and why."""
+    return [[name, choice["device"], choice["reason"]] for name, choice in sorted(guard.get("devices", {}).items())]
 
 
 def _gpu_cells(guard: Row) -> list[list[str]]:

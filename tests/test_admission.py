@@ -25,8 +25,9 @@ from heygemd.devices import TorchBuild
 from heygemd.jobs import Journal, Store
 from heygemd.journal import DropState, JobState, now
 from heygemd.machine import Gpu, Readings
-from heygemd.needs import ENGINES, NVENC_MIB
+from heygemd.needs import ENGINES, NVENC_MIB, Kind, Peak
 from heygemd.requests import DropRequest, JobOptions, JobRequest, Source
+from heygemd.reservations import Reservations
 from tests.fakes.stub import GIB, Driver, compiled, holder
 from tests.site import Site
 
@@ -294,23 +295,29 @@ def test_a_job_that_no_card_here_can_ever_hold_fails_at_once_with_the_numbers(
 
 
 class Table:
-    """An ``Admission`` with one queued wav2lip job and readings of one's choice."""
+    """An ``Admission`` with one queued job and readings of one's choice."""
 
-    def __init__(self, folder: Path, free: int = 9000, total: int = 10_000, **rules: Any) -> None:
-        line = LineConfig("main", folder / "line", allowed_engines=("wav2lip",))
+    def __init__(
+        self, folder: Path, free: int = 9000, total: int = 10_000, engine: str = "wav2lip", encoder: str = "auto",
+        **rules: Any,
+    ) -> None:  # fmt: skip
+        line = LineConfig("main", folder / "line", allowed_engines=(engine,))
         self.config = Config(
-            daemon=DaemonConfig(state_dir=folder), render=replace(RenderConfig(), engine="wav2lip"),
+            daemon=DaemonConfig(state_dir=folder), render=replace(RenderConfig(), engine=engine, encoder=encoder),
             limits=LimitsConfig(free_disk_mib=0, free_ram_mib=0), lines=(line,),
             guard=GuardConfig(hold_readings=1, lock_dir=folder, **rules),
         )  # fmt: skip
         self.journal = Journal(folder / "journal.sqlite")
-        request = JobRequest("a", Source("a.wav"), Source("a.mp4"), JobOptions(engine="wav2lip"))
+        request = JobRequest("a", Source("a.wav"), Source("a.mp4"), JobOptions(engine=engine))
         drop = self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
         self.journal.set_drop(drop, DropState.HELD)
         store = Store(self.config, self.journal, {})
         store.outbox_free_mib = self._plenty  # type: ignore[method-assign]
-        self.free, self.total, self.tick = free, total, 0.0
-        self.admission = Admission(self.config, self.journal, store, lambda: None, self.read, torch=CUDA_BUILD)
+        self.free, self.total, self.ram, self.tick = free, total, 1 << 20, 0.0
+        self.frame = ""
+        self.admission = Admission(
+            self.config, self.journal, store, lambda: None, self.read, frame_of=lambda _: self.frame, torch=CUDA_BUILD
+        )
 
     async def _plenty(self, line: str) -> int:
         return 1 << 30
@@ -319,7 +326,7 @@ class Table:
         self.tick += 1
         card = Gpu("GPU-a", 0, "card", self.total, self.total - self.free, self.free)
         room = dict.fromkeys(disks, 1 << 30)
-        return Readings((card,) * gpus, ram_total_mib=1 << 20, ram_available_mib=1 << 20, disks=room, at=self.tick)
+        return Readings((card,) * gpus, ram_total_mib=1 << 20, ram_available_mib=self.ram, disks=room, at=self.tick)
 
     def choose(self) -> Ticket | None:
         self.admission._asked = []
@@ -405,6 +412,63 @@ def test_what_was_chosen_is_read_again_right_before_it_starts(tmp_path: Path) ->
     asyncio.run(table.admission.confirm(ticket))
     table.free = 1000
     with pytest.raises(Deferred, match="1000 MiB free"):
+        asyncio.run(table.admission.confirm(ticket))
+
+
+def test_a_film_of_the_processor_is_encoded_on_a_gpu_that_has_room_and_reserved_there(tmp_path: Path) -> None:
+    table = Table(tmp_path, engine="footage")
+    ticket = table.choose()
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "auto"
+    assert ticket.vram_mib_reserved == NVENC_MIB["2160p"], "nobody has looked at the frames yet"
+    other = Reservations(table.admission.reservations.folder)
+    assert [held.mib for held in other.others("GPU-a")] == [NVENC_MIB["2160p"]]
+    asyncio.run(table.admission.confirm(ticket))
+    assert ticket.settings["encoder"] == "auto"
+    table.free = 100
+    asyncio.run(table.admission.confirm(ticket))
+    assert ticket.settings["encoder"] == "libx264" and ticket.device is None
+    assert other.others("GPU-a") == []
+
+
+def test_a_film_of_the_processor_does_not_wait_for_a_gpu_to_encode_it(tmp_path: Path) -> None:
+    ticket = Table(tmp_path, free=100, engine="footage").choose()
+    assert ticket is not None and ticket.device is None and ticket.settings["encoder"] == "libx264"
+
+
+def test_nvenc_that_was_asked_for_is_waited_for_with_the_numbers(tmp_path: Path) -> None:
+    table = Table(tmp_path, free=100, engine="footage", encoder="h264_nvenc")
+    assert table.choose() is None
+    assert f"needs {NVENC_MIB['2160p']} MiB of GPU memory" in str(table.journal.jobs_of("d")[0].deferred_reason)
+    table.free = 9000
+    ticket = table.choose()
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "h264_nvenc"
+
+
+def test_frames_that_turn_out_larger_raise_the_reservation_or_make_the_job_wait(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    ticket = table.choose()
+    assert ticket is not None
+    first = ticket.vram_mib_reserved
+    table.frame = "larger"
+    asyncio.run(table.admission.confirm(ticket))
+    assert ticket.vram_mib_reserved == first + NVENC_MIB["larger"] - NVENC_MIB["2160p"]
+    other = Reservations(table.admission.reservations.folder)
+    assert [held.mib for held in other.others("GPU-a")] == [ticket.vram_mib_reserved]
+    table.free = ticket.vram_mib_reserved - 1
+    with pytest.raises(Deferred, match=f"needs {ticket.vram_mib_reserved} MiB"):
+        asyncio.run(table.admission.confirm(ticket))
+
+
+def test_memory_that_larger_frames_need_is_looked_at_before_the_work_begins(tmp_path: Path) -> None:
+    table = Table(tmp_path, engine="footage")
+    table.journal.add_peak(Peak(Kind("footage", frame="480p"), None, 400))
+    table.admission = Admission(
+        table.config, table.journal, table.admission.store, lambda: None, table.read, frame_of=lambda _: table.frame
+    )
+    ticket = table.choose()
+    assert ticket is not None and ticket.need.ram_mib == 440
+    table.frame, table.ram = "2160p", 1000
+    with pytest.raises(Deferred, match=f"needs {ENGINES['footage'].ram_mib} MiB of memory"):
         asyncio.run(table.admission.confirm(ticket))
 
 

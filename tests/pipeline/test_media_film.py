@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heygemd.errors import EngineError, SetupError
+from heygemd.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.pipeline import tools
 from heygemd.pipeline.media import FilmWriter, choose_encoder, mux, probe, verify
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, numbered, raw_planes, tone
@@ -107,6 +108,20 @@ def test_an_encoder_that_fails_says_why(tmp_path: Path) -> None:
         for frame in clip.walk([0] * 400):
             writer.write(frame)
     assert "No such file or directory" in caught.value.detail
+
+
+def test_nvenc_that_finds_no_room_on_the_gpu_is_no_defect_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heygemd.pipeline.media.film.choose_encoder", lambda _: "h264_nvenc")
+    said = "[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: out of memory (10): (no details)"
+    script = f"import sys; sys.stderr.write({said!r}); sys.exit(1)"
+    monkeypatch.setattr("heygemd.pipeline.media.film.FFMPEG", (sys.executable, "-c", script))
+    clip = clip_of(numbered(tmp_path / "t.mp4", 2), QUICK)
+    with pytest.raises(GpuMemoryError) as caught, FilmWriter(tmp_path / "a.mp4", clip, QUICK) as writer:
+        for frame in clip.walk([0] * 50):
+            writer.write(frame)
+    assert "out of memory" in caught.value.message and said in caught.value.detail
 
 
 def test_nvenc_is_chosen_only_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from heygemd.errors import EngineError, SetupError
+from heygemd.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.pipeline.media.clip import Clip
 from heygemd.pipeline.media.decoder import is_rgb, output_range
 from heygemd.pipeline.media.frame import Frame
@@ -69,8 +69,8 @@ def colour_argv(info: VideoInfo) -> list[str]:
 class FilmWriter:
     """Encodes pictures to an H.264 mp4 without sound; a context manager.
 
-    Leaving it normally ends the encode and raises ``EngineError`` where ffmpeg failed; leaving it by an
-    exception kills ffmpeg.  The planes reach the encoder as they are.
+    Leaving it normally ends the encode and raises ``EngineError`` where ffmpeg failed (``GpuMemoryError`` where NVENC
+    found no room); leaving it by an exception kills ffmpeg.  The planes reach the encoder as they are.
     """
 
     def __init__(self, path: Path, clip: Clip, settings: Settings) -> None:
@@ -103,10 +103,10 @@ class FilmWriter:
         return encode_facts(self._settings)
 
     def _fail(self, code: int) -> None:
-        raise EngineError(
-            f"The encoder {self.encoder} failed after {self.frames} frames (exit code {code}).",
-            detail=self._child.tail,
-        )
+        said, tail = f"The encoder {self.encoder} failed after {self.frames} frames", self._child.tail
+        if self.encoder == "h264_nvenc" and "out of memory" in tail.lower():
+            raise GpuMemoryError(f"{said}: the GPU is out of memory.", detail=tail)
+        raise EngineError(f"{said} (exit code {code}).", detail=tail)
 
     def __enter__(self) -> FilmWriter:
         return self
