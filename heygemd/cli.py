@@ -169,6 +169,12 @@ def _add_making(commands: Any) -> None:
     render.add_argument("--extend", choices=EXTENDS, help="what a template does that is shorter than the speech")
     render.add_argument("--face", choices=FACES, help="which face speaks")
 
+    report = _add(commands, "report", _report, "measure a film, another tool's too: is it any good?")
+    report.add_argument("film", type=Path, metavar="FILM", help="the film to be measured")
+    report.add_argument("--video", type=Path, metavar="V", help="the template that it was made from")
+    report.add_argument("--audio", type=Path, metavar="A", help="the sound that it should have")
+    report.add_argument("--html", type=Path, metavar="OUT.html", help="write a page with pictures and curves, too")
+
     bench = _add(commands, "bench", _bench, "how fast films are made on this machine", config=False)
     bench.add_argument("--video", type=Path, metavar="V", help="your own template instead of the one that is made")
     bench.add_argument("--full", action="store_true", help="also 3 and 5 minutes of 1080p")
@@ -269,6 +275,14 @@ def _render(args: argparse.Namespace) -> int:
         raise Misuse(fault)
     render.tell(render.render(_settings(args), order), as_json=args.json)
     return OK
+
+
+def _report(args: argparse.Namespace) -> int:
+    from heygemd import measure
+
+    told = measure.measure(_settings(args), args.film, args.video, args.audio, args.html)
+    measure.tell(told, args.film, args.html, as_json=args.json)
+    return OK if told["grade"] is not None else FAILED
 
 
 def _bench(args: argparse.Namespace) -> int:

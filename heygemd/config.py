@@ -17,6 +17,7 @@ from heygemd.config_keys import (
     ENGINES,
     LINE_FOLDERS,
     LINE_KEYS,
+    LINE_PLACES,
     OPTION_KEYS,
     TABLES,
     CommandConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "CONFIG_TEMPLATE",
     "ENGINES",
     "LINE_FOLDERS",
+    "LINE_PLACES",
     "CommandConfig",
     "Config",
     "DaemonConfig",
@@ -200,7 +202,7 @@ def _overlap_faults(config: Config) -> list[Fault]:
     faults: dict[tuple[str, Path], Fault] = {}
     taken: list[tuple[str, Path]] = []
     for line in config.lines:
-        for name in LINE_FOLDERS:
+        for name in LINE_PLACES:
             path = Path(getattr(line, name))
             for other, theirs in [*taken, *_daemons_own(config, path)]:
                 if _nested(path, theirs):
@@ -255,6 +257,7 @@ _TITLES = {
     "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
     "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
+    "quality": "How finished films are measured: beyond such a figure a film is fair, twice as far from the ideal poor",
     "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",
 }
 

@@ -13,13 +13,17 @@ from typing import Annotated, Any
 
 from heygemd.requests import EXTENDS, FACES, PRESETS, PRIORITIES, JobOptions, Priority
 from heygemd.schema import Key, Rule, as_toml, keys_of
+from heygemd.wording import LANGUAGES
 
 ENGINES = ("footage", "wav2lip", "command")
 """The engines of this version."""
 
+ON_POOR = ("deliver", "hold")
 FINDERS = ("auto", "haar", "insightface")
 
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
+LINE_PLACES = (*LINE_FOLDERS, "review")
+"""With the folder that is made only where poor films are held."""
 _LINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -72,6 +76,7 @@ class DaemonConfig:
         Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=_not_home)
     ] = Path()
     log_file: Annotated[Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=_not_home)] = Path()
+    language: Annotated[str, Rule("en or zh: what people read in reports and status pages", choices=LANGUAGES)] = "en"
     log_level: Annotated[str, Rule("debug, info, warning or error", choices=("debug", "info", "warning", "error"))] = (
         "info"
     )
@@ -273,6 +278,29 @@ class Wav2LipConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityConfig:
+    """How finished films are measured, and from when on they are only fair; twice as far from the ideal is poor."""
+
+    report: Annotated[
+        str, Rule("on or off: finished films are measured, and a page is laid beside each", choices=("on", "off"))
+    ] = "on"
+    seconds: Annotated[
+        float, Rule("at most so much of a film is looked at, evenly spread; 0: all of it", low=0, high=86_400)
+    ] = 30.0
+    offset_ms: Annotated[float, Rule("mouth and sound may be so far apart, in milliseconds", low=1, high=1000)] = 75.0
+    articulation: Annotated[float, Rule("the lips must move so much, against the template's own", low=0, high=0.99)] = (
+        0.5
+    )
+    sharpness: Annotated[float, Rule("the mouth must be so sharp, against the template", low=0, high=0.99)] = 0.8
+    held_percent: Annotated[
+        float, Rule("so many pictures may repeat the one before, in percent", low=0.1, high=100)
+    ] = 3.0
+    passed_percent: Annotated[
+        float, Rule("so many frames may be left as the template has them, in percent", low=0.1, high=100)
+    ] = 15.0
+
+
+@dataclass(frozen=True, slots=True)
 class HooksConfig:
     """Programs that are told what has become of a job."""
 
@@ -309,12 +337,18 @@ class LineConfig:
         tuple[str, ...],
         Rule("the engines that people may ask for on this line", choices=ENGINES, check=_some),
     ] = ("footage",)
+    review: Annotated[
+        Path, Rule("poor films that are held for somebody to look at; empty: root/review", check=_not_home)
+    ] = Path()
+    on_poor: Annotated[
+        str, Rule("what becomes of a film that was measured to be poor: deliver, or hold it in review", choices=ON_POOR)
+    ] = "deliver"
     options: JobOptions = field(default_factory=JobOptions)
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Empty folders become their places below ``root``."""
-        for name in LINE_FOLDERS:
+        for name in LINE_PLACES:
             if getattr(self, name) == Path():
                 object.__setattr__(self, name, self.root / name)
 
@@ -330,6 +364,7 @@ class Config:
     guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     wav2lip: Wav2LipConfig = field(default_factory=Wav2LipConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
     lines: tuple[LineConfig, ...] = ()
     source: Path = Path("built-in defaults")
@@ -343,6 +378,7 @@ TABLES: dict[str, type[Any]] = {
     "guard": GuardConfig,
     "command": CommandConfig,
     "wav2lip": Wav2LipConfig,
+    "quality": QualityConfig,
     "hooks": HooksConfig,
 }
 """The plain tables, in the order of the file."""

@@ -40,6 +40,7 @@ from heygemd.shares import Share, ShareError
 __all__ = ["Drop", "DropState", "Job", "JobState", "Journal", "Store"]
 
 BYTES_PER_SECOND = 2e6  # slower than any share worth the name; sets the deadline of a copy
+_BESIDE = (".mp4", ".report.html", ".json")  # what a film comes with
 _KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
 
@@ -67,6 +68,16 @@ class Store:
     def outbox(self, drop: Drop) -> str:
         """The outbox folder in which the drop's films appear."""
         return os.path.join(self.line(drop).outbox, drop.request.folder)
+
+    def outlet(self, drop: Drop, job: Job) -> str:
+        """Where the job's film goes: the outbox, or the same subfolder of review/ for a film that is held."""
+        held = (job.result or {}).get("held", False)
+        return os.path.join(self.line(drop).review, drop.request.folder) if held else self.outbox(drop)
+
+    def _is_held(self, drop: Drop, job: Job) -> bool:
+        """Decided once, and journalled: a configuration that changes meanwhile must not move a film's parts."""
+        grade = ((job.result or {}).get("quality") or {}).get("grade")
+        return grade == "poor" and self.line(drop).on_poor == "hold"
 
     def scratch(self, job: Job) -> Path:
         """The job's local work folder."""
@@ -165,7 +176,9 @@ class Store:
         drop = self.journal.drop(job.drop_id)
         while job.state in (JobState.RENDERED, JobState.PUBLISHING, JobState.REVEALING):
             if job.state is JobState.RENDERED:
-                base = await self._free_base(drop, job.request.name, (".mp4", ".json"))
+                result = {**(job.result or {}), "held": self._is_held(drop, job)}
+                job = self.journal.set_job(job, JobState.RENDERED, result=result)
+                base = await self._free_base(self.outlet(drop, job), drop, job.request.name, _BESIDE)
                 job = self.journal.set_job(job, JobState.PUBLISHING, base=base)
             if job.state is JobState.PUBLISHING:
                 job = await self._write_parts(drop, job)
@@ -181,27 +194,34 @@ class Store:
             return self.journal.set_job(job, JobState.QUEUED, base=None, result=None)
         size = film.stat().st_size
         sha256 = await self._do(drop, "put", str(film), self._part(drop, job, "mp4"), size=size)
-        result = {**result, "film_file": {"sha256": sha256, "bytes": size}}
+        page = self.scratch(job) / "report.html"
+        if has_page := page.exists():
+            await self._do(drop, "put", str(page), self._part(drop, job, "report.html"), size=page.stat().st_size)
+        result = {**result, "film_file": {"sha256": sha256, "bytes": size}, "has_page": has_page}
         job = self.journal.set_job(job, JobState.PUBLISHING, result=result)
         receipt = outbox.to_bytes(outbox.film_log(drop, job, machine=machine_facts()))
         await self._do(drop, "write_part", self._part(drop, job, "json"), _b64(receipt))
         return self.journal.set_job(job, JobState.REVEALING)
 
     async def _reveal(self, drop: Drop, job: Job) -> Job:
-        final = os.path.join(self.outbox(drop), job.base or "")
+        final = os.path.join(self.outlet(drop, job), job.base or "")
         if await self._do(drop, "reveal", self._part(drop, job, "mp4"), f"{final}.mp4") == "taken":
             return self.journal.set_job(job, JobState.RENDERED, base=None)
+        if (job.result or {}).get("has_page"):
+            part = self._part(drop, job, "report.html")
+            if await self._do(drop, "reveal", part, f"{final}.report.html") == "taken":
+                await self._do(drop, "reveal", part, f"{final}.{job.id}.report.html")
         if await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.json") == "taken":
             # Somebody took the log's name in this instant; the film is out, so the log gets one that is surely free.
             await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.{job.id}.json")
         return self.journal.set_job(job, JobState.DELIVERED)
 
     def _part(self, drop: Drop, job: Job, suffix: str) -> str:
-        return os.path.join(self.outbox(drop), f".heygemd-{job.id}.{suffix}.part")
+        return os.path.join(self.outlet(drop, job), f".heygemd-{job.id}.{suffix}.part")
 
-    async def _free_base(self, drop: Drop, name: str, suffixes: tuple[str, ...]) -> str:
-        """``name``, or ``name (2)`` … such that none of its files exists, in whatever case."""
-        names = {_fold(n) for n in await self._do(drop, "listing", self.outbox(drop))}
+    async def _free_base(self, folder: str, drop: Drop, name: str, suffixes: tuple[str, ...]) -> str:
+        """``name``, or ``name (2)`` … such that none of its files exists in ``folder``, in whatever case."""
+        names = {_fold(n) for n in await self._do(drop, "listing", folder)}
         return free_name(name, lambda base: any(_fold(base + suffix) in names for suffix in suffixes))
 
     # ------------------------------------------------------------ file
@@ -226,7 +246,7 @@ class Store:
         part = os.path.join(self.outbox(drop), f".heygemd-{drop.id}.batch.part")
         while True:
             if not drop.batch_ready:
-                base = await self._free_base(drop, drop.request.name, (".batch.json",))
+                base = await self._free_base(self.outbox(drop), drop, drop.request.name, (".batch.json",))
                 drop = self.journal.set_drop(drop, drop.state, batch=base)
                 await self._do(drop, "write_part", part, _b64(outbox.to_bytes(outbox.batch_log(drop, jobs))))
                 drop = self.journal.set_drop(drop, drop.state, batch_ready=1)
@@ -343,13 +363,14 @@ class Store:
             await self._take(drop)
 
     async def _recall_deliveries(self, drop: Drop) -> None:
-        """Jobs of an adopted drop whose log lies in the outbox have been delivered."""
-        logs = [n for n in await self._do(drop, "listing", self.outbox(drop)) if n.endswith(".json")]
+        """Jobs of an adopted drop whose log lies in the outbox, or in review, have been delivered."""
+        folders = (self.outbox(drop), os.path.join(self.line(drop).review, drop.request.folder))
+        logs = [(f, n) for f in folders for n in await self._do(drop, "listing", f) if n.endswith(".json")]
         for job in self.journal.jobs_of(drop.id):
-            for name in logs:
+            for folder, name in logs:
                 if not name.startswith(job.request.name):
                     continue
-                data = base64.b64decode(await self._do(drop, "read", os.path.join(self.outbox(drop), name), 1 << 24))
+                data = base64.b64decode(await self._do(drop, "read", os.path.join(folder, name), 1 << 24))
                 if f'"job": "{job.id}"'.encode() in data:
                     self.journal.set_job(job, JobState.DELIVERED, base=name.removesuffix(".json"))
                     break
@@ -364,7 +385,8 @@ def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     own = config.wav2lip
     wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
     wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
-    return {**render, **mine, **command, **wav2lip}
+    quality = {name if name == "report" else f"report_{name}": v for name, v in asdict(config.quality).items()}
+    return {**render, **mine, **command, **wav2lip, **quality, "language": config.daemon.language}
 
 
 def machine_facts() -> dict[str, Any]:

@@ -46,6 +46,8 @@ def film_log(drop: Drop, job: Job, *, machine: Mapping[str, Any]) -> dict[str, A
         },
         "options": inputs.get("settings", asdict(job.request.options)),
         **_rendering(result),
+        "report": f"{display(job.base or '')}.report.html" if result.get("has_page") else None,
+        "held_for_review": result.get("held", False),
         "film": {"file": f"{display(job.base or '')}.mp4", **result.get("film_file", {}), **result.get("output", {})},
         "machine": dict(machine),
     }  # fmt: skip
@@ -59,6 +61,7 @@ def _rendering(result: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": result.get("warnings", []),
         "passed_through": result.get("passed_through", []),
         "verified": result.get("verified", False),
+        "quality": result.get("quality"),
         "versions": {"heygemd": __version__, **result.get("versions", {})},
     }
 
@@ -96,6 +99,8 @@ def render_log(job: Mapping[str, Any], result: Mapping[str, Any], film: Path) ->
         },
         "options": dict(job.get("settings", {})),
         **_rendering(result),
+        "report": result.get("page"),
+        "held_for_review": False,
         "film": {"file": display(film.name), **result.get("film_file", {}), **result.get("output", {})},
         "machine": {},
     }  # fmt: skip

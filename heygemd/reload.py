@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from heygemd.config import LINE_FOLDERS, Config, LineConfig
+from heygemd.config import LINE_PLACES, Config, LineConfig
 from heygemd.config_keys import TABLES
 from heygemd.errors import ConfigError, Fault
 from heygemd.names import display
@@ -82,7 +82,7 @@ def tell(reply: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _folders(line: LineConfig) -> tuple[object, ...]:
-    return tuple(getattr(line, name) for name in LINE_FOLDERS)
+    return tuple(getattr(line, name) for name in LINE_PLACES)
 
 
 def _refusal(what: str, count: int) -> str:

@@ -43,6 +43,11 @@ class Order:
         """The film's log, beside it."""
         return self.out.with_suffix(".json")
 
+    @property
+    def page(self) -> Path:
+        """What was measured of the film, beside it."""
+        return self.out.with_suffix(".report.html")
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -60,7 +65,7 @@ def fault(order: Order) -> str | None:
         return f"--out {display(str(order.out))} must end in .mp4: that is what is made."
     if not order.out.parent.is_dir():
         return f"The folder of --out, {display(str(order.out.parent))}, does not exist."
-    for taken in (order.out, order.log):
+    for taken in (order.out, order.log, order.page):
         if taken.is_dir():
             return f"{display(str(taken))} is a folder."
         if any(p.exists() and taken.exists() and p.samefile(taken) for p in (order.video, order.audio)):
@@ -85,6 +90,9 @@ def render(config: Config, order: Order) -> Made:
         result = render_once(job, _hearer(show), stall_seconds=stall) | {"started": started, "rendered": now()}
         show.tell(View("putting the film in place"))
         result["film_file"] = _put(Path(str(result["film"])), order)
+        if (Path(work) / "report.html").exists():
+            _lay_page(Path(work) / "report.html", order)
+            result["page"] = display(order.page.name)
         _write_log(order, job, result, inputs)
     return Made(order.out, order.log, time.monotonic() - began, result)
 
@@ -159,6 +167,17 @@ def _reveal(part: Path, final: Path, replace: bool) -> None:
         raise StorageError(f"{name} has appeared meanwhile and was left as it is; the new film is discarded.")
 
 
+def _lay_page(page: Path, order: Order) -> None:
+    part = order.page.parent / f".heygemd-{os.getpid()}.html.part"
+    try:
+        part.write_bytes(page.read_bytes())
+        _reveal(part, order.page, order.replace)
+    except OSError as error:
+        raise StorageError(_cannot(order.page, error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _write_log(order: Order, job: Mapping[str, Any], result: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     """Lay the film's log beside it, as the daemon does."""
     record = outbox.render_log(job, result, order.out)
@@ -195,14 +214,19 @@ def tell(made: Made, *, as_json: bool) -> None:
     output, engine = result.get("output", {}), result.get("engine", {})
     if as_json:
         told = {"film": str(made.film), "log": str(made.log), "seconds": round(made.seconds, 2)}
-        rest = {k: result.get(k) for k in ("engine", "output", "warnings", "passed_through")}
+        rest = {k: result.get(k) for k in ("engine", "output", "quality", "warnings", "passed_through")}
         print(json.dumps({"ok": True, **told, **rest}))
         return
     renderer = f" ({engine['renderer']})" if engine.get("renderer") else ""
     size = f"{output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
     print(f"film  {display(str(made.film))}")
     print(f"log   {display(str(made.log))}")
+    grade = (result.get("quality") or {}).get("grade")
+    if result.get("page"):
+        print(f"page  {display(str(made.film.with_suffix('.report.html')))}" + (f" ({grade})" if grade else ""))
     print(f"{size}, engine {engine.get('name')}{renderer}, made in {made.seconds:.1f} s")
+    for reason in (result.get("quality") or {}).get("reasons", []):
+        print(f"{reason['level']}: {reason['message']} {reason['advice']}".rstrip())
     for warning in result.get("warnings", []):
         print(f"note: {warning.get('message')}")
     for first, last in result.get("passed_through", []):

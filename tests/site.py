@@ -55,6 +55,7 @@ class Site:
     root: Path
     intake: str = TURBO
     extra: str = ""
+    report: str = "off"  # of test cards, in which there is no face to be measured
     argv: list[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
@@ -82,6 +83,7 @@ class Site:
         self.config.write_text(
             f'[daemon]\nstate_dir = "{self.state}"\nstop_seconds = 5\n{self.intake}\n'
             f'[render]\nengine = "command"\n[command]\nargv = {json.dumps(argv)}\n'
+            f'[quality]\nreport = "{self.report}"\n'
             f"[limits]\nfree_disk_mib = 1\nfree_ram_mib = 1\n{self.extra}\n"
             f'[[line]]\nname = "main"\nroot = "{self.line}"\nallowed_engines = ["command", "footage"]\n'
         )

@@ -45,6 +45,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
 
     engine = engines.load(settings.engine)
     from heygemd.pipeline import face, lips
+    from heygemd.pipeline.quality import deliver
 
     assert audio.audio is not None and video.video is not None
     with stages("audio"):  # 1  the sound, as it will be heard
@@ -87,6 +88,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
+        quality=deliver.judge(task, film, clip, track, order, plan, engine.name, stages),
     )
 
 

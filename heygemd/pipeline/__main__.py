@@ -7,6 +7,7 @@ stdin, one request a line::
     {"id", "task": "look", "audio": {"path", "name"}, "video": {"path", "name"}, "settings"}
                                                    -> {"audio", "video"}: a render's Task.probed
     {"id", "task": "sheet", …}                     -> what heygemd.pipeline.sheet.make returns
+    {"id", "task": "report", "film", "video", "audio", "settings"}   -> the film's figures, and a page of them
     {"id", "task": "ping"}                         -> {"pid": int}
 
 stdout: any number of ``{"id", "type": "progress", "stage", "frame", "of", "fps", "eta"}`` and ``{"id", "type":
@@ -156,6 +157,14 @@ def _sheet(request: Request, tell: Reporter) -> Any:
     return sheet.make(**{key: value for key, value in request.items() if key not in ("id", "task")})
 
 
+def _report(request: Request, tell: Reporter) -> Any:
+    from heygemd.pipeline.quality import deliver
+
+    film, video, audio = (Path(request[key]) if request.get(key) else None for key in ("film", "video", "audio"))
+    assert film is not None
+    return deliver.any_film(film, video, audio, Settings.from_json(request["settings"]), tell)
+
+
 def _ping(request: Request, tell: Reporter) -> Any:
     del request, tell
     return {"pid": os.getpid()}
@@ -166,6 +175,7 @@ TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
     "probe": _probe,
     "look": _look,
     "sheet": _sheet,
+    "report": _report,
     "ping": _ping,
 }
 

@@ -55,6 +55,7 @@ class Result:
     face_finder: str | None = None
     warnings: list[tuple[str, str]] = field(default_factory=list)  # (code, sentence)
     passed_through: list[tuple[int, int]] = field(default_factory=list)  # output frames, both ends included
+    quality: dict[str, Any] | None = None  # what the finished film was measured to be; None: it was not asked for
 
     def to_json(self) -> dict[str, Any]:
         """As the child reports it."""
@@ -65,6 +66,7 @@ class Result:
             "stages": self.stages,
             "warnings": [{"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)],
             "passed_through": [[first, last] for first, last in self.passed_through],
+            "quality": self.quality,
             "inputs": self.inputs,
             "output": self.output,
             "verified": True,  # there is no result without

@@ -37,6 +37,14 @@ class Settings:
     av_offset_ms: float = 0.0  # of wav2lip: more moves the mouth later
     sharpen: float = 1.0  # of wav2lip: share of the template's sharpness that mouths are brought to
     batch: int = 0  # of wav2lip: frames at a time; 0 = what suits the device
+    language: str = "en"  # en | zh: of the report's page
+    report: str = "on"  # on | off: whether the finished film is measured
+    report_seconds: float = 30.0  # of film that are looked at, at most; 0: all of it
+    report_offset_ms: float = 75.0  # these are thresholds: beyond one the film is fair, twice as far it is poor
+    report_articulation: float = 0.5  # movement of the lips against the template's own
+    report_sharpness: float = 0.8  # of the mouth against the template's
+    report_held_percent: float = 3.0  # of pictures that repeat the one before
+    report_passed_percent: float = 15.0  # of frames left as the template has them
     media_seconds: float = 600.0  # an ffmpeg child is killed after this long without any output
 
     def to_json(self) -> dict[str, Any]:

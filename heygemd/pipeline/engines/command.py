@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 from heygemd.errors import EngineError, SetupError
 from heygemd.pipeline.media import SAMPLE_RATE, Media, measure, sound_of
@@ -59,7 +60,17 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         output=describe(measured, frames, heard),
         stages=stages.done,
         warnings=advice(audio, video, task.audio_name, task.video_name),
+        quality=_judged(task, film, stages),
     )
+
+
+def _judged(task: Task, film: Path, stages: Stages) -> dict[str, Any] | None:
+    """What the film was measured to be, where that is asked for: it takes libraries that a command does not need."""
+    if task.settings.report == "off":
+        return None
+    from heygemd.pipeline.quality import deliver
+
+    return deliver.judge_foreign(task, film, "command", stages)
 
 
 def run_command(task: Task, output: Path, tell: Tell) -> float:

@@ -1,0 +1,81 @@
+"""The measuring of a film that was just made: its figures for the log, its page beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heygemd import film_report
+from heygemd.errors import EngineError
+from heygemd.names import display
+from heygemd.pipeline import quality
+from heygemd.pipeline.quality import foreign, views
+from heygemd.pipeline.settings import Settings, Task, Tell
+from heygemd.wording import told
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from heygemd.pipeline.engines import Plan
+    from heygemd.pipeline.face import FaceTrack
+    from heygemd.pipeline.media import Clip
+    from heygemd.pipeline.report import Stages
+
+PAGE = "report.html"
+Figures = dict[str, Any]
+
+
+def judge(
+    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: Plan, engine: str,
+    stages: Stages,
+) -> Figures | None:  # fmt: skip
+    """Measure a film whose track and plan are known; its page is ``task.work / PAGE``.  ``None``: not asked for."""
+    if task.settings.report == "off":
+        return None
+    with stages("report", len(order)):
+        known = quality.Known(
+            track.transforms[order], track.usable[order], track, track, clip, order, plan.region,
+            list(plan.passed_through),
+        )  # fmt: skip
+        figures, evidence = quality.report(film, known, task.settings, stages.tell)
+        return _paged(task, figures, evidence, known.passed_through, engine, stages.tell)
+
+
+def judge_foreign(task: Task, film: Path, engine: str, stages: Stages) -> Figures | None:
+    """The same of a film that a program of the operator's has made: the face is looked for again."""
+    if task.settings.report == "off":
+        return None
+    with stages("report"):
+        figures, evidence = foreign.report(film, task.video, task.audio, task.settings, stages.tell)
+        return _paged(task, figures, evidence, [], engine, stages.tell)
+
+
+def any_film(film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell) -> Figures:
+    """Measure a film of which nothing is known, for ``heygemd report``; ``page`` in the result is the page's text."""
+    figures, evidence = foreign.report(film, video, audio, settings, tell)
+    names = display(video.name if video else film.name), display(audio.name if audio else film.name)
+    page = page_of(figures, evidence, [], names, "?", settings.language)
+    return {**figures, "reasons": told(figures["reasons"], settings.language), "page": page}
+
+
+def page_of(
+    figures: Figures, evidence: quality.Evidence | None, passed: list[tuple[int, int]], names: tuple[str, str],
+    engine: str, language: str,
+) -> str:  # fmt: skip
+    """The page; ``names`` of video and audio.  Raises ``EngineError`` where a picture cannot be drawn."""
+    shown = views.of(evidence, passed) if evidence is not None else film_report.Views()
+    return film_report.page(figures, shown, *names, engine, language)
+
+
+def _paged(
+    task: Task, figures: Figures, evidence: quality.Evidence | None, passed: list[tuple[int, int]], engine: str,
+    tell: Tell,
+) -> Figures:  # fmt: skip
+    names = task.video_name, task.audio_name
+    try:
+        text = page_of(figures, evidence, passed, names, engine, task.settings.language)
+        (task.work / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except (OSError, EngineError) as error:
+        tell.event("report_page_failed", level="warning", problem=str(error))
+    return {**figures, "reasons": told(figures["reasons"])}

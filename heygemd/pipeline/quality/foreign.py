@@ -1,0 +1,91 @@
+"""Any film, another tool's too: what is not known of it is found out first.
+
+Where the template is given and the film shows its pictures in one of the orders that heygemd uses, the template's face
+is followed and the film compared with it, frame by frame.  Else the film's own face is followed, and only what needs
+no comparison is measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from heygemd.pipeline import face, media
+from heygemd.pipeline.geometry import Bytes
+from heygemd.pipeline.quality import Evidence, guarded, measure
+from heygemd.pipeline.quality.look import Known
+from heygemd.pipeline.quality.windows import Cut, Window, open_film, read
+from heygemd.pipeline.settings import Settings, Tell
+from heygemd.requests import EXTENDS
+
+_LOOKS = 6  # moments at which the film is compared with the template
+_ALIKE = 10.0  # mean grey levels by which a film may differ from its template: a mouth is small
+_SIDE = 64  # px of what is compared
+
+
+def report(
+    film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
+) -> tuple[dict[str, Any], Evidence | None]:
+    """Measure ``film``; ``video`` is the template and ``audio`` the sound that it was made from, where they are known.
+    What goes wrong is told as a problem, see ``quality.report``."""
+    return guarded(lambda: _measured(film, video, audio, settings, tell), tell)
+
+
+def _measured(
+    film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
+) -> tuple[dict[str, Any], Evidence]:
+    known = _beside(film, video, settings, tell) if video is not None else None
+    if known is None:
+        clip = _open(film, settings, tell)
+        track = face.track(clip, settings, film.name, tell)
+        known = Known(track.transforms, track.usable, track, ours=False)
+    given = None
+    if audio is not None:
+        given = media.sound_of(audio, media.probe(audio, audio.name, settings, want="audio"), settings, audio.name)
+    return measure(film, known, settings, tell, given)
+
+
+def _open(path: Path, settings: Settings, tell: Tell) -> media.Clip:
+    found = media.probe(path, path.name, settings, want="video")
+    assert found.video is not None
+    clip = media.open_clip(path, found.video, settings, path.name, found.start)
+    clip.learn(tell)
+    return clip
+
+
+def _beside(film: Path, video: Path, settings: Settings, tell: Tell) -> Known | None:
+    """What the template tells of the film; ``None`` where the film does not show the template's pictures."""
+    found = media.probe(film, film.name, settings, want="video")
+    assert found.video is not None
+    template = _open(video, settings, tell)
+    opened = open_film(film, found, settings)
+    info = found.video
+    same_rate = abs(float(info.fps - template.fps)) < 0.01
+    if not same_rate or (info.width, info.height) != (template.width, template.height):
+        return None
+    numbers = sorted({int(k) for k in np.linspace(0, opened.frames - 1, _LOOKS)})
+    seen = [_first(opened, k, settings) for k in numbers]
+    if any(picture is None for picture in seen):
+        return None
+    for extend in EXTENDS:
+        order = media.output_order(template.count, opened.frames, extend)
+        theirs = [_small(frame.y) for frame in template.walk([int(order[k]) for k in numbers])]
+        apart = [float(cv2.absdiff(a, b).mean()) for a, b in zip(seen, theirs, strict=True) if a is not None]
+        if max(apart) < _ALIKE:
+            track = face.track(template, settings, video.name, tell)
+            return Known(track.transforms[order], track.usable[order], track, track, template, order, ours=False)
+    return None
+
+
+def _first(film: Any, number: int, settings: Settings) -> Bytes | None:
+    whole = Cut(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
+    for _, frame in read(film, Window(number, number + 1), whole, settings):
+        return _small(frame.y)
+    return None
+
+
+def _small(luma: Bytes) -> Bytes:
+    return np.asarray(cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)

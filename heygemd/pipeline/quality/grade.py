@@ -1,0 +1,116 @@
+"""From figures to a word: ``good``, ``fair`` or ``poor``, with the reasons and what to do about them.  Pure.
+
+Each figure has one threshold, which the operator may move: beyond it the film is ``fair``, twice as far beyond the
+ideal it is ``poor``.  The film's grade is that of its worst figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from heygemd.pipeline.settings import Settings
+
+GRADES = ("good", "fair", "poor")
+LEAST_MOVEMENT = 0.012
+"""io: spread of the lips while speech is heard below which nothing moves; tracking alone gives up to 0.006."""
+OUTSIDE_DB = 32.0  # PSNR of what must not have changed; encoding at CRF 28 still gives 36
+SEAM = 1.6  # times the template's edges where the mouth is blended in
+SAME_SOUND = 0.6  # correlation of the loudness of two sounds: encoding leaves .95, another speech gives .3
+SURE_SECONDS = 20.0  # of speech, from which on a mouth that follows nothing is known to follow nothing
+
+Reason = dict[str, Any]  # {"code", "level", "values"}
+
+
+def of(
+    figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float, *, ours: bool
+) -> dict[str, Any]:
+    """``{"grade", "reasons"}``; each reason is a code with its values, which ``heygemd.wording`` puts into words."""
+    reasons = [
+        *_sound(figures.get("sound", {}), settings),
+        *_sync(figures.get("sync", {}), settings, ours=ours),
+        *_picture(figures.get("picture", {}), settings),
+        *_passed(figures, passed, settings, fps),
+        *_structure(figures.get("structure", {}), fps),
+    ]
+    worst = max((GRADES.index(reason["level"]) for reason in reasons), default=0)
+    return {"grade": GRADES[worst], "reasons": reasons}
+
+
+def _level(beyond: float) -> str | None:
+    """``beyond``: 1 at the threshold, 2 twice as far from the ideal."""
+    return None if beyond <= 1 else "fair" if beyond <= 2 else "poor"
+
+
+def _reason(code: str, level: str | None, **values: Any) -> list[Reason]:
+    return [] if level is None else [{"code": code, "level": level, "values": values}]
+
+
+def _sync(told: dict[str, Any], settings: Settings, *, ours: bool) -> list[Reason]:
+    spoken = told.get("speech_seconds") or 0.0
+    if not told or spoken < 1.0:
+        return _reason("no_speech", "fair") if told else _reason("sync_unknown", "fair")
+    moved, share = told.get("speech_sd_io"), told.get("articulation")
+    still = moved is not None and moved < LEAST_MOVEMENT
+    small = (1 - share) / (1 - settings.report_articulation) if share is not None else 0.0
+    if still:
+        return _reason("mouth_still", "poor", moved=moved)
+    reasons = _reason("mouth_moves_little", _level(small), percent=round(100 * share)) if share is not None else []
+    confidence, offset = told["confidence"], told["offset_ms"]
+    if offset is None:
+        return [*reasons, *_reason("sync_unknown", "fair")]
+    if confidence == "none":
+        level = "poor" if ours or spoken >= SURE_SECONDS else "fair"
+        return [*reasons, *_reason("does_not_follow" if level == "poor" else "sync_unsure", level, r=told["r"])]
+    late = _level(abs(offset) / settings.report_offset_ms)
+    code = "mouth_late" if offset > 0 else "mouth_early"
+    reasons += _reason(code, late if confidence == "high" or late is None else "fair", ms=abs(offset))
+    if confidence == "low" and late is None:
+        reasons += _reason("sync_unsure", "fair", r=told["r"])
+    return reasons
+
+
+def _sound(told: dict[str, Any], settings: Settings) -> list[Reason]:
+    if told.get("r") is None:
+        return []
+    if told["r"] < SAME_SOUND:
+        return _reason("other_sound", "poor", r=told["r"])
+    return _reason("sound_moved", _level(abs(told["offset_ms"]) / settings.report_offset_ms), ms=told["offset_ms"])
+
+
+def _picture(told: dict[str, Any], settings: Settings) -> list[Reason]:
+    reasons: list[Reason] = []
+    sharp, seam, outside = told.get("sharpness"), told.get("seam"), told.get("outside_db")
+    if sharp is not None:
+        level = _level((1 - sharp) / (1 - settings.report_sharpness))
+        reasons += _reason("mouth_soft", level, percent=round(100 * sharp))
+    if seam is not None and seam > SEAM:
+        reasons += _reason("seam", "fair", times=seam)
+    if outside is not None and outside < OUTSIDE_DB:
+        reasons += _reason("changed_elsewhere", "fair", db=outside)
+    held = told.get("held_percent")
+    if held is not None:
+        level = _level(held / settings.report_held_percent)
+        reasons += _reason("pictures_held", level, percent=held)
+    return reasons
+
+
+def _passed(figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float) -> list[Reason]:
+    percent = figures.get("picture", {}).get("passed_percent") or 0.0
+    if not passed or not percent:
+        return []
+    first, last = max(passed, key=lambda r: r[1] - r[0])
+    level = _level(percent / settings.report_passed_percent)
+    return _reason(
+        "passed_through", level, percent=percent, seconds=round((last - first + 1) / fps, 1),
+        at=round(first / fps, 1),
+    )  # fmt: skip
+
+
+def _structure(told: dict[str, Any], fps: float) -> list[Reason]:
+    seen, heard = told.get("picture_seconds"), told.get("sound_seconds")
+    if heard is None:
+        return _reason("no_sound", "poor")
+    if seen is not None and abs(seen - heard) > 2 / fps + 0.05:
+        return _reason("lengths_differ", "fair" if abs(seen - heard) < 0.5 else "poor", picture=seen, sound=heard)
+    return []
