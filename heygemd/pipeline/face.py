@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.errors import InputError
-from heygemd.pipeline import finder, parallel
+from heygemd.pipeline import finder, parallel, shots
 from heygemd.pipeline.anchors import begin
 from heygemd.pipeline.cache import NOTHING, Memory
 from heygemd.pipeline.compose import Area, area_around
@@ -114,8 +114,9 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     pictures = {i: frame.y for i, frame in clip.glances(KEYFRAMES).items()}
     crowd = finder.people(pictures)
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
-    support = len(person.boxes) / len(pictures)
-    start = begin(person, pictures)
+    one = shots.of_one(person, pictures)
+    support = len(one.boxes) / len(pictures)
+    start = begin(one, pictures)
     _refuse_small(start.eye_px, settings.min_eye_px, name)
     tracker = Tracker(start, clip.count)
     patches = Patches() if settings.engine == "footage" else None
@@ -126,24 +127,26 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
         if i % 10 == 0:
             tell.progress("face", i, clip.count)
     path = tracker.finish()
-    scales = [scale_of(t) for t, u in zip(path.transforms, path.usable, strict=True) if u]
+    usable = path.usable & ~shots.strange(path.quality, path.cuts, one.boxes)
+    scales = [scale_of(t) for t, u in zip(path.transforms, usable, strict=True) if u]
     if not scales:
         raise InputError(
             f"{name}: a face was found, but it could not be followed from frame to frame. "
             "Use a sharper or steadier video of it.",
             reason="no_face",
         )
-    hidden = covered(path.crops, path.usable)
+    cuts = shots.without_sweeps(path.cuts)
+    hidden = covered(path.crops, usable)
     return FaceTrack(
         path.transforms,
         path.quality,
-        path.usable & ~hidden,
+        usable & ~hidden,
         float(np.median(scales)) * IO,
         support,
         sum(bool(p.eyes) or p is person for p in crowd),
-        path.cuts,
+        cuts,
         path.crops,
-        _warnings(crowd, person, path.cuts, path.usable, runs(hidden)),
+        _warnings(crowd, person, cuts, usable, runs(hidden)),
         covered=tuple(runs(hidden)),
         patches=patches,
     )
@@ -212,6 +215,6 @@ def _warnings(
         out.append(("face_lost", f"In {share:.0f} % of the frames the face could not be followed."))
     if hidden:
         ranges = ", ".join(f"{first}-{last}" for first, last in hidden[:10])
-        what = f"Something covers the mouth in frames {ranges} of the video; they are left as they are."
+        what = f"The mouth is covered, or turned away, in frames {ranges} of the video; they are left as they are."
         out.append(("mouth_covered", what))
     return out
