@@ -10,6 +10,7 @@ from typing import Any
 
 from heygemd import control
 from heygemd.config import LINE_FOLDERS, Config
+from heygemd.config_keys import TABLES
 from heygemd.errors import HeygemdError
 from heygemd.jobs import Journal
 from heygemd.names import display
@@ -39,7 +40,7 @@ def check(config: Config, *, as_json: bool) -> None:
 
 
 def _in_force(config: Config) -> Iterable[str]:
-    for name in ("daemon", "intake", "render", "limits", "guard", "command"):
+    for name in TABLES:
         yield f"[{name}]"
         yield from _settings(asdict(getattr(config, name)))
         yield ""
