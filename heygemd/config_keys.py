@@ -343,6 +343,9 @@ class LineConfig:
     on_poor: Annotated[
         str, Rule("what becomes of a film that was measured to be poor: deliver, or hold it in review", choices=ON_POOR)
     ] = "deliver"
+    status_page: Annotated[
+        str, Rule("on or off: STATUS.html and status.json in the outbox say what is going on", choices=("on", "off"))
+    ] = "on"
     options: JobOptions = field(default_factory=JobOptions)
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
 

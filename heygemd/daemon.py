@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 from heygemd import __version__, control, log, reload
 from heygemd.admission import Admission, Deferred, Refused, Ticket
+from heygemd.board import Board
 from heygemd.config import Config, LineConfig, load
 from heygemd.errors import (
     FULL,
@@ -130,6 +131,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._not_before: dict[str, float] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self.board = Board(lambda: self.config, self.lines, self.status)
         self._ended_in_a_row = 0
         self._hangup: asyncio.Task[None] | None = None
         self._log = log.get()
@@ -188,10 +190,12 @@ class Daemon:
     async def _watched_lines(self) -> AsyncIterator[None]:
         for settings in self.config.lines:
             self._open_line(settings)
+        self._watches["status pages"] = asyncio.create_task(self.board.run())  # no line's name has a space
         try:
             yield
         finally:
             await ended(list(self._watches.values()))
+            await self.board.last()
             for share in self.shares.values():
                 await share.close()
 

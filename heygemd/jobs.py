@@ -235,7 +235,7 @@ class Store:
                 drop = await self._deliver_batch_log(drop, jobs)
             done = bool(jobs) and all(job.state is JobState.DELIVERED for job in jobs)
             if not done:
-                text = outbox.reason_text(drop, jobs).encode("utf-8", "backslashreplace")
+                text = outbox.reason_text(drop, jobs, self.config.daemon.language).encode("utf-8", "backslashreplace")
                 await self._do(drop, "write_whole", os.path.join(self.held(drop), "reason.txt"), _b64(text))
             drop = await self._choose_home(drop, "done" if done else "failed")
         if drop.state is DropState.FILING:

@@ -382,12 +382,14 @@ class Journal:
     def row(self, job: Job) -> dict[str, Any]:
         """One job as ``status`` and ``jobs`` show it."""
         drop = self.drop(job.drop_id)
-        options = job.request.options
+        options, result = job.request.options, job.result or {}
         return {
             "id": job.id, "drop": drop.id, "line": drop.line, "name": job.request.name, "folder": drop.request.folder,
             "state": job.state.value, "priority": options.priority or drop.request.priority,
             "engine": options.engine, "attempts": job.attempts, "created": job.created, "started": job.started,
-            "ended": job.ended, "reason": job.reason, "film": job.base,
+            "ended": job.ended, "reason": job.reason, "reason_code": job.reason_code, "film": job.base,
+            "grade": (result.get("quality") or {}).get("grade"), "held": bool(result.get("held")),
+            "has_page": bool(result.get("has_page")),
             "deferred_since": job.deferred_since if job.waits else None,
             "deferred_reason": job.deferred_reason if job.waits else None,
         }  # fmt: skip

@@ -16,6 +16,7 @@ from heygemd import __version__
 from heygemd.journal import Drop, Job, JobState, now
 from heygemd.names import display
 from heygemd.requests import Source
+from heygemd.wording import say, why
 
 FILM_LOG = "heygemd/film-log/1"
 BATCH_LOG = "heygemd/batch-log/1"
@@ -127,18 +128,24 @@ def batch_log(drop: Drop, jobs: Sequence[Job]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reason_text(drop: Drop, jobs: Sequence[Job]) -> str:
+def reason_text(drop: Drop, jobs: Sequence[Job], language: str = "en") -> str:
     """``reason.txt``: for the person who dropped the files."""
     if drop.request.problem:
         return f"{drop.request.problem}\n"
     bad = [job for job in jobs if job.state is not JobState.DELIVERED]
     if len(jobs) == 1:
-        return f"{bad[0].reason}\n"
-    lines = [f"{job.request.name}: {job.reason}" for job in bad]
+        return f"{_why(bad[0], language)}\n"
+    lines = [f"{job.request.name}: {_why(job, language)}" for job in bad]
     good = len(jobs) - len(bad)
     if good:
-        lines.append(f"The other {good} of {len(jobs)} films were delivered.")
+        lines.append(say(language, "why:others_delivered", {"good": good, "all": len(jobs)}))
     return "\n".join(display(line) for line in lines) + "\n"
+
+
+def _why(job: Job, language: str) -> str:
+    """In the people's language what it means, then the error's own sentence, which has the details."""
+    meaning = why(language, job.reason_code)
+    return f"{meaning} {job.reason}" if meaning else str(job.reason)
 
 
 def request_record(drop: Drop) -> dict[str, Any]:

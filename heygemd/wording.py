@@ -28,20 +28,20 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "does_not_follow": (
         "The mouth does not follow the sound: they agree no better than chance (correlation {r}).",
-        "嘴部动作与声音不符:二者的相关性({r})不高于随机水平。",
+        "嘴部动作与声音不符：二者的相关性（{r}）不高于随机水平。",
     ),
     "sync_unsure": (
         "Whether the mouth follows the sound cannot be told surely (correlation {r}).",
-        "无法确定嘴部动作是否与声音一致(相关性 {r})。",
+        "无法确定嘴部动作是否与声音一致（相关性 {r}）。",
     ),
     "sync_unknown": (
         "There is too little speech, or too little of the face, to compare mouth and sound.",
-        "语音或面部画面太少,无法比较嘴部动作与声音。",
+        "语音或面部画面太少，无法比较嘴部动作与声音。",
     ),
     "no_speech": ("No speech is heard in the sound.", "声音中没有听到语音。"),
     "other_sound": (
         "The film's sound is not the sound that was given (correlation {r}).",
-        "影片的声音不是所给的声音(相关性 {r})。",
+        "影片的声音不是所给的声音（相关性 {r}）。",
     ),
     "sound_moved": (
         "The film's sound begins {ms} ms later than the sound that was given.",
@@ -58,7 +58,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "mouth_soft": (
         "The mouth is blurred: {percent} % of the template's sharpness.",
-        "嘴部模糊:清晰度只有模板的 {percent}%。",
+        "嘴部模糊：清晰度只有模板的 {percent}%。",
     ),
     "seam": (
         "Around the mouth there are edges {times} times as strong as in the template.",
@@ -66,7 +66,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "changed_elsewhere": (
         "The picture differs from the template outside the mouth ({db} dB).",
-        "嘴部以外的画面与模板不同({db} dB)。",
+        "嘴部以外的画面与模板不同（{db} dB）。",
     ),
     "pictures_held": (
         "{percent} % of the pictures repeat the one before.",
@@ -74,28 +74,28 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "passed_through": (
         "{percent} % of the film is left as the template has it, the longest time {seconds} s from second {at}.",
-        "影片中 {percent}% 的画面保持模板原样,最长一段从第 {at} 秒起,持续 {seconds} 秒。",
+        "影片中 {percent}% 的画面保持模板原样，最长一段从第 {at} 秒起，持续 {seconds} 秒。",
     ),
     "lengths_differ": (
         "The picture lasts {picture} s and the sound {sound} s.",
-        "画面长 {picture} 秒,声音长 {sound} 秒。",
+        "画面长 {picture} 秒，声音长 {sound} 秒。",
     ),
     # ---- what to do about it
     "do:mouth_late": (
         "Check that sound and picture were not moved against each other afterwards; with wav2lip, set av_offset_ms.",
-        "请检查之后声音与画面是否被错开;使用 wav2lip 时可调整 av_offset_ms。",
+        "请检查之后声音与画面是否被错开；使用 wav2lip 时可调整 av_offset_ms。",
     ),
     "do:mouth_early": (
         "Check that sound and picture were not moved against each other afterwards; with wav2lip, set av_offset_ms.",
-        "请检查之后声音与画面是否被错开;使用 wav2lip 时可调整 av_offset_ms。",
+        "请检查之后声音与画面是否被错开；使用 wav2lip 时可调整 av_offset_ms。",
     ),
     "do:does_not_follow": (
         "Check that this is the sound that the film was made for; music or noise under the speech can mislead too.",
-        "请确认这就是制作影片时使用的声音;语音下的音乐或噪声也可能造成误判。",
+        "请确认这就是制作影片时使用的声音；语音下的音乐或噪声也可能造成误判。",
     ),
     "do:sync_unsure": (
         "Watch it: soft, very fast or noisy speech is hard to measure.",
-        "请人工观看:轻声、语速很快或有噪声的语音难以检测。",
+        "请人工观看：轻声、语速很快或有噪声的语音难以检测。",
     ),
     "do:no_speech": ("Check the sound file.", "请检查声音文件。"),
     "do:no_sound": ("Check the sound file.", "请检查声音文件。"),
@@ -105,11 +105,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "do:mouth_moves_little": (
         "Use clearer speech, or a template that speaks for at least 8 s.",
-        "请使用更清晰的语音,或说话至少 8 秒的模板。",
+        "请使用更清晰的语音，或说话至少 8 秒的模板。",
     ),
     "do:mouth_soft": (
         "Use a sharper template that speaks for at least 8 s; a lower crf helps against blur by encoding.",
-        "请使用更清晰、说话至少 8 秒的模板;较低的 crf 可减少编码造成的模糊。",
+        "请使用更清晰、说话至少 8 秒的模板；较低的 crf 可减少编码造成的模糊。",
     ),
     "do:seam": (
         "Use a template with even light on the lower face and without hands or hair before it.",
@@ -123,14 +123,85 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Use a template whose face stays in view, turned to the camera, with nothing before the mouth.",
         "请使用面部始终可见、正对镜头、嘴部无遮挡的模板。",
     ),
+    # ---- the status page
+    "page:title": ("Films: {line}", "影片制作：{line}"),
+    "page:at": ("As of {at}; this page reads itself again.", "更新时间 {at}；本页会自动刷新。"),
+    "page:idle": ("Nothing to do: drop a sound and a video into the inbox.", "空闲：请把声音和视频放入收件夹。"),
+    "page:state_running": ("At work.", "正在工作。"),
+    "page:state_paused": ("Paused by the administrator: no further film is begun.", "管理员已暂停：不再开始新的影片。"),
+    "page:state_stopping": ("The service is stopping; it goes on at its next start.", "服务正在停止，下次启动后继续。"),
+    "page:state_stopped": ("The service does not run.", "服务未运行。"),
+    "page:running": ("Being made", "正在制作"),
+    "page:elsewhere": ("A film of another line is being made; yours come in turn.", "正在制作其他产线的影片，请等候。"),
+    "page:stage": ("step: {stage}", "步骤：{stage}"),
+    "stage:probe": ("looking at the files", "检查文件"),
+    "stage:audio": ("the sound", "读取声音"),
+    "stage:template": ("the video", "读取视频"),
+    "stage:face": ("following the face", "跟踪人脸"),
+    "stage:lips": ("mouth shapes of the sound", "计算口型"),
+    "stage:plan": ("planning", "规划"),
+    "stage:shape": ("planning", "规划"),
+    "stage:choose": ("planning", "规划"),
+    "stage:bank": ("planning", "规划"),
+    "stage:render": ("making the pictures", "生成画面"),
+    "stage:command": ("the program at work", "外部程序处理中"),
+    "stage:verify": ("checking the film", "校验影片"),
+    "stage:report": ("measuring the film", "检测影片"),
+    "page:starting": ("starting", "正在开始"),
+    "page:fps": ("{fps} frames a second", "每秒 {fps} 帧"),
+    "page:left": ("about {time} left", "约剩 {time}"),
+    "page:queue": ("Queue", "排队"),
+    "page:next": ("waits for its turn", "等候中"),
+    "page:since": ("since {at}", "（自 {at} 起）"),
+    "page:waiting": ("In the inbox, not begun", "收件夹中，尚未开始"),
+    "page:delivered": ("Delivered", "已交付"),
+    "page:held": ("is poor and waits in review", "质量较差，已放入 review 待检"),
+    "page:report": ("report", "检测报告"),
+    "page:failed": ("Could not be done", "未能完成"),
+    "page:failed_hint": (
+        "The files are in the folder {folder}, with a reason.txt. Mend what it says, then drop them again.",
+        "文件在 {folder} 文件夹中，附有 reason.txt。请按说明处理后重新放入。",
+    ),
+    # ---- why a job failed: in English the error's own sentence says it
+    "why:no_face": ("", "视频中找不到人脸。请使用正对镜头、头部端正的视频。"),
+    "why:face_too_small": ("", "人脸太小。请使用更近或更清晰的画面。"),
+    "why:undecodable": ("", "文件无法解码。请重新导出为 MP4(H.264)或 WAV。"),
+    "why:truncated": ("", "文件不完整。请重新复制。"),
+    "why:empty_file": ("", "文件为空（0 字节）。请重新复制。"),
+    "why:empty_audio": ("", "声音长度为零。请检查声音文件。"),
+    "why:no_video": ("", "文件中没有画面。"),
+    "why:no_audio": ("", "文件中没有声音。"),
+    "why:not_media": ("", "这不是音频或视频文件。"),
+    "why:missing": ("", "文件已不在原处。请重新放入。"),
+    "why:unreadable": ("", "文件无法读取。请检查权限后重新放入。"),
+    "why:not_regular": ("", "这是快捷方式或特殊文件。请复制文件本身。"),
+    "why:bad_size": ("", "画面尺寸无法使用。"),
+    "why:bad_rate": ("", "帧率无法使用。"),
+    "why:request": ("", "任务要求有误。"),
+    "why:interrupted": ("", "任务多次中断，已放弃。"),
+    "why:cancelled": ("", "任务已取消。"),
+    "why:worker": ("", "制作程序意外结束。请联系管理员。"),
+    "why:engine": ("", "影片未能制作完成。请联系管理员。"),
+    "why:gpu_memory": ("", "显存不足。请联系管理员。"),
+    "why:setup": ("", "服务器缺少所需组件。请联系管理员。"),
+    "why:others_delivered": (
+        "The other {good} of {all} films were delivered.",
+        "其余 {good} 部（共 {all} 部）影片已交付。",
+    ),
+    "why:no_consent": ("", "缺少本人同意书文件（<名称>.consent.*）。"),
 }
+
+
+def why(language: str, code: str | None) -> str:
+    """What a reason's stable word means in a language that is not the errors' own; empty where that adds nothing."""
+    return say(language, f"why:{code}") if f"why:{code}" in _TEXTS else ""
 
 
 def say(language: str, code: str, values: Mapping[str, Any] | None = None) -> str:
     """The message in a language of ``LANGUAGES``; a code without a text is its own text."""
     texts = _TEXTS.get(code)
     if texts is None:
-        return code
+        return code.removeprefix("stage:")
     return texts[LANGUAGES.index(language)].format(**(values or {}))
 
 

@@ -56,6 +56,7 @@ class Site:
     intake: str = TURBO
     extra: str = ""
     report: str = "off"  # of test cards, in which there is no face to be measured
+    status_page: str = "off"
     argv: list[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
@@ -86,6 +87,7 @@ class Site:
             f'[quality]\nreport = "{self.report}"\n'
             f"[limits]\nfree_disk_mib = 1\nfree_ram_mib = 1\n{self.extra}\n"
             f'[[line]]\nname = "main"\nroot = "{self.line}"\nallowed_engines = ["command", "footage"]\n'
+            f'status_page = "{self.status_page}"\n'
         )
 
     def command(self, *args: str, **environment: str) -> list[str]:
