@@ -118,6 +118,7 @@ fi
 say "the service"
 # A running job ends or goes back into the queue; it is made by the new version.
 systemctl stop heygemd.service 2>/dev/null || true
+before=$(readlink /opt/heygemd || true)
 [ -L /opt/heygemd ] || rm -rf /opt/heygemd
 ln -sfnT "$home" /opt/heygemd
 mkdir -p /usr/local/bin
@@ -126,7 +127,15 @@ for unit in systemd/heygemd*.service systemd/heygemd*.socket; do install -m 0644
 systemctl daemon-reload
 systemctl enable --quiet --now heygemd-hook.socket
 systemctl enable --quiet heygemd.service
-systemctl restart heygemd.service
+systemctl restart heygemd.service || {
+  journalctl --no-pager --quiet --unit heygemd --lines 20 || true
+  [ -z "$before" ] || {
+    ln -sfnT "$before" /opt/heygemd
+    systemctl restart --no-block heygemd.service
+    fail "this version did not start, the reason is above; the one before is in its place again"
+  }
+  fail "it did not start; the reason is above"
+}
 systemctl try-restart 'heygemd@*.service'
 for old in /opt/heygemd.d/*; do [ "$old" = "$home" ] || rm -rf "$old"; done
 

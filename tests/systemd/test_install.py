@@ -63,14 +63,6 @@ def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.sh("stat", "-c", "%U %a", "/opt/heygemd-models/mouths/weights.safetensors").strip() == "root 644"
     assert "mouths" in machine.sh("/opt/heygemd/bin/heygemd", "models", "list")
 
-    before = machine.show("heygemd", "MainPID")
-    machine.sh("sh", "-c", "cp /etc/heygemd/config.toml /root/good; echo 'new_key = 1' >>/etc/heygemd/config.toml")
-    told = install(machine, "--no-self-test", check=False)
-    assert "does not take /etc/heygemd/config.toml" in told and "unknown key" in told
-    assert machine.show("heygemd", "MainPID") == before  # the installed one goes on, untouched
-    assert len(machine.sh("ls", "/opt/heygemd.d").split()) == 1
-    machine.sh("cp", "/root/good", "/etc/heygemd/config.toml")
-
     assert "left as they are" in install(machine, "--uninstall")
     assert machine.show("heygemd", "LoadState") == "not-found"
     machine.sh("test", "!", "-e", "/opt/heygemd")
@@ -81,3 +73,24 @@ def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
         "/opt/heygemd-models/mouths",
     ):
         machine.sh("test", "-e", kept)
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_would_not_run_leaves_what_runs(machine: Machine) -> None:
+    machine.sh("rm", "-rf", "/etc/heygemd")
+    install(machine, "--no-self-test")
+    before = machine.show("heygemd", "MainPID")
+    machine.sh("sh", "-c", "cp /etc/heygemd/config.toml /root/good; echo 'new_key = 1' >>/etc/heygemd/config.toml")
+    told = install(machine, "--no-self-test", check=False)
+    assert "does not take /etc/heygemd/config.toml" in told and "unknown key" in told
+    assert machine.show("heygemd", "MainPID") == before  # the installed one goes on, untouched
+    assert len(machine.sh("ls", "/opt/heygemd.d").split()) == 1
+    machine.sh("cp", "/root/good", "/etc/heygemd/config.toml")
+
+    # Nothing starts where the log cannot be written: stands for a version that does not start.
+    machine.sh("sh", "-c", "cd /var/lib/heygemd && mv heygemd.log log && mkdir heygemd.log")
+    home = machine.sh("readlink", "/opt/heygemd")
+    told = install(machine, "--no-self-test", check=False)
+    assert "the one before is in its place again" in told and machine.sh("readlink", "/opt/heygemd") == home
+    machine.sh("rmdir", "/var/lib/heygemd/heygemd.log")
+    machine.until(lambda: machine.show("heygemd", "ActiveState") == "active", "the one before runs again", 40)

@@ -170,6 +170,27 @@ def test_a_job_that_a_stop_has_interrupted_is_made_after_the_start(service: Serv
     service.machine.sh("touch", "/srv/heygem/go")
     service.start()
     service.wait_for_film()
+    service.drop("undisturbed")
+    service.wait_for_film("undisturbed")
+    service.machine.sh("cmp", "/srv/heygem/outbox/lesson.mp4", "/srv/heygem/outbox/undisturbed.mp4")
+
+
+def test_several_daemons_stand_side_by_side(service: Service) -> None:
+    machine = service.machine
+    machine.sh("cp", "/opt/heygemd-source/systemd/heygemd@.service", "/etc/systemd/system/")
+    text = machine.sh("cat", "/etc/heygemd/config.toml").replace("/srv/heygem", "/srv/heygem/second")
+    text = text.replace("[daemon]", '[daemon]\nstate_dir = "/var/lib/heygemd-second"')
+    machine.write("/etc/heygemd/second.toml", text)
+    service.start()
+    machine.ctl("start", "heygemd@second")
+    assert machine.show("heygemd@second", "ActiveState") == "active"
+    service.drop()
+    for kind, name in (("voice", "wav"), ("film", "mp4")):
+        machine.sh("cp", f"/opt/media/{kind}.{name}", f"/srv/heygem/second/inbox/other.{name}")
+    service.wait_for_film()
+    machine.until(lambda: service.exists("/srv/heygem/second/outbox/other.json"), "the second daemon delivers", 30)
+    machine.ctl("stop", "heygemd@second")
+    assert service.show("ActiveState") == "active"
 
 
 def test_a_new_configuration_is_in_force_when_reload_comes_back_and_a_faulty_one_never(service: Service) -> None:
