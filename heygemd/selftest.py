@@ -24,6 +24,7 @@ from heygemd.show import Show, View, on_stderr
 DELIVERED, FAILED = 0, 3
 PATIENCE_SECONDS = 900.0  # without any change: a line that shows no progress for so long has not passed the test
 FILING_SECONDS = 60.0
+OPENING_SECONDS = 60.0
 POLL_SECONDS = 0.5
 MODE = 0o660  # for the daemon, which is in the group that the inbox passes on
 _BADLY = frozenset({"failed", "cancelled"})
@@ -70,12 +71,17 @@ def _ask(config: Config) -> Mapping[str, Any]:
 
 
 def _reachable(config: Config, line: LineConfig) -> None:
-    for row in _ask(config)["lines"]:
-        if row["name"] == line.name:
-            if row["state"] != "ok":
-                raise SetupError(f"Line {line.name} is {row['state']}: {row['problem']}")
+    """Wait until the daemon has looked at the line, if it has just been started."""
+    ends = time.monotonic() + OPENING_SECONDS
+    while True:
+        row = next((row for row in _ask(config)["lines"] if row["name"] == line.name), None)
+        if row is None:
+            raise SetupError(f"The daemon does not serve line {line.name}; heygemd reload has it read its file.")
+        if row["state"] == "ok":
             return
-    raise SetupError(f"The daemon does not serve line {line.name}; heygemd reload lets it read its configuration.")
+        if row["problem"] or time.monotonic() > ends:
+            raise SetupError(f"Line {line.name} is {row['state']}: {row['problem'] or 'it does not answer'}")
+        time.sleep(POLL_SECONDS)
 
 
 def _drop(line: LineConfig, name: str, show: Show) -> None:
