@@ -222,7 +222,7 @@ def test_a_lost_journal_is_rebuilt_from_the_folders(site: Site, media: Path) -> 
     site.start()
     site.ask(cmd="pause")
     drop(media, site)
-    site.until(lambda: site.status()["queue"], "the job is queued")
+    site.until(lambda: len(site.tree("processing")) == 2, "the drop is claimed")
     site.kill()
     for file in site.state.glob("journal.sqlite*"):
         file.unlink()
