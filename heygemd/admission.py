@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,11 +32,10 @@ from heygemd.needs import Asked
 from heygemd.reservations import Reservations, place
 from heygemd.room import Outboxes
 from heygemd.turns import MOST, Ageing, Candidate, Turn, look
+from heygemd.watching import Watching
 
 SOON, LATEST = 1.0, 4.0  # seconds between two looks at a queue that waits: grows from one to the other
 JITTER = (0.75, 1.25)  # so that two daemons do not keep meeting
-RETURN_SECONDS = 10.0  # a driver may take so long to give back what an ended process held
-RETURN_SHARE = 0.75  # of it counts as returned (ollama's measure)
 SAMPLE_SECONDS = 2.0
 LOST_READINGS = 2  # in a row: one may be a slip of the driver
 
@@ -87,15 +84,6 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Returning:
-    """Memory that an ended child held and the driver has not given back yet."""
-
-    uuid: str
-    at_least_mib: int
-    until: float
-
-
 class Admission:
     """Keeps the readings, the deferrals and the one ticket."""
 
@@ -117,12 +105,10 @@ class Admission:
         self._frame_of, self._torch = frame_of, torch or torch_build()
         folder, agreed = place(config.guard.lock_dir, config.daemon.state_dir / "gpu")
         self.reservations = Reservations(folder)
-        self._history: deque[Readings] = deque(maxlen=config.guard.hold_readings)
+        self._watching = Watching(reader, store.work, worker_pid, config.guard.hold_readings)
         self._ageing: Ageing[str] = Ageing(config.guard.ageing_minutes * 60)
         self.deferrals = Deferrals(journal, config.guard.alert_hours)
         self._ticket: Ticket | None = None
-        self._returning: _Returning | None = None
-        self._problem: str | None = None
         self._asked: list[str] = []
         self._look_at, self._delay = 0.0, SOON
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -148,7 +134,7 @@ class Admission:
         self._ageing.limit = config.guard.ageing_minutes * 60
         self._asked = []
         if moved:
-            self._history = deque(self._history, maxlen=config.guard.hold_readings)
+            self._watching.hold(config.guard.hold_readings)
             self.devices = self._choose_devices()
 
     # ------------------------------------------------------------ who is next
@@ -163,8 +149,8 @@ class Admission:
             self.deferrals.only(set(names))
         if not jobs:
             return None
-        readings = await self._read(any(self.devices.may_use_gpu(self._engine(job)) for job in jobs))
-        if self._memory_is_coming_back(readings):
+        readings = await self._watching.read(any(self.devices.may_use_gpu(self._engine(job)) for job in jobs))
+        if self._watching.coming_back(readings):
             self._look_at = time.monotonic() + SOON
             return None
         lines = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
@@ -193,7 +179,7 @@ class Admission:
         return {**settings, "device": self.devices.of(settings["engine"])}
 
     def _judge(self, need: Need, readings: Readings) -> Verdict:
-        seen = [*list(self._history)[:-1], readings]
+        seen = [*list(self._watching.history)[:-1], readings]
         taken = {gpu.uuid: self.reservations.taken(gpu) for gpu in readings.gpus} if need.ways else {}
         at = datetime.now().time()
         return guard.decide(need, seen, self.config.limits, self._rules, taken=taken, at=at)
@@ -260,47 +246,6 @@ class Admission:
             self._delay = min(self._delay * 1.6, LATEST)
         self._look_at = time.monotonic() + (SOON if settling else self._delay) * random.uniform(*JITTER)
 
-    # ------------------------------------------------------------ readings
-
-    async def _read(self, gpus: bool) -> Readings:
-        """The readings now, with the memory of our own worker counted as free for us."""
-        readings = await asyncio.to_thread(self._reader, (self.store.work,), gpus=gpus)
-        if not gpus:
-            return readings
-        self._note_problem(readings.gpu_problem)
-        pid = self._worker_pid()
-        if pid is not None:
-            readings = replace(readings, gpus=tuple(_with_ours(gpu, pid) for gpu in readings.gpus))
-        oldest = readings.at - (LATEST * JITTER[1] + SOON) * self._rules.hold_readings
-        kept = [seen for seen in self._history if oldest <= seen.at < readings.at]
-        self._history.clear()
-        self._history.extend([*kept, readings])
-        return readings
-
-    def _note_problem(self, problem: str | None) -> None:
-        """One event when the GPUs fail, one when they are back; seconds that pass are no news."""
-        said = re.sub(r"\d+ s\b", "some time", problem) if problem else None
-        if said == self._problem:
-            return
-        self._problem = said
-        if said:
-            self._log.error("gpu_unavailable", problem=problem)
-        else:
-            self._log.info("gpu_back")
-
-    def _memory_is_coming_back(self, readings: Readings) -> bool:
-        """Whether an ended child's memory is still on its way back; waited for, but not for ever."""
-        back = self._returning
-        if back is None:
-            return False
-        free = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == back.uuid), back.at_least_mib)
-        if free >= back.at_least_mib:
-            self._returning = None
-        elif time.monotonic() >= back.until:
-            self._log.warning("gpu_memory_not_returned", gpu=back.uuid, free_mib=free, expected_mib=back.at_least_mib)
-            self._returning = None
-        return self._returning is not None
-
     # ------------------------------------------------------------ needs
 
     def _need(self, job: Job, line: str, readings: Readings) -> Need:
@@ -338,7 +283,7 @@ class Admission:
         """Right before the work begins; by now the size of the frames is known.  Raises ``Deferred`` where there is
         no room any more, or less than is needed as is known now."""
         ticket.asked = self._what(ticket.job)
-        readings = await self._read(gpus=ticket.device is not None)
+        readings = await self._watching.read(gpus=ticket.device is not None)
         need = self._need_of(ticket.asked, readings, {})
         ways = tuple(way for way in need.ways if way.batch_size == ticket.go.batch_size)
         again = Need(ways if ticket.go.device else (), need.ram_mib if need.ram_mib > ticket.need.ram_mib else 0)
@@ -382,7 +327,7 @@ class Admission:
         ticket.ram_mib = max(rss, ticket.ram_mib or 0)
         if ticket.device is None:
             return None
-        readings = await self._read(gpus=True)
+        readings = await self._watching.read(gpus=True)
         mine = next((gpu for gpu in readings.gpus if gpu.uuid == ticket.device), None)
         if mine is None:
             ticket.gone += readings.gpu_lost
@@ -406,7 +351,7 @@ class Admission:
         if ticket.go.device is None:
             return False
         smallest = ticket.go.vram_mib <= min(way.vram_mib for way in ticket.need.ways)
-        total = max((gpu.total_mib for seen in self._history for gpu in seen.gpus), default=0)
+        total = max((gpu.total_mib for seen in self._watching.history for gpu in seen.gpus), default=0)
         return smallest and ticket.go.vram_mib >= 0.9 * total
 
     def outgrown(self, ticket: Ticket) -> Wait:
@@ -426,7 +371,7 @@ class Admission:
         if ticket.device is None or not isinstance(error, EngineError | WorkerDied):
             return None
         await asyncio.sleep(SOON * 1.1)  # a reading from before its end proves nothing
-        readings = await self._read(gpus=True)
+        readings = await self._watching.read(gpus=True)
         if any(gpu.uuid == ticket.device for gpu in readings.gpus) or not readings.gpu_problem:
             return None
         return Wait(f"The GPU failed while the job ran: {readings.gpu_problem}.", "gpu_problem")
@@ -436,8 +381,7 @@ class Admission:
         self._ticket = None
         self.reservations.release()
         if ticket.device is not None:
-            at_least = ticket.free_before - round((1 - RETURN_SHARE) * ticket.vram_mib_reserved)
-            self._returning = _Returning(ticket.device, at_least, time.monotonic() + RETURN_SECONDS)
+            self._watching.expect_back(ticket.device, ticket.vram_mib_reserved, ticket.free_before)
         if job.state is JobState.RENDERED and job.result is not None:
             sampled = (ticket.vram_mib, ticket.ram_mib)
             self.journal.add_peak(needs.peak_of(ticket.settings["engine"], job.result, sampled))
@@ -448,9 +392,9 @@ class Admission:
 
     def status(self) -> dict[str, Any]:
         """The guard's part of the status."""
-        gpus = self._history[-1].gpus if self._history else ()
+        gpus = self._watching.history[-1].gpus if self._watching.history else ()
         return {
-            "devices": self.devices.chosen, "problem": self._problem, "kept_for": self._ageing.kept,
+            "devices": self.devices.chosen, "problem": self._watching.problem, "kept_for": self._ageing.kept,
             "deferred": len(self.deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 
@@ -458,11 +402,6 @@ class Admission:
 def _roomy(readings: Readings) -> Readings:
     """The same GPUs in a machine with all the memory of the world."""
     return replace(readings, ram_total_mib=1 << 40, ram_available_mib=1 << 40)
-
-
-def _with_ours(gpu: Gpu, pid: int) -> Gpu:
-    ours = sum(holder.mib or 0 for holder in gpu.processes if machine.is_below(holder.pid, pid))
-    return replace(gpu, free_mib=min(gpu.free_mib + ours, gpu.total_mib)) if ours else gpu
 
 
 def _gpu_row(gpu: Gpu) -> dict[str, Any]:

@@ -484,8 +484,9 @@ def test_after_a_job_the_guard_waits_until_its_memory_has_returned_but_not_for_e
     assert again is not None and again.go.batch_size == ticket.go.batch_size
     table.admission.finish(again, again.job)
     table.free = 100
-    assert table.admission._returning is not None
-    table.admission._returning = replace(table.admission._returning, until=0.0)
+    watching = table.admission._watching
+    assert watching._returning is not None
+    watching._returning = replace(watching._returning, until=0.0)
     assert table.choose() is None and table.journal.jobs_of("d")[0].deferrals == 1
 
 
