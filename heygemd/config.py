@@ -257,6 +257,7 @@ _TITLES = {
     "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
     "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
+    "mark": "How films say that a machine made them",
     "quality": "How finished films are measured: beyond such a figure a film is fair, twice as far from the ideal poor",
     "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",
 }

@@ -301,6 +301,17 @@ class QualityConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkConfig:
+    """How films say that a machine made them."""
+
+    metadata: Annotated[
+        str,
+        Rule("on or off: a mark in each film's metadata as GB 45438-2025 asks for (key AIGC)", choices=("on", "off")),
+    ] = "on"
+    producer: Annotated[str, Rule("who answers for the films, as the mark names them: a name or a code")] = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HooksConfig:
     """Programs that are told what has become of a job."""
 
@@ -367,6 +378,7 @@ class Config:
     guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     wav2lip: Wav2LipConfig = field(default_factory=Wav2LipConfig)
+    mark: MarkConfig = field(default_factory=MarkConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
     lines: tuple[LineConfig, ...] = ()
@@ -381,6 +393,7 @@ TABLES: dict[str, type[Any]] = {
     "guard": GuardConfig,
     "command": CommandConfig,
     "wav2lip": Wav2LipConfig,
+    "mark": MarkConfig,
     "quality": QualityConfig,
     "hooks": HooksConfig,
 }

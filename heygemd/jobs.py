@@ -386,7 +386,8 @@ def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
     wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
     quality = {name if name == "report" else f"report_{name}": v for name, v in asdict(config.quality).items()}
-    return {**render, **mine, **command, **wav2lip, **quality, "language": config.daemon.language}
+    said = {"language": config.daemon.language, "mark": config.mark.metadata, "producer": config.mark.producer}
+    return {**render, **mine, **command, **wav2lip, **quality, **said}
 
 
 def machine_facts() -> dict[str, Any]:

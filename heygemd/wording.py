@@ -76,6 +76,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{percent} % of the film is left as the template has it, the longest time {seconds} s from second {at}.",
         "影片中 {percent}% 的画面保持模板原样，最长一段从第 {at} 秒起，持续 {seconds} 秒。",
     ),
+    "not_marked": (
+        "The film does not carry the mark that a machine made it.",
+        "影片没有人工智能生成合成内容的隐式标识。",
+    ),
     "lengths_differ": (
         "The picture lasts {picture} s and the sound {sound} s.",
         "画面长 {picture} 秒，声音长 {sound} 秒。",

@@ -44,7 +44,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         return command.make_film(task, audio, video, stages)
 
     engine = engines.load(settings.engine)
-    from heygemd.pipeline import face, lips
+    from heygemd.pipeline import face, lips, mark
     from heygemd.pipeline.quality import deliver
 
     assert audio.audio is not None and video.video is not None
@@ -72,7 +72,8 @@ def lipsync(task: Task, tell: Tell) -> Result:
                 _render(segment, engine, plan, clip, order, settings, tell)
         media.join(segments, silent, settings)
     with stages("verify", len(order)):
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps)
+        marks = mark.made(settings, segments[0].key, engine.name)
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks)
         output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
@@ -83,7 +84,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         film=film,
         engine={"name": engine.name, **plan.facts},
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
-        output=output | {"encode": media.encode_facts(settings), "sound": sound},
+        output=output | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")},
         stages=stages.done,
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],

@@ -37,6 +37,8 @@ class Settings:
     av_offset_ms: float = 0.0  # of wav2lip: more moves the mouth later
     sharpen: float = 1.0  # of wav2lip: share of the template's sharpness that mouths are brought to
     batch: int = 0  # of wav2lip: frames at a time; 0 = what suits the device
+    mark: str = "on"  # on | off: metadata that says that a machine made the film
+    producer: str = ""  # who answers for it, as the mark names them
     language: str = "en"  # en | zh: of the report's page
     report: str = "on"  # on | off: whether the finished film is measured
     report_seconds: float = 30.0  # of film that are looked at, at most; 0: all of it

@@ -55,7 +55,8 @@ def test_the_program_s_film_is_measured_and_delivered(task: Task) -> None:
     assert told["engine"]["name"] == "command"
     assert told["verified"] is True
     assert told["output"]["frames"] == 50
-    assert [stage["name"] for stage in told["stages"]] == ["probe", "command", "verify"]
+    assert [stage["name"] for stage in told["stages"]] == ["probe", "command", "verify", "report"]
+    assert told["quality"]["grade"] is None and "no face" in told["quality"]["problem"]
     assert told["inputs"]["audio"]["audio"]["sample_rate"] == 16000
 
 

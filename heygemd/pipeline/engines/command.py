@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from heygemd.errors import EngineError, SetupError
+from heygemd.pipeline import mark
 from heygemd.pipeline.media import SAMPLE_RATE, Media, measure, sound_of
+from heygemd.pipeline.media.segments import key_of
 from heygemd.pipeline.media.verify import agree, describe
 from heygemd.pipeline.report import Result, Stages, advice
 from heygemd.pipeline.settings import Settings, Task, Tell
@@ -47,7 +49,12 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         assert measured.video is not None
         fps = measured.video.fps
         agree(float(frames / fps), heard, due, float(1 / fps) + _SLACK)
-    made.rename(film)
+    marks = mark.made(settings, key_of(task, frames), "command")
+    if marks:
+        mark.stamp(made, film, marks, settings)
+        made.unlink()
+    else:
+        made.rename(film)
     return Result(
         film=film,
         engine={
@@ -57,7 +64,7 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
             "argv": list(settings.command),
         },
         inputs={"audio": audio.to_json(), "video": video.to_json()},
-        output=describe(measured, frames, heard),
+        output=describe(measured, frames, heard) | {"mark": marks.get("AIGC")},
         stages=stages.done,
         warnings=advice(audio, video, task.audio_name, task.video_name),
         quality=_judged(task, film, stages),

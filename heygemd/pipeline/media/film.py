@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -122,27 +123,43 @@ class FilmWriter:
 
 
 def mux(
-    video: Path, audio: Path, audio_info: AudioInfo, out: Path, settings: Settings, seconds: float, fps: Fraction
+    video: Path,
+    audio: Path,
+    audio_info: AudioInfo,
+    out: Path,
+    settings: Settings,
+    seconds: float,
+    fps: Fraction,
+    entries: Mapping[str, str] | None = None,
 ) -> str:
     """Put the sound of ``audio`` beside the pictures of ``video``; what was done to it, as words.
 
     Copied untouched where mp4 holds it and where the copy lasts as long as what was decoded (``seconds``) to half
     a frame: a copied mp3 loses the note that says how much of its last block is padding.  Else one AAC encode at
-    its own sample rate and channels.  Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises
-    ``EngineError``.
+    its own sample rate and channels.  ``entries``: metadata that is written into the film; nothing else is.
+
+    Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
     """
-    if audio_info.codec in _COPIED and _mux(video, audio, audio_info, out, settings, ["-c:a", "copy"]) is None:
+    tags = metadata_argv(entries or {})
+    if audio_info.codec in _COPIED and _mux(video, audio, audio_info, out, settings, ["-c:a", "copy", *tags]) is None:
         copied = probe(out, out.name, settings).audio
         if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
             return f"copied {audio_info.codec}"
     failed = None
     for channels in dict.fromkeys((audio_info.channels, 2)):
         bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
-        failed = _mux(video, audio, audio_info, out, settings, _aac(audio_info, channels, bits))
+        failed = _mux(video, audio, audio_info, out, settings, [*_aac(audio_info, channels, bits), *tags])
         if failed is None:
             mixed = "" if channels == audio_info.channels else ", mixed to stereo"
             return f"encoded aac {bits // 1000}k{mixed}"
     raise EngineError("The sound could not be put into the film.", detail=failed or "")
+
+
+def metadata_argv(entries: Mapping[str, str]) -> list[str]:
+    """Output options that write these metadata entries into an mp4 and leave the inputs' own away."""
+    words = [word for name, value in entries.items() for word in ("-metadata", f"{name}={value}")]
+    flags = "+faststart+use_metadata_tags" if entries else "+faststart"  # keys of our own need the flag
+    return ["-map_metadata", "-1", "-map_chapters", "-1", *words, "-movflags", flags]
 
 
 def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
@@ -155,16 +172,6 @@ def _mux(video: Path, audio: Path, info: AudioInfo, out: Path, settings: Setting
     """Run it; ffmpeg's words where it failed."""
     argv = [*FFMPEG, "-y", "-i", f"file:{video}", *input_argv(audio)]
     argv += ["-map", "0:v:0", "-map", f"1:{info.index}", "-c:v", "copy", *sound]
-    argv += [
-        "-map_metadata",
-        "-1",
-        "-map_chapters",
-        "-1",
-        "-movflags",
-        "+faststart",
-        "-f",
-        "mp4",
-        f"file:{out}",
-    ]
+    argv += ["-f", "mp4", f"file:{out}"]
     done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds)
     return done.stderr if done.code else None

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from heygemd.errors import HeygemdError
-from heygemd.pipeline import lips, media
+from heygemd.pipeline import lips, mark, media
 from heygemd.pipeline.engines.footage import mouth
 from heygemd.pipeline.geometry import Bytes, Floats, Singles
 from heygemd.pipeline.quality import grade, picture, sync
@@ -98,7 +98,7 @@ def measure(
         "measured": {
             "frames": len(numbers), "of": opened.frames, "ranges": [[w.first, w.stop - 1] for w in looked.windows],
         },
-        "structure": _structure(opened, samples),
+        "structure": _structure(opened, samples) | {"mark": mark.found(film, settings)},
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
         "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
         "picture": picture.compare([pair for _, pair in beside], place)

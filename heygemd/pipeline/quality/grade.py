@@ -31,7 +31,7 @@ def of(
         *_sync(figures.get("sync", {}), settings, ours=ours),
         *_picture(figures.get("picture", {}), settings),
         *_passed(figures, passed, settings, fps),
-        *_structure(figures.get("structure", {}), fps),
+        *_structure(figures.get("structure", {}), settings, fps, ours=ours),
     ]
     worst = max((GRADES.index(reason["level"]) for reason in reasons), default=0)
     return {"grade": GRADES[worst], "reasons": reasons}
@@ -107,7 +107,9 @@ def _passed(figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings
     )  # fmt: skip
 
 
-def _structure(told: dict[str, Any], fps: float) -> list[Reason]:
+def _structure(told: dict[str, Any], settings: Settings, fps: float, *, ours: bool) -> list[Reason]:
+    if settings.mark == "on" and ours and not told.get("mark", True):
+        return _reason("not_marked", "fair")
     seen, heard = told.get("picture_seconds"), told.get("sound_seconds")
     if heard is None:
         return _reason("no_sound", "poor")
