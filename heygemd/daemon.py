@@ -205,7 +205,7 @@ class Daemon:
         event = event_of(before, after)
         if event is not None:
             drop = self.journal.drop(after.drop_id)
-            self.hooks.fire(notice(event, after, drop.line, self.store.outbox(drop)))
+            self.hooks.fire(notice(event, after, drop.line, self.store.outlet(drop, after)))
 
     def _drained(self) -> bool:
         """With ``once``: every line has been looked at, nothing is on its way, and no job is left that could run."""

@@ -47,14 +47,14 @@ def event_of(before: Job, after: Job) -> str | None:
     return None
 
 
-def notice(event: str, job: Job, line: str, outbox: str) -> dict[str, Any]:
-    """What a hook reads: plain data, names as people can read them."""
+def notice(event: str, job: Job, line: str, outlet: str) -> dict[str, Any]:
+    """What a hook reads: plain data, names as people can read them.  ``outlet`` is the folder of the film."""
     done = event == "on_done"
-    film = str(Path(outbox) / f"{job.base}.mp4") if done and job.base else None
+    film = str(Path(outlet) / f"{job.base}.mp4") if done and job.base else None
     return {
         "schema": NOTICE, "event": event, "time": now(), "host": platform.node(), "line": line,
         "drop": job.drop_id, "job": job.id, "name": display(job.request.name), "attempts": job.attempts,
-        "film": display(film) if film else None,
+        "film": display(film) if film else None, "held": bool((job.result or {}).get("held")),
         "log": display(film.removesuffix(".mp4") + ".json") if film else None,
         "reason": job.reason if event == "on_failed" else job.deferred_reason if event == "on_deferred" else None,
         "since": job.deferred_since if event == "on_deferred" else None,

@@ -133,19 +133,20 @@ def _view(status: Mapping[str, Any], name: str) -> View:
 
 
 def _collect(line: LineConfig, name: str, folder: Path) -> tuple[Path, Path]:
-    """Take film and log away, and the inputs once they are filed."""
-    found = []
-    for suffix in (".mp4", ".json"):
-        source, target = line.outbox / (name + suffix), folder / (name + suffix)
-        if not source.is_file() or source.stat().st_size == 0:
-            raise EngineError(f"{source} was delivered, says the daemon, and is missing or empty.")
-        shutil.move(source, target)
-        found.append(target)
+    """Take film, log and report away, and the inputs once they are filed."""
+    delivered = next((f for f in (line.outbox, line.review) if (f / f"{name}.mp4").is_file()), line.outbox)
+    film, log, report = ((name + suffix) for suffix in (".mp4", ".json", ".report.html"))
+    for file in (film, log):
+        if not (delivered / file).is_file() or (delivered / file).stat().st_size == 0:
+            raise EngineError(f"{delivered / file} was delivered, says the daemon, and is missing or empty.")
+    for file in (film, log, report):
+        if (delivered / file).is_file():  # there need be no report
+            shutil.move(delivered / file, folder / file)
     ends = time.monotonic() + FILING_SECONDS
     while not (line.done / name).is_dir() and time.monotonic() < ends:
         time.sleep(POLL_SECONDS)
     shutil.rmtree(line.done / name, ignore_errors=True)
-    return found[0], found[1]
+    return folder / film, folder / log
 
 
 def _tell_failure(reason: str, line: LineConfig, as_json: bool) -> None:

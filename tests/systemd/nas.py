@@ -98,7 +98,7 @@ def main() -> None:
     subprocess.run(["bash", "-c", os.environ["HEYGEMD_SERVE"]], check=True)
     drop("second")
     until(lambda: (NAS / "outbox" / "second.json").exists(), "a film after the share has returned", 150)
-    print(f"OUTBOX {sorted(p.name for p in (NAS / 'outbox').iterdir())}")
+    print(f"OUTBOX {sorted(p.name for p in (NAS / 'outbox').glob('*.mp4'))}")
     daemon.terminate()
     print(f"STOPPED {daemon.wait(60)}", flush=True)
 

@@ -1,10 +1,12 @@
 /* A libnvidia-ml.so.1 for one GPU of 24000 MiB that does not exist: as far as heygemd asks.
  *
- * Read anew at every call: /run/nvml, with the MiB in use and the process that holds them, such as "20000 4711".
+ * Read anew at every call: /run/nvml, with the MiB in use and the process that holds them, such as "20000 4711", and
+ * where a third number follows, how many seconds the driver hangs first.
  * gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 nvml.c
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB 1048576ull
 #define TOTAL (24000 * MIB)
@@ -19,10 +21,12 @@ static int now(unsigned long long *used, unsigned *pid) {
   FILE *file = fopen("/run/nvml", "re");
   unsigned long long mib = 0;
   if (!file) return DRIVER_NOT_LOADED;
-  int read = fscanf(file, "%llu %u", &mib, pid);
+  unsigned seconds = 0;
+  int read = fscanf(file, "%llu %u %u", &mib, pid, &seconds);
   fclose(file);
   *used = mib * MIB;
-  return read == 2 ? SUCCESS : DRIVER_NOT_LOADED;
+  while (seconds) seconds = sleep(seconds);
+  return read >= 2 ? SUCCESS : DRIVER_NOT_LOADED;
 }
 
 static int say(char *to, unsigned length, const char *text) {

@@ -82,6 +82,11 @@ class Service:
     def wait_for_film(self, name: str = "lesson") -> None:
         self.machine.until(lambda: self.exists(f"/srv/heygem/outbox/{name}.json"), f"{name} is delivered", 30)
 
+    def films(self) -> list[str]:
+        """What lies in the outbox under the names of drops; the status page is not among it."""
+        names = self.machine.sh("ls", "/srv/heygem/outbox").split()
+        return [name for name in names if name.endswith((".mp4", ".json")) and name != "status.json"]
+
     def exists(self, path: str) -> bool:
         return self.machine.sh("sh", "-c", f'[ -e "{path}" ] && echo yes || true').strip() == "yes"
 

@@ -145,7 +145,7 @@ def test_a_loop_that_hangs_is_ended_and_the_job_goes_on_after_the_restart(servic
     assert "Watchdog timeout" in told
     service.machine.sh("touch", "/srv/heygem/go")
     service.wait_for_film()
-    assert service.machine.sh("ls", "/srv/heygem/outbox").split() == ["lesson.json", "lesson.mp4"]
+    assert service.films() == ["lesson.json", "lesson.mp4"]
 
 
 def test_a_stop_lets_the_job_end_even_where_that_takes_longer_than_systemd_would_wait(service: Service) -> None:
@@ -166,7 +166,7 @@ def test_a_job_that_a_stop_has_interrupted_is_made_after_the_start(service: Serv
     service.wait_until_running()
     service.machine.ctl("stop", UNIT)
     assert service.show("Result") == "success"
-    assert service.machine.sh("ls", "/srv/heygem/outbox") == ""
+    assert service.films() == []
     service.machine.sh("touch", "/srv/heygem/go")
     service.start()
     service.wait_for_film()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_job_costs_time_and_no_film(
     machine.sh("sh", "-c", f"head -c 50M /dev/zero >{OUTBOX}/filler 2>/dev/null || true")
     machine.sh("touch", "/srv/heygem/go")
     machine.until(lambda: service.status()["lines"][0]["state"] == "full", "the line is full")
-    assert machine.sh("ls", OUTBOX).split() == ["filler"] and service.show("ActiveState") == "active"
+    assert service.films() == [] and service.show("ActiveState") == "active"
     machine.sh("rm", f"{OUTBOX}/filler")
     service.wait_for_film()
-    assert machine.sh("ls", OUTBOX).split() == ["lesson.json", "lesson.mp4"]
+    assert service.films() == ["lesson.json", "lesson.mp4"]
     assert service.events("line_has_room") and service.show("NRestarts") == "0"
 
 
@@ -111,6 +112,27 @@ def test_from_inside_the_sandbox_the_guard_names_who_holds_the_gpu(service: Serv
     machine.write("/run/nvml", f"100 {holder}")
     service.wait_for_film()
     machine.ctl("stop", "trainer")
+
+
+@pytest.mark.slow
+def test_a_driver_that_hangs_costs_neither_the_running_job_nor_the_daemon(service: Service, gpu: None) -> None:
+    machine = service.machine
+    machine.write("/run/nvml", "100 1")
+    service.configure(GATED)
+    machine.sh("sed", "-i", "s/^\\[command\\]/[command]\\ngpu_need_mib = 8000/", "/etc/heygemd/config.toml")
+    service.dropin("[Service]\nWatchdogSec=8\n")
+    service.start()
+    service.drop()
+    service.wait_until_running()
+    machine.write("/run/nvml", "100 1 20")
+    service.drop("next")
+    time.sleep(18)  # more than two watchdog times, in which the driver answers nobody
+    assert service.show("NRestarts") == "0" and service.status()["running"]
+    machine.write("/run/nvml", "100 1")
+    machine.sh("touch", "/srv/heygem/go")
+    service.wait_for_film()
+    service.wait_for_film("next")
+    assert service.show("NRestarts") == "0"
 
 
 def _waiting(service: Service) -> str:
