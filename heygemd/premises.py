@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from heygemd import machine
-from heygemd.config import Config, LineConfig
+from heygemd.config import LINE_FOLDERS, Config, LineConfig
+from heygemd.config_keys import LINE_PLACES
 from heygemd.inbox import blind
 
 FOLDER_SECONDS = 10.0
@@ -147,7 +148,7 @@ def state(config: Config, user: User) -> Check:
 def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
     """The folders of a line: there, ours, on one file system, where renaming works and changes are noticed."""
     name, missing = f"line {line.name}", []
-    for part in ("inbox", "processing", "outbox", "done", "failed"):
+    for part in LINE_PLACES if line.on_poor == "hold" else LINE_FOLDERS:
         folder: Path = getattr(line, part)
         try:
             status = folder.stat()

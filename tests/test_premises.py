@@ -47,6 +47,14 @@ def test_an_outbox_of_somebody_else_is_named_with_the_cure(line: LineConfig) -> 
     assert check.cure.startswith(f"chown nobody {line.outbox}")
 
 
+def test_a_review_folder_of_somebody_else_counts_where_films_are_held_in_it(line: LineConfig) -> None:
+    line.review.mkdir(mode=0o755)
+    for name in ("inbox", "processing", "outbox", "done", "failed"):
+        getattr(line, name).chmod(0o777)
+    assert not [name for name in found(line, NOBODY) if name.endswith("review")]
+    assert found(replace(line, on_poor="hold"), NOBODY)["line main review"].verdict == "warn"
+
+
 def test_the_group_of_a_folder_counts(line: LineConfig) -> None:
     line.outbox.chmod(0o770)
     member = User("member", 12345, frozenset({line.outbox.stat().st_gid}))
