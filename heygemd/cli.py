@@ -208,7 +208,12 @@ def _add_looking(commands: Any) -> None:
         "--state", action="append", choices=[str(s) for s in JobState], metavar="STATE",
         help=f"only these; may be repeated: {', '.join(JobState)}",
     )  # fmt: skip
+    jobs.add_argument("--failed", action="store_true", help="only those that failed or were cancelled")
+    jobs.add_argument("--since", type=_span, metavar="SPAN", help="only of this time: 30m, 12h, 7d, 2w")
     jobs.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default 50)")
+
+    story = _add(commands, "log", _log, "say what the run log has of a job")
+    story.add_argument("job", metavar="JOB", help="the job's id, as jobs lists it")
 
 
 def _add_orders(commands: Any) -> None:
@@ -239,6 +244,15 @@ def _add_models(commands: Any) -> None:
     remove = _add(acts, "remove", _models, "delete an imported model")
     remove.set_defaults(word="remove")
     remove.add_argument("name", help="as list names it")
+
+
+def _span(text: str) -> Any:
+    from heygemd import joblog
+
+    try:
+        return joblog.span(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:
@@ -355,8 +369,15 @@ def _status(args: argparse.Namespace) -> int:
 def _jobs(args: argparse.Namespace) -> int:
     from heygemd import reports
 
-    reports.jobs(_settings(args), set(args.state or ()) or None, args.limit, as_json=args.json)
+    states = set(args.state or ()) | ({"failed", "cancelled"} if args.failed else set())
+    reports.jobs(_settings(args), states or None, args.limit, as_json=args.json, ago=args.since)
     return OK
+
+
+def _log(args: argparse.Namespace) -> int:
+    from heygemd import reports
+
+    return OK if reports.log(_settings(args), args.job, as_json=args.json) else FAILED
 
 
 def _order(args: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from heygemd import control
+from heygemd import control, joblog
 from heygemd.config import LINE_FOLDERS, Config
 from heygemd.config_keys import TABLES
 from heygemd.errors import HeygemdError
@@ -120,15 +121,27 @@ def status(config: Config, *, as_json: bool) -> None:
     print(json.dumps(reply) if as_json else "\n".join(status_lines(reply)))
 
 
-def jobs(config: Config, states: set[str] | None, limit: int, *, as_json: bool) -> None:
-    """Print jobs, newest first.  NoDaemon where there is neither a daemon nor a journal."""
+def jobs(config: Config, states: set[str] | None, limit: int, *, as_json: bool, ago: timedelta | None = None) -> None:
+    """Print jobs, newest first; those of the last ``ago``.  NoDaemon where there is neither a daemon nor a journal."""
     request = {"cmd": "jobs", "states": sorted(states) if states else None, "limit": limit}
     reply = _ask(config, request, lambda journal: {"ok": True, "jobs": journal.jobs(states, limit)})
+    if ago is not None:
+        reply["jobs"] = joblog.since(reply.get("jobs", []), ago, datetime.now().astimezone())
     if as_json:
         print(json.dumps(reply))
         return
     rows = reply.get("jobs", [])
     print("\n".join(_table([_job_cells(job) for job in rows])) if rows else "no jobs")
+
+
+def log(config: Config, job: str, *, as_json: bool) -> bool:
+    """Print what the run log has of a job; whether it has anything.  SetupError where it cannot be read."""
+    found = list(joblog.events(config.daemon.log_file, job))
+    if as_json:
+        print(json.dumps({"ok": bool(found), "job": job, "events": found}))
+    else:
+        print("\n".join(map(joblog.line, found)) or f"the run log has nothing of {display(job)}")
+    return bool(found)
 
 
 def _ask(config: Config, request: Row, read: Any) -> dict[str, Any]:
@@ -239,6 +252,8 @@ def _waiting_cells(entry: Row) -> list[str]:
 def _job_cells(job: Row) -> list[str]:
     when = _when(job.get("ended") or job.get("started") or job.get("created"))
     outcome = f"→ {job['film']}.mp4" if job["state"] == "delivered" and job.get("film") else ""
+    if outcome and job.get("grade"):
+        outcome += f"  {job['grade']}" + (", held for review" if job.get("held") else "")
     return [job["id"], when, job["state"], job["line"], _path(job), outcome or job.get("reason") or ""]
 
 
