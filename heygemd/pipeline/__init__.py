@@ -7,20 +7,14 @@ from here and must stay small.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from heygemd.pipeline.engines import Engine
-    from heygemd.pipeline.media import Clip, Media, Segment
+    from heygemd.pipeline.media import Media
     from heygemd.pipeline.report import Result
     from heygemd.pipeline.settings import Settings, Task, Tell
-
-    Order = npt.NDArray[np.int64]
 
 
 def lipsync(task: Task, tell: Tell) -> Result:
@@ -69,7 +63,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
             tell.event("segments_kept", segments=len(kept), of=len(segments))
         for segment in segments:
             if segment.number not in kept:
-                _render(segment, engine, plan, clip, order, settings, tell)
+                painting.paint(segment, engine, plan, clip, order, settings, tell)
         media.join(segments, silent, settings)
     with stages("verify", len(order)):
         marks = mark.made(settings, segments[0].key, engine.name)
@@ -101,17 +95,3 @@ def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: S
         media.probe(audio, audio_name, settings, want="audio"),
         media.probe(video, video_name, settings, want="video"),
     )
-
-
-def _render(
-    segment: Segment, engine: Engine, plan: Any, clip: Clip, order: Order, settings: Settings, tell: Tell
-) -> None:
-    """Make the pictures of one segment and receipt them."""
-    from heygemd.pipeline import media
-
-    with media.FilmWriter(segment.path, clip, settings) as writer:
-        for k, frame in enumerate(clip.walk(order[segment.first : segment.stop]), segment.first):
-            engine.apply(plan, k, frame)
-            writer.write(frame)
-            tell.progress("render", k + 1, len(order))
-    segment.finish()

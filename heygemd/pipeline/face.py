@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
 
 KEYFRAMES = 12
-_LOWER_FACE = np.array([[8, 78], [184, 78], [184, 236], [8, 236]], np.float64)  # corners in the canonical face
+_LOWER_FACE = np.array([[8, 78], [184, 78], [184, 256], [8, 256]], np.float64)  # corners in the canonical face
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,10 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def close_feed(self) -> None:
+        """Tell it that nothing more will be handed to its stdin."""
+        self._close_pipe(self._process.stdin)
+
     def finish(self) -> int:
         """Close stdin, wait for the end (killing it after ``stall`` seconds), return the exit code."""
         self._close_pipe(self._process.stdin)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from heygemd.pipeline.media import Clip, Frame, open_clip, probe
 from heygemd.pipeline.settings import Settings
 
-QUICK = Settings(threads=1, preset="ultrafast", media_seconds=30, encoder="libx264")
+QUICK = Settings(threads=1, preset="ultrafast", media_seconds=30, encoder="libx264", report="off")
 BITS = 8
 WIDTH, HEIGHT = 128, 96
 

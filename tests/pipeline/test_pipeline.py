@@ -48,7 +48,10 @@ class Painter:
         quiet = [k for k, heard in enumerate(loud) if not heard]
         facts = {"renderer": "grey", "reasons": ["it is a test"]}
         warned = [("weak", "Grey is not a mouth.")]
-        return SimpleNamespace(loud=loud, facts=facts, warnings=warned, passed_through=[(quiet[0], quiet[-1])])
+        return SimpleNamespace(
+            loud=loud, facts=facts, warnings=warned, passed_through=[(quiet[0], quiet[-1])],
+            region=lambda _: (0, 0, 16, 16), at_hand=lambda _: False,
+        )  # fmt: skip
 
     def apply(self, plan: Any, k: int, frame: Frame) -> None:
         if plan.loud[k]:

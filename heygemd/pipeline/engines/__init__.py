@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from heygemd.pipeline.compose import Area, Planes
     from heygemd.pipeline.face import FaceTrack
     from heygemd.pipeline.lips import LipTrack
     from heygemd.pipeline.media import Clip, Frame, Samples
@@ -40,6 +41,13 @@ class Plan(Protocol):
     def region(self, k: int) -> tuple[int, int, int, int] | None:
         """(x0, y0, x1, y1) in luma pixels, all even, outside of which frame ``k`` is untouched; ``None``: all of
         it is."""
+
+    def at_hand(self, k: int) -> bool:
+        """Whether ``pixels(k)`` are known without decoding the template."""
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:
+        """The template's own pixels of ``region(k)``, where they are at hand: a frame that holds them, and anything
+        elsewhere, is then enough for ``apply``."""
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds a
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
 ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
 SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Source pictures that follow one another, as a decode of its own must find them again.
+
+    ``seek`` as for ``Decoder``; ``times``: of the first, and of the one after the last or, at the end, of the last,
+    in microseconds; ``prints``: their fingerprints.
+    """
+
+    seek: float | None
+    times: tuple[int, int]
+    prints: tuple[int, ...]
 
 
 class Clip:
@@ -225,6 +239,19 @@ class Clip:
             run = sources[begin:end]
             walker = self._forward if run[0] <= run[-1] else self._backward
             yield from walker(run)
+
+    def stretch(self, order: Sequence[int]) -> Stretch | None:
+        """The pictures of ``order``, where they are source pictures that follow one another, each shown once."""
+        self.learn()
+        index = self._index
+        sources = [index.ticks[k] for k in order]
+        if not (index.timed and sources and sources == list(range(sources[0], sources[0] + len(sources)))):
+            return None
+        first, stop = sources[0], sources[-1] + 1
+        seek = self._search_point(first, 0.0) if self._worth_searching(first) else None
+        return Stretch(
+            seek, (index.times[first], index.times[min(stop, len(index.times) - 1)]), tuple(index.prints[first:stop])
+        )
 
     def _forward(self, run: Sequence[int]) -> Iterator[Frame]:
         """A run of source pictures that never steps back; a long step forward begins anew."""

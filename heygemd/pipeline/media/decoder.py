@@ -67,7 +67,12 @@ def converted(info: VideoInfo) -> bool:
 
 
 def picture_filters(info: VideoInfo, path: Path) -> str:
-    """The filter chain from what the decoder gives to planar 8-bit 4:2:0, upright, the range kept."""
+    """``upright_filters``, and each picture's time told beside it."""
+    return f"{upright_filters(info, path)},showinfo=checksum=0"
+
+
+def upright_filters(info: VideoInfo, path: Path) -> str:
+    """The filter chain from what the decoder gives to planar 8-bit 4:2:0, upright, the range kept, in microseconds."""
     filters = list(turn_of(path, info.still).filters) if info.still else list(UPRIGHT.filters)
     if has_alpha(info):  # laid on white: 1 - (1 - colour) * alpha
         filters.append("format=gbrap,negate,premultiply=inplace=1,format=gbrp,negate")
@@ -80,7 +85,7 @@ def picture_filters(info: VideoInfo, path: Path) -> str:
     elif info.still and (width, height) != (info.width, info.height):
         filters.append(f"scale={width}:{height}:flags=bicubic+accurate_rnd")
     filters.append("format=yuv420p|yuvj420p")
-    return ",".join([*filters, f"settb=1/{MICRO}", "showinfo=checksum=0"])
+    return ",".join([*filters, f"settb=1/{MICRO}"])
 
 
 class Decoder:

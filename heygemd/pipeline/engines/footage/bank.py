@@ -40,9 +40,9 @@ class PixelBank:
         return area, self._known.part(i, area)
 
 
-def known(memory: Memory, seen: Patches | None, areas: Mapping[int, Area]) -> Patches | None:
-    """What the analysis of the template has ``seen``, or an earlier film's did: ``areas`` are those of the whole bank,
-    of which as many are kept as ``KEPT_BYTES`` allow."""
+def remembered(memory: Memory, seen: Patches | None, areas: Mapping[int, Area]) -> Patches | None:
+    """What the analysis of the template has ``seen``, or an earlier film's did: its pixels in ``areas``, by frame, are
+    kept for the next, if they are no more than ``KEPT_BYTES``."""
     about = memory.about("mouths")
     if seen is None:
         kept = about.recall(*_KEPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from heygemd.pipeline.compose import Area
+from heygemd.pipeline.compose import Area, Planes
 from heygemd.pipeline.engines.footage import lines, person, select, target
-from heygemd.pipeline.engines.footage.bank import PixelBank, known
+from heygemd.pipeline.engines.footage.bank import PixelBank, remembered
 from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS
 from heygemd.pipeline.engines.footage.layers import Layers
 from heygemd.pipeline.engines.footage.mouth import Mouth
@@ -19,6 +20,7 @@ from heygemd.pipeline.engines.footage.shapes import Shapes
 from heygemd.pipeline.engines.footage.warp import Warp
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import IO, Floats, Singles
+from heygemd.pipeline.patches import Patches
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip, Frame
@@ -64,6 +66,7 @@ class WarpDrawer:
         self._gap = found.gap + scene.shares * (target.gaps(want, found.gap, found.widest) - found.gap)
         self._width = scene.shares * want.gate * np.clip(want.width, -1, 1)
         self._still = want.gate * scene.shares <= 0
+        self._known = known(scene, lambda i: self._warp.area(scene.track.transforms[i], *scene.size))
         self.facts: dict[str, Any] = {
             "teeth_at_rest": found.teeth,
             "rest_gap_io": round(found.gap / IO, 3),
@@ -81,6 +84,14 @@ class WarpDrawer:
             return None
         return self._warp.area(self._scene.track.transforms[self._scene.order[k]], *self._scene.size)
 
+    def at_hand(self, k: int) -> bool:
+        """See ``plan.Drawer``."""
+        return _at_hand(self._known, int(self._scene.order[k]), self.area(k))
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:
+        """See ``plan.Drawer``."""
+        return _pixels(self._known, int(self._scene.order[k]), self.area(k))
+
     def draw(self, k: int, frame: Frame) -> None:
         """See ``plan.Drawer``."""
         if self._still[k] or not self._scene.usable(k):
@@ -88,6 +99,24 @@ class WarpDrawer:
         i = int(self._scene.order[k])
         transform = self._scene.track.transforms[i]
         self._warp.draw(frame, transform, self._field(i), float(self._gap[k]), float(self._width[k]))
+
+
+def known(scene: Scene, area: Callable[[int], Area | None]) -> Patches | None:
+    """The template's pixels in ``area`` of each of its kept, usable frames, seen now or kept from an earlier film."""
+    track = scene.track
+    usable = track.crops.index[track.usable[track.crops.index]]
+    areas = {i: found for i in usable.tolist() if (found := area(i)) is not None} if track.patches else {}
+    return remembered(track.memory, track.patches, areas)
+
+
+def _at_hand(patches: Patches | None, i: int, area: Area | None) -> bool:
+    return area is None or (patches is not None and patches.covers(i, area))
+
+
+def _pixels(patches: Patches | None, i: int, area: Area | None) -> tuple[Area, Planes] | None:
+    if patches is None or area is None or not patches.covers(i, area):
+        return None
+    return area, patches.part(i, area)
 
 
 def _steady(scores: Singles) -> Singles:
@@ -115,15 +144,23 @@ class LayersDrawer:
         self._chosen = select.choose(views, who.bank, order, codes, tell)
         self._codes = _within_reach(codes, who.codes[self._chosen])
         self._layers = Layers(who, scene.track.transforms, scene.size)
-        areas = {int(i): a for i in who.bank if (a := self._layers.exemplar_area(int(i))) is not None}
-        seen = known(scene.track.memory, scene.track.patches, areas)
-        shown = set(np.unique(self._chosen[scene.shares > 0]).tolist())
-        self._bank = PixelBank(scene.clip, {i: a for i, a in areas.items() if i in shown}, seen, tell)
+        self._known = known(scene, self._layers.needed_area)
+        shown = np.unique(self._chosen[scene.shares > 0]).tolist()
+        areas = {i: area for i in shown if (area := self._layers.exemplar_area(i)) is not None}
+        self._bank = PixelBank(scene.clip, areas, self._known, tell)
         self.facts: dict[str, Any] = {"bank_frames": len(who.bank), **_choice(codes, who, self._chosen, scene)}
 
     def area(self, k: int) -> Area | None:
         """See ``plan.Drawer``."""
         return self._layers.area(int(self._scene.order[k])) if self._scene.usable(k) else None
+
+    def at_hand(self, k: int) -> bool:
+        """See ``plan.Drawer``."""
+        return _at_hand(self._known, int(self._scene.order[k]), self.area(k))
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:
+        """See ``plan.Drawer``."""
+        return _pixels(self._known, int(self._scene.order[k]), self.area(k))
 
     def draw(self, k: int, frame: Frame) -> None:
         """See ``plan.Drawer``."""

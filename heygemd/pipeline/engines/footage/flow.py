@@ -116,8 +116,12 @@ class Fields:
         return found
 
 
+_NO_MAP: Any = None  # both coordinates are in the first map, which OpenCV's types do not foresee
+
+
 def _at(image: Singles, where: Singles) -> Singles:
-    return cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found: Singles = cv2.remap(image, where, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found
 
 
 def _region(picture: Bytes) -> Bytes:

@@ -55,9 +55,17 @@ class Layers:
 
     def exemplar_area(self, i: int) -> Area | None:
         """The rectangle of frame ``i`` that is needed to use it as an exemplar."""
+        return self._around(i, self._exemplar_box())
+
+    def needed_area(self, i: int) -> Area | None:
+        """The rectangle that holds both of the above."""
+        (x0, x1, y0, y1), (x, y) = self._exemplar_box(), self._full
+        return self._around(i, (min(x0, x[0, 0]), max(x1, x[0, -1]), min(y0, y[0, 0]), max(y1, y[-1, 0])))
+
+    def _exemplar_box(self) -> tuple[float, float, float, float]:
         x0, x1, y0, y1 = self._mask_box
         margin = _REACH * IO
-        return self._around(i, (x0 - margin, x1 + margin, y0 - margin, y1 + margin))
+        return x0 - margin, x1 + margin, y0 - margin, y1 + margin
 
     def _around(self, i: int, box: tuple[float, float, float, float]) -> Area | None:
         x0, x1, y0, y1 = (float(v) for v in box)

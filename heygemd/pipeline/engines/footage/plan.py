@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from heygemd.pipeline.geometry import Floats
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.compose import Area
+    from heygemd.pipeline.compose import Area, Planes
     from heygemd.pipeline.media import Frame
 
 
@@ -36,7 +36,13 @@ class Drawer(Protocol):
         """What output frame ``k`` may have changed; None where nothing is."""
 
     def draw(self, k: int, frame: Frame) -> None:
-        """Edit output frame ``k`` in place, inside ``area(k)``."""
+        """Edit output frame ``k`` in place, inside ``area(k)``, reading nothing outside of it."""
+
+    def at_hand(self, k: int) -> bool:
+        """Whether ``pixels(k)`` are known without decoding the template."""
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:
+        """``area(k)`` and the template's pixels there, where they are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +59,11 @@ class Plan:
         """(x0, y0, x1, y1) in luma px, even, end exclusive: all that ``apply`` may change in output frame ``k``."""
         area = self.drawer.area(k)
         return None if area is None else area.bounds
+
+    def at_hand(self, k: int) -> bool:
+        """See ``engines.Plan``."""
+        return self.drawer.at_hand(k)
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:
+        """See ``engines.Plan``."""
+        return self.drawer.pixels(k)

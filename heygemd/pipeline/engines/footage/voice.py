@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from heygemd.pipeline.geometry import Floats
 
@@ -24,7 +25,7 @@ _INDEPENDENT = 3.0  # values a second of a mouth that speaks that say something 
 _CONTEXT = (-0.08, -0.04, 0.0, 0.04, 0.08)
 _RIDGE, _NARROW, _BLOCKS = 0.5, 0.6, 4  # flat: half and twice as much change r by less than .02
 _LEARNT = 0.1  # sum of both held-out correlations; that of other people's sound is 0 in the mean
-_TEACHERS_MAX = 1500
+_TEACHERS_MAX = 1000
 _CHUNK = 2000  # frames whose context, 4 kB each, is held at a time
 SECONDS_MIN = 3.0
 BELIEVED_SECONDS = 2.0
@@ -177,5 +178,6 @@ class _Pupil:
 
 
 def _solved(kernel: Floats, outputs: Floats) -> Floats:
-    result: Floats = np.linalg.solve(kernel + _RIDGE * np.eye(len(kernel)), outputs - outputs.mean(0))
+    ridged = kernel + _RIDGE * np.eye(len(kernel))
+    result: Floats = scipy.linalg.solve(ridged, outputs - outputs.mean(0), assume_a="pos", check_finite=False)
     return result

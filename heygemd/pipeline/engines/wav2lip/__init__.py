@@ -27,6 +27,7 @@ from heygemd.pipeline.follow import runs
 from heygemd.pipeline.geometry import Bytes, Floats, Singles
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.compose import Area, Planes
     from heygemd.pipeline.media import Clip, Frame
 
 EDGE = 5
@@ -56,6 +57,14 @@ class Plan:
         """All that ``apply`` may change in output frame ``k``."""
         where = self.painter.area(int(self.order[k])) if self.weights[k] > SHOWN_FROM else None
         return None if where is None else where.bounds
+
+    def at_hand(self, k: int) -> bool:
+        """Only where nothing is edited: each picture is decoded."""
+        return self.region(k) is None
+
+    def pixels(self, k: int) -> tuple[Area, Planes] | None:  # noqa: ARG002 - part of the contract
+        """None."""
+        return None
 
     def mouth(self, k: int) -> Bytes:
         """The network's picture for output frame ``k``, made with those of its batch."""

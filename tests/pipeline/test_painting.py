@@ -1,0 +1,103 @@
+"""A film laid over the template by the encoder is, in every bit, the one whose pictures all went through us."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heygemd.pipeline import lipsync, painting
+from heygemd.pipeline.media import Clip, over
+from heygemd.pipeline.settings import Quiet, Task
+from tests.pipeline.films import QUICK, clip_of, ffmpeg, raw_planes
+
+DATA = Path(__file__).parents[2] / "heygemd" / "data"
+SWAY = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=640:480:out_range=tv,format=yuv420p"
+SETTINGS = replace(QUICK, segment_seconds=1.0, report="off")
+
+
+class Ear(Quiet):
+    """Keeps the names of events."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def event(self, name: str, level: str = "info", **fields: Any) -> None:  # noqa: ARG002 - as the contract wants it
+        self.heard.append(name)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("material")
+    film, voice = folder / "template.mp4", folder / "voice.wav"
+    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "2.4", voice)
+    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "3", "-g", "20", film)
+    return film, voice
+
+
+def made(film: Path, voice: Path, work: Path, tell: Quiet) -> tuple[list[bytes], list[str]]:
+    """The film's pictures, and which way each segment was made."""
+    ways: list[str] = []
+    honest = painting._Painter.over_the_template, painting._Painter.whole_pictures
+
+    def laid_over(self: painting._Painter) -> bool:
+        done = honest[0](self)
+        ways.append("over" if done else "not over")
+        return done
+
+    work.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painting._Painter, "over_the_template", laid_over)
+        lipsync(Task(voice, film, work, "voice.wav", "template.mp4", SETTINGS), tell)
+    return [planes.tobytes() for planes in raw_planes(work / "film.mp4", 640, 480)], ways
+
+
+def test_a_film_laid_over_its_template_is_the_same_in_every_bit(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid, ways = made(*material, tmp_path / "over", Quiet())
+    assert ways == ["over"] * 3, "from the beginning, and begun in the middle twice"
+    monkeypatch.setattr(over, "possible", lambda _: False)
+    whole, ways = made(*material, tmp_path / "whole", Quiet())
+    assert ways == ["not over"] * 3
+    assert laid == whole and len(whole) == 60
+
+
+def test_a_template_that_decodes_differently_this_time_is_noticed_and_decoded_by_us(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Clip.stretch
+
+    def other(self: Clip, order: Any) -> Any:
+        found = honest(self, order)
+        assert found is not None
+        return replace(found, prints=(*found.prints[:7], found.prints[7] ^ 1, *found.prints[8:]))
+
+    monkeypatch.setattr(Clip, "stretch", other)
+    ear = Ear()
+    differing, ways = made(*material, tmp_path / "differs", ear)
+    assert ways == ["not over"] * 3 and ear.heard.count("template_decodes_differently") == 3
+    monkeypatch.undo()
+    assert differing == made(*material, tmp_path / "over", Quiet())[0]
+
+
+@pytest.mark.parametrize(
+    "words", [("-c:v", "mjpeg"), ("-vf", "scale=65:48,format=yuv420p"), ("-pix_fmt", "yuv422p")]
+)
+def test_pictures_that_must_be_converted_go_through_us(words: tuple[str, ...], tmp_path: Path) -> None:
+    film = tmp_path / "v.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=1", "-c:v", "ffv1", *words, film)
+    assert not over.possible(clip_of(film))
+
+
+def test_only_pictures_that_follow_one_another_are_a_stretch(tmp_path: Path) -> None:
+    film = tmp_path / "v.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=2", "-pix_fmt", "yuv420p", film)
+    clip = clip_of(film)
+    clip.learn()
+    assert over.possible(clip)
+    found = clip.stretch(range(40, 45))
+    assert found is not None and found.seek is not None and len(found.prints) == 5
+    assert [clip.stretch(order) for order in ([3, 2, 1], [1, 1, 2], [1, 3])] == [None] * 3
