@@ -7,12 +7,14 @@ from here and must stay small.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from heygemd.pipeline.media import Media
+    from heygemd.pipeline.lips import LipTrack
+    from heygemd.pipeline.media import Media, Samples
     from heygemd.pipeline.report import Result
     from heygemd.pipeline.settings import Settings, Task, Tell
 
@@ -38,20 +40,21 @@ def lipsync(task: Task, tell: Tell) -> Result:
         return command.make_film(task, audio, video, stages)
 
     engine = engines.load(settings.engine)
-    from heygemd.pipeline import face, lips, mark
-    from heygemd.pipeline.quality import deliver
+    from heygemd.pipeline import face, mark, painting
 
     assert audio.audio is not None and video.video is not None
     with stages("audio"):  # 1  the sound, as it will be heard
         samples = media.sound_of(task.audio, audio, settings, task.audio_name)
         seconds = len(samples) / media.SAMPLE_RATE
     clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
-    with stages("face", clip.count):  # 2  frames -> the tracked face
-        track = face.track(clip, settings, task.video_name, tell)
-        order = media.shown(clip, seconds, settings.extend)
-        own_voice = media.sound_beside(clip, video, settings) if video.audio else None
-    with stages("lips"):  # 3  sound -> mouth shapes
-        lip = lips.speak(samples, threads=cores(settings.threads))
+    with ThreadPoolExecutor(1, "lips") as beside:
+        heard = beside.submit(_heard, samples, cores(settings.threads))
+        with stages("face", clip.count):  # 2  frames -> the tracked face
+            track = face.track(clip, settings, task.video_name, tell)
+            order = media.shown(clip, seconds, settings.extend)
+            own_voice = media.sound_beside(clip, video, settings) if video.audio else None
+        with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
+            lip = heard.result()
     with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
         plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
@@ -73,6 +76,8 @@ def lipsync(task: Task, tell: Tell) -> Result:
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
         part.unlink()
 
+    from heygemd.pipeline.quality import deliver
+
     warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
     return report.Result(
         film=film,
@@ -85,6 +90,13 @@ def lipsync(task: Task, tell: Tell) -> Result:
         passed_through=plan.passed_through,
         quality=deliver.judge(task, film, clip, track, order, plan, engine.name, stages),
     )
+
+
+def _heard(samples: Samples, threads: int) -> LipTrack:
+    """Mouth shapes for a sound."""
+    from heygemd.pipeline import lips  # torch takes a second to load
+
+    return lips.speak(samples, threads=threads)
 
 
 def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: Settings) -> tuple[Media, Media]:
