@@ -49,7 +49,7 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def test_the_program_s_film_is_measured_and_delivered(task: Task) -> None:
-    told = lipsync(task, Quiet()).to_json()
+    told = lipsync(replace(task, settings=replace(task.settings, report="on")), Quiet()).to_json()
     assert told["film"] == str(task.work / "film.mp4")
     assert (task.work / "film.mp4").is_file()
     assert told["engine"]["name"] == "command"
