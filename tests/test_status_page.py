@@ -128,6 +128,7 @@ def test_the_daemon_lays_both_files_into_the_outbox_and_takes_them_for_nothing_e
     site.until(lambda: "lesson.mp4" in site.tree("outbox"), "the film is delivered")
     site.until(lambda: "STATUS.html" in site.tree("outbox"), "there is a page", timeout=20)
     site.until(lambda: "lesson.mp4" in (site.outbox / "STATUS.html").read_text(), "the page shows it", timeout=20)
+    site.until(lambda: json.loads((site.outbox / "status.json").read_text())["delivered"], "so do the data", timeout=20)
     told = json.loads((site.outbox / "status.json").read_text())
     assert told["delivered"][0]["film"] == "lesson.mp4" and told["line"] == "main"
     site.stop()
