@@ -19,7 +19,7 @@ from heygemd.pipeline import finder, parallel, shots
 from heygemd.pipeline.anchors import begin
 from heygemd.pipeline.cache import NOTHING, Memory
 from heygemd.pipeline.compose import Area, area_around
-from heygemd.pipeline.covered import covered
+from heygemd.pipeline.covered import covered, turned_away
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.finder import Person
 from heygemd.pipeline.follow import Tracker, runs
@@ -44,7 +44,8 @@ class FaceTrack:
     support      share of the keyframes that show this face
     faces_seen   how many different faces the keyframes show
     cuts         first frames of new shots
-    covered      (first, last) of runs of frames in which something covers the mouth; they are not usable
+    covered      (first, last) of runs of frames in which something covers the mouth or the head is turned away; they
+                 are not usable
     patches      native pixels around the mouth of the frames of ``crops``; None where they were not asked for, or
                  where the track was kept from an earlier job
     memory       what else is kept about this face
@@ -136,7 +137,7 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
             reason="no_face",
         )
     cuts = shots.without_sweeps(path.cuts)
-    hidden = covered(path.crops, usable)
+    hidden = covered(path.crops, usable) | turned_away(path.crops, usable, one.boxes)
     return FaceTrack(
         path.transforms,
         path.quality,

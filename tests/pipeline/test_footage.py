@@ -12,7 +12,7 @@ from heygemd.pipeline import face
 from heygemd.pipeline.engines.footage import Footage, Plan
 from heygemd.pipeline.engines.footage.plan import shares
 from heygemd.pipeline.media import Frame
-from tests.pipeline.faces import SETTINGS, FakeClip, Silent, portrait
+from tests.pipeline.faces import EYES, SETTINGS, FakeClip, Silent, placed, portrait
 
 
 class Lip:
@@ -182,6 +182,35 @@ def test_a_covered_mouth_is_left_as_it_is_and_named(colour: str) -> None:
     assert plan.facts["mouth_covered"] == [[first, last]] and [code for code, _ in track.warnings] == ["mouth_covered"]
     frame = clip.frame(80)
     assert plan.region(80) is None and (drawn(plan, 80, frame.copy()).data == frame.data).all()
+
+
+def turned(picture: np.ndarray, i: int, degrees: float) -> np.ndarray:
+    """Frame ``i`` of ``portrait`` with the head, as if painted on a cylinder, turned to the side."""
+    if not degrees:
+        return picture
+    where = placed(i)
+    middle = where[:, :2] @ EYES.mean(0) + where[:, 2]
+    eye_px = float(np.hypot(*(where[:, :2] @ (EYES[1] - EYES[0]))))
+    y, x = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]].astype(np.float32)
+    radius = 1.15 * eye_px
+    from_front = np.arcsin(np.clip((x - middle[0]) / radius, -1, 1)) - np.radians(degrees)
+    source = np.where(from_front > -np.pi / 2, np.sin(from_front), from_front)
+    head = (np.abs(x - middle[0]) < radius) & (np.abs(y - middle[1] - 0.4 * eye_px) < 2.3 * radius)
+    column = np.where(head, middle[0] + source * radius, x).astype(np.float32)
+    return cv2.remap(picture, column, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def test_a_head_that_turns_to_profile_and_back_is_left_as_it_is_there() -> None:
+    film = portrait(speaking=8.0)
+    yaw = 75 * np.clip(np.minimum(np.arange(130) - 45, 95 - np.arange(130)) / 10, 0, 1)
+    clip = FakeClip(lambda i: turned(film(i), i, float(yaw[i])), 130)
+    track = face.track(clip, SETTINGS, "turns.mp4", Silent())  # type: ignore[arg-type]
+    plan = plan_of(clip, track, speech(130 / 25), np.arange(130))
+    ((first, last),) = plan.passed_through
+    aside = np.flatnonzero(yaw > 45)
+    assert abs(first - aside[0]) <= 5 and abs(last - aside[-1]) <= 5
+    frame = clip.frame(70)
+    assert (drawn(plan, 70, frame.copy()).data == frame.data).all()
 
 
 def test_a_still_speaks() -> None:
