@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from heygemd import __version__
 
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, Any]  # numpy arrays without objects in them
 
-ALGORITHM = 3
+ALGORITHM = 4
 """Of everything that is kept; a change of counting, tracking or flow that changes their results raises it."""
 _SUFFIX, _PART = ".npz", "part-"
+_RAW = "raw"  # the member of an entry that is no array
+_CHUNK = 1 << 20
 _PART_SECONDS = 3600.0  # after which a file that was never finished is nobody's
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -69,16 +72,26 @@ class Store:
         os.utime(path)
         return arrays
 
-    def write(self, path: Path, arrays: Arrays) -> None:
-        """Keep an entry, then make room.  Raises ``OSError``."""
+    def read_raw(self, path: Path, into: BinaryIO) -> None:
+        """Copy an entry's raw bytes ``into`` a file, unharmed.  Raises one of ``_DAMAGE``."""
+        with zipfile.ZipFile(path) as entry, entry.open(_RAW) as member:
+            shutil.copyfileobj(member, into, _CHUNK)
+
+    def write(self, path: Path, arrays: Arrays, raw: BinaryIO | None = None) -> None:
+        """Keep an entry, with the bytes of the file ``raw`` where there is one, then make room.  Raises ``OSError``."""
         import numpy as np
 
-        if sum(a.nbytes for a in arrays.values()) > self.most_bytes:
+        raw_bytes = raw.seek(0, os.SEEK_END) if raw else 0
+        if sum(a.nbytes for a in arrays.values()) + raw_bytes > self.most_bytes:
             return
         handle, part = tempfile.mkstemp(prefix=_PART, dir=self.folder)  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez(file, **arrays)
+            if raw is not None:
+                raw.seek(0)
+                with zipfile.ZipFile(part, "a") as entry, entry.open(_RAW, "w", force_zip64=True) as member:
+                    shutil.copyfileobj(raw, member, _CHUNK)
             Path(part).replace(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -127,14 +140,17 @@ class Memory:
         """A narrower subject."""
         return Memory(self.store, self.tell, (*self.parts, *map(str, more)))
 
-    def recall(self, *names: str) -> Arrays | None:
-        """The arrays of these names, as they were kept; None where nothing is.  A damaged entry is dropped."""
+    def recall(self, *names: str, raw: BinaryIO | None = None) -> Arrays | None:
+        """The arrays of these names, as they were kept, and the raw bytes beside them copied into the file ``raw``;
+        None where nothing is.  A damaged entry is dropped."""
         if self.store is None or self.tell is None:
             return None
         path = self.store.path(self.parts)
         if not path.exists():
             return None
         try:
+            if raw is not None:
+                self.store.read_raw(path, raw)
             return self.store.read(path, names)
         except _DAMAGE as error:
             self.tell.event("template_cache_damaged", level="warning", entry=path.name, problem=repr(error))
@@ -142,12 +158,13 @@ class Memory:
                 path.unlink()
             return None
 
-    def keep(self, **arrays: Any) -> None:
-        """Keep these arrays.  Where that fails, a warning is told: the film can be made without."""
+    def keep(self, raw: BinaryIO | None = None, /, **arrays: Any) -> None:
+        """Keep these arrays, and the bytes of the file ``raw``, which may be more than memory should hold.  Where that
+        fails, a warning is told: the film can be made without."""
         if self.store is None or self.tell is None:
             return
         try:
-            self.store.write(self.store.path(self.parts), arrays)
+            self.store.write(self.store.path(self.parts), arrays, raw)
         except OSError as error:
             self.tell.event("template_cache_not_written", level="warning", problem=str(error))
 

@@ -1,40 +1,43 @@
-"""Native pixels of one rectangle of each of many frames, in an unlinked temporary file that the system may page out.
+"""Native pixels of one rectangle of each of many frames, in an unlinked temporary file.
 
 Mouths are shown again over other frames; without these pixels the template would have to be decoded once more for them.
+They are read piece by piece and never mapped: a long template's would count as this process's memory.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from heygemd.errors import EngineError
 from heygemd.pipeline.compose import Area, Planes
-from heygemd.pipeline.geometry import Bytes
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.cache import Memory
     from heygemd.pipeline.media import Frame
+
+_KEPT = ("frames", "areas")
 
 
 class Patches:
-    """Rectangles of frames by frame number; first all are added, then they are read."""
+    """Rectangles of frames by frame number."""
 
     def __init__(self) -> None:
         self._areas: dict[int, Area] = {}
         self._at: dict[int, int] = {}
         self._file = tempfile.TemporaryFile(prefix="heygemd-patches-")  # noqa: SIM115 - lives as long as the patches
-        self._end = 0
-        self._mapped: Bytes | None = None
+        self._end, self._written = 0, 0
 
-    def add(self, i: int, area: Area, frame: Frame) -> None:
-        """Keep ``area`` of frame ``i``."""
+    def add(self, i: int, area: Area, pixels: Frame | Planes) -> None:
+        """Keep ``area`` of frame ``i``; ``pixels`` are the whole frame's, or the area's own planes."""
+        planes = pixels if isinstance(pixels, Planes) else area.of(pixels)
         self._areas[i], self._at[i] = area, self._end
-        for plane in area.of(frame):
+        for plane in planes:
             self._end += self._file.write(np.ascontiguousarray(plane).data)
-        self._mapped = None
 
     def __contains__(self, i: int) -> bool:
         return i in self._at
@@ -45,46 +48,43 @@ class Patches:
         return own is not None and area.within(own)
 
     def get(self, i: int) -> tuple[Area, Planes]:
-        """Where the rectangle of frame ``i`` lies in its frame, and its pixels."""
-        area, at = self._areas[i], self._at[i]
+        """Where the rectangle of frame ``i`` lies in its frame, and its pixels.  Raises ``EngineError`` where the
+        file's disk fails."""
+        if self._written < self._end:
+            self._file.flush()
+            self._written = self._end
+        area = self._areas[i]
         width, height = area.size
         luma, chroma = width * height, width * height // 4
-        pixels = self._pixels()
-        y = pixels[at : at + luma].reshape(height, width)
-        u, v = (
-            pixels[at + luma + k * chroma : at + luma + (k + 1) * chroma].reshape(height // 2, width // 2)
-            for k in range(2)
-        )
-        return area, Planes(y, u, v)
+        pixels = np.empty(luma + 2 * chroma, np.uint8)
+        if os.preadv(self._file.fileno(), [pixels.data], self._at[i]) < len(pixels):
+            raise EngineError("The pixels of the template's mouths, kept in a temporary file, cannot be read again.")
+        u, v = (pixels[at : at + chroma].reshape(height // 2, width // 2) for at in (luma, luma + chroma))
+        return area, Planes(pixels[:luma].reshape(height, width), u, v)
 
     def part(self, i: int, area: Area) -> Planes:
         """The pixels of ``area``, which frame ``i`` covers."""
         own, planes = self.get(i)
         return planes if own == area else area.inside(own, planes)
 
-    def arrays(self, areas: Iterable[tuple[int, Area]]) -> dict[str, npt.NDArray[Any]]:
-        """The pixels of ``areas``, all covered, to be kept; ``recalled`` reads them back."""
-        wanted = list(areas)
-        pixels = [p.ravel() for i, area in wanted for p in self.part(i, area)]
-        return {
-            "frames": np.array([i for i, _ in wanted], np.int64),
-            "areas": np.array([area.bounds for _, area in wanted], np.int64).reshape(-1, 4),
-            "pixels": np.concatenate(pixels) if pixels else np.zeros(0, np.uint8),
-        }
+    def keep(self, memory: Memory, areas: Iterable[tuple[int, Area]]) -> None:
+        """Keep ``areas``, all covered, for the next film; ``recalled`` reads them back."""
+        cut = Patches()
+        for i, area in areas:
+            cut.add(i, area, self.part(i, area))
+        cut._file.flush()
+        bounds = np.array([area.bounds for area in cut._areas.values()], np.int64).reshape(-1, 4)
+        memory.keep(cut._file, frames=np.array(list(cut._areas), np.int64), areas=bounds)
 
     @staticmethod
-    def recalled(frames: npt.NDArray[np.int64], areas: npt.NDArray[np.int64], pixels: Bytes) -> Patches:
-        """The inverse of ``arrays``."""
+    def recalled(memory: Memory) -> Patches | None:
+        """What was kept there."""
         made = Patches()
-        for i, bounds in zip(frames.tolist(), areas.tolist(), strict=True):
-            made._areas[i], made._at[i] = Area(*bounds), made._end
-            width, height = made._areas[i].size
-            made._end += width * height * 3 // 2
-        made._mapped = pixels
+        kept = memory.recall(*_KEPT, raw=made._file)
+        if kept is None:
+            return None
+        for i, bounds in zip(kept["frames"].tolist(), kept["areas"].tolist(), strict=True):
+            area = Area(*bounds)
+            made._areas[i], made._at[i] = area, made._end
+            made._end += area.size[0] * area.size[1] * 3 // 2
         return made
-
-    def _pixels(self) -> Bytes:
-        if self._mapped is None:
-            self._file.flush()
-            self._mapped = np.memmap(self._file, np.uint8, "r") if self._end else np.zeros(0, np.uint8)
-        return self._mapped

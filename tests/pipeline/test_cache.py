@@ -13,8 +13,10 @@ import pytest
 
 from heygemd.pipeline import cache, finder, lipsync
 from heygemd.pipeline.cache import Memory, Store
+from heygemd.pipeline.compose import Area
 from heygemd.pipeline.engines.footage.flow import Fields
-from heygemd.pipeline.media import Clip
+from heygemd.pipeline.media import Clip, Frame
+from heygemd.pipeline.patches import Patches
 from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes
 from tests.site import ROOT
@@ -157,3 +159,24 @@ def _clip(path: Path, limit: int) -> Any:
     media = probe(path, path.name, QUICK, want="video")
     assert media.video is not None
     return open_clip(path, media.video, QUICK, path.name, media.start, limit)
+
+
+def test_pixels_are_kept_beside_arrays_and_come_back_through_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frames = [Frame(rng.integers(0, 256, 64 * 48 * 3 // 2, np.uint8), 64, 48) for _ in range(3)]
+    patches, memory = Patches(), Memory(store(tmp_path), Ear(), ("mouths",))
+    wide, small = Area(8, 4, 56, 44), Area(16, 10, 40, 30)
+    for i, frame in enumerate(frames):
+        patches.add(i * 10, wide, frame)
+    assert patches.covers(10, small) and not patches.covers(10, Area(6, 4, 20, 20)) and not patches.covers(11, small)
+    patches.keep(memory, [(10, small), (20, wide)])
+    again = Patches.recalled(memory)
+    assert again is not None and 0 not in again
+    for i, area in ((10, small), (20, wide)):
+        for plane, kept in zip(area.of(frames[i // 10]), again.part(i, area), strict=True):
+            assert (plane == kept).all()
+    entry = next(tmp_path.glob("cache/*.npz"))
+    damaged = bytearray(entry.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    entry.write_bytes(damaged)
+    assert Patches.recalled(memory) is None and not entry.exists(), "a damaged entry is dropped"

@@ -40,7 +40,7 @@ def possible(clip: Clip) -> bool:
 
 
 class OverWriter:
-    """Encodes a stretch of the template; a context manager as ``FilmWriter``, whose film has the same pictures in every bit.
+    """Encodes a stretch of the template; a context manager as ``FilmWriter``, whose film has the same pictures.
 
     Leaving it normally raises ``Differs`` or, where ffmpeg failed, ``EngineError``.
     """

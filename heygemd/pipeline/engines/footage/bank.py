@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 384 << 20
 """Of pixels that are kept for the next film of a template: a minute of a face that fills a 1080p picture."""
-_KEPT = ("frames", "areas", "pixels")
 
 
 class PixelBank:
@@ -45,9 +44,8 @@ def remembered(memory: Memory, seen: Patches | None, areas: Mapping[int, Area]) 
     kept for the next, if they are no more than ``KEPT_BYTES``."""
     about = memory.about("mouths")
     if seen is None:
-        kept = about.recall(*_KEPT)
-        return Patches.recalled(*(kept[name] for name in _KEPT)) if kept is not None else None
+        return Patches.recalled(about)
     covered = [(i, area) for i, area in sorted(areas.items()) if seen.covers(i, area)]
     if sum(area.size[0] * area.size[1] * 3 // 2 for _, area in covered) <= KEPT_BYTES:
-        about.keep(**seen.arrays(covered))
+        seen.keep(about, covered)
     return seen
