@@ -1,9 +1,9 @@
 """Frames in which the mouth cannot be judged: something is held before it (a microphone, a cup, a flat hand), or the
 head is turned away.
 
-Two signs of a cover, both against the template's own distribution.  The dark lines that every mouth has, open or shut, are gone;
-or the lower face looks like nothing that the person shows more than two seconds before or after.  Measured on five
-clips of people talking: lines at 0.37 of the clip's median or more in every uncovered frame, 0.15 or less under a
+Two signs of a cover, both against the template's own distribution.  The dark lines that every mouth has, open or shut,
+are gone; or the lower face looks like nothing that the person shows more than two seconds before or after.  Measured on
+five clips of people talking: lines at 0.37 of the clip's median or more in every uncovered frame, 0.15 or less under a
 smooth cover of the skin's own colour; what is left unexplained at most 37 grey levels, under a black cover 75 or more.
 A cover that is as bright as the skin and has dark lines of its own (parted fingers) is not noticed.
 """
