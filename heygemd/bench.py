@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -70,13 +71,16 @@ class Run:
     """What one film cost.
 
     ``ratio_to_transcode``: seconds from claim to published over those of the bare transcode; ``times_realtime``:
-    seconds of film per second of work; ``peak_rss_bytes``: the largest sum of the resident memory of the daemon and
+    seconds of film per second of work; ``cpu_ratio``: processor time of all processes, the daemon's own start and end
+    included, over that of the transcode, which hardly depends on what else the machine does; ``peak_rss_bytes``: the
+    largest sum of the resident memory of the daemon and
     all its children, looked at four times a second.
     """
 
     name: str
     ratio_to_transcode: float
     times_realtime: float
+    cpu_ratio: float
     peak_rss_bytes: int
     seconds: float
     transcode_seconds: float
@@ -152,13 +156,13 @@ def _speaking_template(case: Case, sound: Path, folder: Path) -> Path:
     return template
 
 
-def _transcode(template: Path, folder: Path) -> float:
-    """Seconds of the bare transcode that everything is compared with."""
-    began = time.monotonic()
+def _transcode(template: Path, folder: Path) -> tuple[float, float]:
+    """Seconds of the bare transcode that everything is compared with, and its processor time."""
+    began, used = time.monotonic(), _children_cpu()
     out = folder / "transcoded.mp4"
     _ffmpeg("-i", template, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", out)
     out.unlink()
-    return time.monotonic() - began
+    return time.monotonic() - began, _children_cpu() - used
 
 
 def _measure(case: Case, template: Path, sound: Path, folder: Path) -> list[Run]:
@@ -171,11 +175,15 @@ def _measure(case: Case, template: Path, sound: Path, folder: Path) -> list[Run]
         _note(f"{case.name}, {turn}")
         config.write_text(CONFIG.format(report=report, **{k: json.dumps(str(v)) for k, v in places.items()}))
         before = _transcode(template, folder)
+        used = _children_cpu()
         shutil.copy(template, folder / "line" / "inbox" / f"{turn}{template.suffix}")
         shutil.copy(sound, folder / "line" / "inbox" / f"{turn}{sound.suffix}")
         peak = _drain(config)
-        bare = (before + _transcode(template, folder)) / 2
-        runs.append(_run(f"{case.name}-{turn}", folder / "line" / "outbox" / f"{turn}.json", bare, peak))
+        used = _children_cpu() - used
+        after = _transcode(template, folder)
+        bare, bare_cpu = ((a + b) / 2 for a, b in zip(before, after, strict=True))
+        log = folder / "line" / "outbox" / f"{turn}.json"
+        runs.append(_run(f"{case.name}-{turn}", log, bare, used / bare_cpu, peak))
     return runs
 
 
@@ -197,7 +205,7 @@ def _drain(config: Path) -> int:
     return peak
 
 
-def _run(name: str, log: Path, bare: float, peak: int) -> Run:
+def _run(name: str, log: Path, bare: float, cpu_ratio: float, peak: int) -> Run:
     told = json.loads(log.read_text())
     claimed, published = (datetime.fromisoformat(told["times"][key]) for key in ("claimed", "published"))
     seconds = (published - claimed).total_seconds()
@@ -205,6 +213,7 @@ def _run(name: str, log: Path, bare: float, peak: int) -> Run:
         name=name,
         ratio_to_transcode=round(seconds / bare, 3),
         times_realtime=round(told["film"]["seconds"] / seconds, 3),
+        cpu_ratio=round(cpu_ratio, 3),
         peak_rss_bytes=peak,
         seconds=round(seconds, 2),
         transcode_seconds=round(bare, 2),
@@ -238,6 +247,12 @@ def _resident(pid: int) -> int:
         return 0
 
 
+def _children_cpu() -> float:
+    """Seconds of processor time of all children that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _seconds(video: Path) -> float:
     argv = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", f"file:{video}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
@@ -263,10 +278,11 @@ def _note(text: str) -> None:
 
 def _tell(runs: list[Run], *, heading: bool) -> None:
     if heading:
-        print(f"{'run':24} {'seconds':>8} {'× bare ffmpeg':>14} {'× real time':>12} {'peak memory':>12}  stages")
+        heads = f"{'× bare ffmpeg':>14} {'× its CPU':>10} {'× real time':>12} {'peak memory':>12}"
+        print(f"{'run':24} {'seconds':>8} {heads}  stages")
     for one in runs:
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one.stages.items())
         print(
-            f"{one.name:24} {one.seconds:8.1f} {one.ratio_to_transcode:14.2f} {one.times_realtime:12.2f} "
-            f"{one.peak_rss_bytes / 2**20:8.0f} MiB  {stages}"
+            f"{one.name:24} {one.seconds:8.1f} {one.ratio_to_transcode:14.2f} {one.cpu_ratio:10.2f} "
+            f"{one.times_realtime:12.2f} {one.peak_rss_bytes / 2**20:8.0f} MiB  {stages}"
         )

@@ -1,0 +1,32 @@
+"""``heygemd bench`` on a video of one's own: the whole way three times, in the form that is promised."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heygemd import portrait
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_benchmark_measures_the_same_film_first_cached_and_reported(tmp_path: Path) -> None:
+    still, video = tmp_path / "portrait.jpg", tmp_path / "mine.mp4"
+    still.write_bytes(portrait.shipped("portrait.jpg"))
+    portrait.film(still, video, 2)
+    argv = [sys.executable, "-m", "heygemd", "bench", "--video", str(video), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    runs = {run["name"]: run for run in told["runs"]}
+    assert list(runs) == ["mine-first", "mine-cached", "mine-reported"]
+    for run in runs.values():
+        assert run["ratio_to_transcode"] > 0 and run["times_realtime"] > 0 and run["cpu_ratio"] > 0
+        assert run["peak_rss_bytes"] > 50 << 20 and run["renderer"] in ("two-layer", "warp")
+        assert {"face", "plan", "render", "verify"} <= set(run["stages"])
+    assert ["report" in run["stages"] for run in runs.values()] == [False, False, True]
+    assert told["machine"]
