@@ -350,7 +350,7 @@ def _folder(out: Path | None) -> Path:
 
 
 def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
-    """Move film and log from the outbox into ``folder``, draw the sheet beside them, look at all three."""
+    """Move film, log and report from the outbox into ``folder``, draw the sheet beside them, look at all three."""
     films = sorted((stage.line / "outbox").rglob("*.mp4"))
     if len(films) != 1 or not films[0].with_suffix(".json").is_file():
         lies = ", ".join(sorted(path.name for path in (stage.line / "outbox").rglob("*"))) or "nothing"
@@ -358,6 +358,9 @@ def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
     target = _free_names(folder, pair.name)
     for source, name in ((films[0], target.film), (films[0].with_suffix(".json"), target.log)):
         shutil.move(source, name)
+    page = films[0].with_suffix(".report.html")
+    if page.is_file():
+        shutil.move(page, target.film.with_suffix(".report.html"))
     show.tell(View("drawing the before/after sheet"))
     draw_sheet(pair.video, target.film, target.sheet)
     for made in (target.film, target.log, target.sheet):
@@ -367,12 +370,13 @@ def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
 
 
 def _free_names(folder: Path, name: str) -> Delivered:
-    """The first of ``name``, ``name (2)`` ... of which none of the three files is there."""
+    """The first of ``name``, ``name (2)`` ... of which none of the files is there."""
     n = 1
     while True:
         base = name if n == 1 else f"{name} ({n})"
         names = Delivered(folder / f"{base}.mp4", folder / f"{base}.json", folder / f"{base}.sheet.png")
-        if not any(path.exists() for path in (names.film, names.log, names.sheet)):
+        page = names.film.with_suffix(".report.html")
+        if not any(path.exists() for path in (names.film, names.log, names.sheet, page)):
             return names
         n += 1
 
