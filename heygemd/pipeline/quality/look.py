@@ -20,6 +20,7 @@ from heygemd.pipeline.settings import Settings, Tell
 PAIRS = 10
 _NEAR_KEY = 12  # pictures of the template after one at which decoding can start
 _MOUTH = (96.0, 152.0)  # canonical px: about where mouths are
+_LOWER = (16.0, 92.0, 176.0, 250.0)  # canonical px
 _UNKNOWN = (float("nan"), float("nan"))
 _MARGIN = 0.35  # of the face's size, around it: what is seen of the surroundings
 
@@ -31,7 +32,8 @@ class Known:
     ``transforms`` ``(N, 2, 3)`` canonical face to picture and ``usable`` ``(N,)`` per frame of the film; ``track``: the
     track that they come from.  ``template`` and ``order`` ``(N,)``, the template's picture under each frame, where the
     film shows the template's pictures.  ``reference``: the template's own track, where there is one.  ``region(k)``:
-    (x0, y0, x1, y1) outside of which frame k must be the template's; ``None``: all of it.  ``ours``: the mouth was
+    (x0, y0, x1, y1) outside of which frame k must be the template's, ``None``: all of it; where nobody
+    knows it, the lower face stands for it.  ``ours``: the mouth was
     told to follow this sound by heygemd, so that it must.
     """
 
@@ -149,13 +151,21 @@ def pairs(looked: Looked, known: Known) -> list[tuple[int, Pair]]:
         mine, cut = looked.kept[k]
         theirs = part(frame, cut)
         free = np.ones((cut.height, cut.width), bool)
-        bounds = known.region(k) if known.region is not None else None
+        bounds = known.region(k) if known.region is not None else _lower_face(known.transforms[k])
         if bounds is not None:
             x0, y0, x1, y1 = bounds
             free[max(0, y0 - cut.y) : max(0, y1 - cut.y), max(0, x0 - cut.x) : max(0, x1 - cut.x)] = False
         looked.kept[k] = mine, cut
         found.append((k, Pair(mine, theirs, within(known.transforms[k], cut), free)))
     return found
+
+
+def _lower_face(transform: Floats) -> tuple[int, int, int, int]:
+    """Where any engine may draw: from below the eyes to the neck, bounds as those of a region."""
+    left, top, right, bottom = _LOWER
+    corners = move(transform, np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64))
+    low, high = np.floor(corners.min(0)), np.ceil(corners.max(0))
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def template_changes(looked: Looked, known: Known, frames: Sequence[int]) -> list[float]:

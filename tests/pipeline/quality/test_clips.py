@@ -95,6 +95,7 @@ def test_a_film_of_which_nothing_is_known_is_measured_with_its_template_and_with
     beside, _ = foreign.report(film, CLIPS / "vr_1.mp4", CLIPS / "ls_1.wav", SETTINGS, Quiet())
     wrong, _ = foreign.report(film, CLIPS / "vr_1.mp4", CLIPS / "mt_sun.wav", SETTINGS, Quiet())
     assert alone["grade"] == beside["grade"] == "good", (alone, beside)
+    assert beside["picture"]["outside_db"] > 36
     assert alone["picture"]["sharpness"] is None and beside["picture"]["sharpness"] is not None
     assert abs(alone["sync"]["offset_ms"] - beside["sync"]["offset_ms"]) <= 34
     assert wrong["grade"] == "poor" and "other_sound" in {reason["code"] for reason in wrong["reasons"]}
