@@ -74,5 +74,5 @@ export -f serve away
 export SHARE LINE
 # What the daemon does is judged there; it goes away and returns by these two.
 HEYGEMD_SERVE="$(declare -f serve); serve" HEYGEMD_AWAY="$(declare -f away); away" \
-  timeout -s KILL 280 "$HEYGEMD_PYTHON" "$HERE/nas.py" 2>&1
+  timeout -s KILL 600 "$HEYGEMD_PYTHON" "$HERE/nas.py" 2>&1
 echo "ENDED $?"

@@ -26,6 +26,8 @@ rescan_seconds = 0.3
 engine = "command"
 [command]
 argv = {argv}
+[quality]
+report = "off"
 [limits]
 free_disk_mib = 1
 free_ram_mib = 1

@@ -26,7 +26,7 @@ def test_what_others_drop_on_the_nas_is_done_and_a_nas_that_was_away_is_taken_up
         pytest.skip(f"{', '.join(missing)} is not installed (user-mode-linux, samba, cifs-utils, nfs-kernel-server)")
     machine = subprocess.run(
         [HERE / "uml.sh", tmp_path, HERE / "nas.sh", kind], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=400, errors="replace", env={**os.environ, "HEYGEMD_PYTHON": sys.executable, "LANG": "C.UTF-8"},
+        timeout=700, errors="replace", env={**os.environ, "HEYGEMD_PYTHON": sys.executable, "LANG": "C.UTF-8"},
     )  # fmt: skip
     said = machine.stdout
     print(said, machine.stderr)
