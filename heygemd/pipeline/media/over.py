@@ -138,7 +138,7 @@ def _graph(clip: Clip, stretch: Stretch, box: Box) -> str:
     return (
         f"[0:{info.index}]{upright_filters(info, clip.path)},{chosen},{numbered},fps={rate},split[base][seen];"
         f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass,{sar}[film];"
-        f"[seen]extractplanes=y,{fields}[rows]"
+        f"[seen]{fields},extractplanes=y[rows]"
     )
 
 
