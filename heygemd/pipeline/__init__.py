@@ -7,7 +7,7 @@ from here and must stay small.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from heygemd.pipeline.media import Media, Samples
     from heygemd.pipeline.report import Result
     from heygemd.pipeline.settings import Settings, Task, Tell
+
+_TELL_SECONDS = 1.0
 
 
 def lipsync(task: Task, tell: Tell) -> Result:
@@ -48,12 +50,15 @@ def lipsync(task: Task, tell: Tell) -> Result:
         seconds = len(samples) / media.SAMPLE_RATE
     clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
     with ThreadPoolExecutor(1, "lips") as beside:
-        heard = beside.submit(_heard, samples, cores(settings.threads))
+        heard_so_far = [0, 0]
+        heard = beside.submit(_heard, samples, cores(settings.threads), heard_so_far)
         with stages("face", clip.count):  # 2  frames -> the tracked face
             track = face.track(clip, settings, task.video_name, tell)
             order = media.shown(clip, seconds, settings.extend)
             own_voice = media.sound_beside(clip, video, settings) if video.audio else None
         with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
+            while not wait([heard], _TELL_SECONDS).done:
+                tell.progress("lips", *heard_so_far)
             lip = heard.result()
     with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
         plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
@@ -92,11 +97,14 @@ def lipsync(task: Task, tell: Tell) -> Result:
     )
 
 
-def _heard(samples: Samples, threads: int) -> LipTrack:
-    """Mouth shapes for a sound."""
+def _heard(samples: Samples, threads: int, so_far: list[int]) -> LipTrack:
+    """Mouth shapes for a sound; ``so_far`` is kept at how many frames of how many are done."""
     from heygemd.pipeline import lips  # torch takes a second to load
 
-    return lips.speak(samples, threads=threads)
+    def told(done: int, of: int) -> None:
+        so_far[:] = done, of
+
+    return lips.speak(samples, threads=threads, told=told)
 
 
 def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: Settings) -> tuple[Media, Media]:

@@ -7,7 +7,7 @@ frames every 10 ms and sees about 0.36 s to either side.  ``speak`` is the whole
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,13 +147,15 @@ def load(path: Path = WEIGHTS) -> LipsNet:
     return net.eval()
 
 
-def speak(samples: Floats, threads: int = 1, net: LipsNet | None = None) -> LipTrack:
+def speak(
+    samples: Floats, threads: int = 1, net: LipsNet | None = None, told: Callable[[int, int], None] | None = None
+) -> LipTrack:
     """Mouth shapes for a sound: float32 (n,), 16 kHz mono in [-1, 1] -> LipTrack of ceil(n / 320) frames.
 
     Any length: beside the result, memory stays near 50 MB.  The sound's level and colour are measured over all of it
     first.  Where the level is below GATE_DBFS for 0.15 s around, or the spectrum's shape stands still as no speech's
     does (STEADY), the mouth is at rest whatever the network says.
-    threads: of torch; the caller's number is put back.
+    threads: of torch; the caller's number is put back.  ``told`` is called with how many frames of all are done.
     """
     total = -(-len(samples) // (audio.SAMPLE_RATE // RATE))
     if not total:
@@ -172,6 +174,8 @@ def speak(samples: Floats, threads: int = 1, net: LipsNet | None = None) -> LipT
             last = min(first + _CHUNK, total)
             features, moving = _features(samples, first, last, ref, peak)
             _fill(track, first, last, net, features, gate[first:last] * moving)
+            if told is not None:
+                told(last, total)
     return track
 
 

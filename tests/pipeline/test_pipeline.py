@@ -5,6 +5,7 @@ Face, lips and engine are stand-ins here; their own tests are beside this one.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,28 @@ def test_a_short_template_bounces_under_a_longer_sound(painter: Painter, tmp_pat
     assert told["output"]["frames"] == len(shown) == 62
     assert ear.stages == ["probe", "audio", "face", "lips", "plan", "render", "verify"]
     assert ear.frames[-1] == 62
+
+
+def test_hearing_a_long_sound_is_told_of_while_it_goes_on(
+    painter: Painter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, int, int]] = []
+
+    class Told(Ear):
+        def progress(self, stage: str, frame: int, of: int) -> None:
+            super().progress(stage, frame, of)
+            heard.append((stage, frame, of))
+
+    def slow(*_: Any, told: Any, **__: Any) -> None:
+        told(10, 100)
+        deadline = time.monotonic() + 20
+        while ("lips", 10, 100) not in heard and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=slow), raising=False)
+    lipsync(job(tmp_path, numbered(tmp_path / "v.mp4", 20), bursts(tmp_path / "a.wav")), Told())
+    assert ("lips", 10, 100) in heard and heard[-1][0] == "verify"
+    assert isinstance(painter.seen.order, np.ndarray)
 
 
 def test_the_result_says_how_the_film_was_made(painter: Painter, tmp_path: Path) -> None:
