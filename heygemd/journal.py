@@ -55,10 +55,11 @@ WITH turns AS (
   FROM jobs GROUP BY drop_id)
 SELECT jobs.* FROM jobs JOIN turns USING (drop_id) JOIN drops ON drops.id = jobs.drop_id WHERE jobs.state IN ({})
 ORDER BY jobs.rank, ROW_NUMBER() OVER (PARTITION BY jobs.rank, drop_id ORDER BY number), turns.busy,
-  MAX(COALESCE(turns.served, 0), julianday(drops.created)), drops.created, drop_id
+  MAX(COALESCE(turns.served, 0), julianday(drops.created)), drops.created, drops.rowid
 """
 """Drops take turns, a job each, so that a hundred jobs in one drop do not make everybody wait: whose last job ended
-longest ago is next, a new drop is behind those that wait already, and one that has a job in hand is last."""
+longest ago is next, a new drop is behind those that wait already, and one that has a job in hand is last.  Drops of one
+millisecond come in the order in which they were noted."""
 _DROP = "id,line,state,submitter,created,ended,home,verdict,batch,batch_ready"  # all but the request
 REQUESTS_KEPT = 256
 PEAKS_KEPT = 50  # of each kind: machines and versions change
