@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heygemd.errors import GpuMemoryError
 from heygemd.pipeline import lipsync, painting
 from heygemd.pipeline.media import Clip, over
 from heygemd.pipeline.settings import Quiet, Task
@@ -81,6 +83,27 @@ def test_a_template_that_decodes_differently_this_time_is_noticed_and_decoded_by
     assert ways == ["not over"] * 3 and ear.heard.count("template_decodes_differently") == 3
     monkeypatch.undo()
     assert differing == made(*material, tmp_path / "over", Quiet())[0]
+
+
+def test_nvenc_without_room_is_told_as_such_when_laying_over_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "v.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=2", "-pix_fmt", "yuv420p", film)
+    clip = clip_of(film)
+    stretch = clip.stretch(range(50))
+    assert stretch is not None
+    said = "[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: out of memory (10): (no details)"
+    script = f"import sys; sys.stderr.write({said!r}); sys.exit(1)"
+    monkeypatch.setattr(over, "choose_encoder", lambda _: "h264_nvenc")
+    monkeypatch.setattr(over, "FFMPEG", (sys.executable, "-c", script))
+    patch = memoryview(bytes(16 * 16 * 5 // 2))
+    with (
+        pytest.raises(GpuMemoryError, match="out of memory"),
+        over.OverWriter(tmp_path / "a.mp4", clip, stretch, (0, 0, 16, 16), QUICK) as writer,
+    ):
+        for _ in range(50):
+            writer.write(patch)
 
 
 @pytest.mark.parametrize(

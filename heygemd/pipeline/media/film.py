@@ -67,6 +67,14 @@ def colour_argv(info: VideoInfo) -> list[str]:
     return [word for key, value in told.items() if value for word in (key, value)]
 
 
+def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineError:
+    """What to raise where an encode ended with ``code`` after ``frames`` and left ``tail`` on its stderr."""
+    said = f"The encoder {encoder} failed after {frames} frames"
+    if encoder == "h264_nvenc" and "out of memory" in tail.lower():
+        return GpuMemoryError(f"{said}: the GPU is out of memory.", detail=tail)
+    return EngineError(f"{said} (exit code {code}).", detail=tail)
+
+
 class FilmWriter:
     """Encodes pictures to an H.264 mp4 without sound; a context manager.
 
@@ -79,7 +87,6 @@ class FilmWriter:
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0
-        self._settings = settings
         info = clip.info
         tags = colour_argv(info)
         rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
@@ -99,15 +106,8 @@ class FilmWriter:
             self._fail(self._child.finish())
         self.frames += 1
 
-    def facts(self) -> dict[str, Any]:
-        """For the log: how the video is encoded."""
-        return encode_facts(self._settings)
-
     def _fail(self, code: int) -> None:
-        said, tail = f"The encoder {self.encoder} failed after {self.frames} frames", self._child.tail
-        if self.encoder == "h264_nvenc" and "out of memory" in tail.lower():
-            raise GpuMemoryError(f"{said}: the GPU is out of memory.", detail=tail)
-        raise EngineError(f"{said} (exit code {code}).", detail=tail)
+        raise encoder_failed(self.encoder, self.frames, code, self._child.tail)
 
     def __enter__(self) -> FilmWriter:
         return self

@@ -18,7 +18,7 @@ import numpy as np
 from heygemd.errors import EngineError
 from heygemd.pipeline.media.clip import Clip, Stretch
 from heygemd.pipeline.media.decoder import converted, output_range, upright_filters
-from heygemd.pipeline.media.film import choose_encoder, colour_argv, encoder_argv
+from heygemd.pipeline.media.film import choose_encoder, colour_argv, encoder_argv, encoder_failed
 from heygemd.pipeline.media.frame import ROWS_APART
 from heygemd.pipeline.media.probe import input_argv
 from heygemd.pipeline.settings import Settings
@@ -48,14 +48,14 @@ class OverWriter:
     def __init__(self, path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings) -> None:
         """``box``: where all that is laid over lies."""
         self.path = path
+        self.encoder = choose_encoder(settings)
         self.frames = 0
         self._expected = stretch.prints
         self._row_bytes = clip.width * -(-clip.height // ROWS_APART)
         self._found = 0  # pictures that came out as expected
         self._differs = False
-        self._child = Child(
-            _argv(path, clip, stretch, box, settings), limits=UNTRUSTED_WRITER, stall=settings.media_seconds, feed=True
-        )
+        argv = _argv(path, clip, stretch, box, settings, self.encoder)
+        self._child = Child(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, feed=True)
         self._checker = threading.Thread(target=self._check, daemon=True)
         self._checker.start()
 
@@ -91,7 +91,7 @@ class OverWriter:
 
     def _fail(self, code: int) -> None:
         self._stop_if_different()
-        raise EngineError(f"The encoder failed after {self.frames} frames (exit code {code}).", detail=self._child.tail)
+        raise encoder_failed(self.encoder, self.frames, code, self._child.tail)
 
     def __enter__(self) -> OverWriter:
         return self
@@ -112,7 +112,7 @@ class OverWriter:
             self._checker.join()
 
 
-def _argv(path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings) -> list[str]:
+def _argv(path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, encoder: str) -> list[str]:
     info, tags, count = clip.info, colour_argv(clip.info), str(len(stretch.prints))
     x0, y0, x1, y1 = box
     argv = [*FFMPEG, "-y", "-threads", str(cores(settings.threads))]
@@ -120,7 +120,7 @@ def _argv(path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings
     argv += ["-copyts", *input_argv(clip.path, info)]
     argv += ["-f", "rawvideo", "-pix_fmt", "yuva420p", "-s", f"{x1 - x0}x{y1 - y0}", "-framerate", _spelt(clip.fps)]
     argv += [*tags, "-i", "pipe:0", "-filter_complex", _graph(clip, stretch, box)]
-    argv += ["-map", "[film]", "-frames:v", count, *encoder_argv(settings, choose_encoder(settings))]
+    argv += ["-map", "[film]", "-frames:v", count, *encoder_argv(settings, encoder)]
     argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{path}"]
     argv += ["-map", "[rows]", "-frames:v", count, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
     return argv
