@@ -16,14 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from heygemd.models import Store
-from heygemd.models.bringing import bring
 from heygemd.needs import ENGINES
-from heygemd.pipeline.engines.wav2lip import network
 from tests.fakes.stub import GIB, Driver, compiled
 from tests.pipeline.faces import portrait
+from tests.pipeline.wav2lip.checkpoints import store_with_random_checkpoint
 from tests.site import ROOT, Site, ffmpeg
 
 FAKE = str(ROOT / "tests" / "fakes" / "cuda")
@@ -34,11 +31,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a random checkpoint, imported as an operator would."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.save(network.random_weights(5), folder / "random.pth")
-    bring(Store(folder / "store"), folder / "random.pth", accept=True)
-    return folder / "store"
+    return store_with_random_checkpoint(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

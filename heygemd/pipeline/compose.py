@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from heygemd.pipeline.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.matching import matcher
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
@@ -205,12 +206,7 @@ def morphed(old: Planes, new: Planes, share: float) -> Planes:
     return Planes(*out)
 
 
-@cache
-def _between() -> cv2.DISOpticalFlow:
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    made.setFinestScale(1)
-    made.setVariationalRefinementIterations(0)
-    return made
+_between = cache(matcher)
 
 
 def _small(plane: Bytes | Singles, size: tuple[int, int]) -> Singles:

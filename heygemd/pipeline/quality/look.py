@@ -155,7 +155,6 @@ def pairs(looked: Looked, known: Known) -> list[tuple[int, Pair]]:
         if bounds is not None:
             x0, y0, x1, y1 = bounds
             free[max(0, y0 - cut.y) : max(0, y1 - cut.y), max(0, x0 - cut.x) : max(0, x1 - cut.x)] = False
-        looked.kept[k] = mine, cut
         found.append((k, Pair(mine, theirs, within(known.transforms[k], cut), free)))
     return found
 

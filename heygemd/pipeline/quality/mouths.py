@@ -10,7 +10,6 @@ cost (0.8 ms a picture).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from heygemd.pipeline.engines.footage.flow import components, normalised
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Singles
+from heygemd.pipeline.matching import matcher, typical
 
 _ACROSS, _DOWN = 80, 88  # canonical px that are matched
 _ABOVE = 30  # … of which above the line between the lips
@@ -50,7 +50,7 @@ def openings(pictures: Bytes, mouth: Mouth) -> Openings:
 class _Matcher:
     def __init__(self, parts: Bytes, mouth: Mouth) -> None:
         """``mouth`` in pixels of the parts."""
-        self._flow = _matching()
+        self._flow = matcher()
         self._y, self._x = np.mgrid[0:_DOWN, 0:_ACROSS].astype(np.float32)
         self._upper = self._around(mouth, -0.12, 0.06)
         self._lower = self._around(mouth, 0.17, 0.07)
@@ -90,27 +90,12 @@ class _Matcher:
         return total / np.float32(weights)
 
 
-def _matching() -> Any:
-    """As in ``engines/footage/flow.py``: finest scale 1, no variational step."""
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    made.setFinestScale(1)
-    made.setVariationalRefinementIterations(0)
-    return made
-
-
 def _references(parts: Bytes) -> list[int]:
     """The most typical part and those farthest from all chosen, the strangest tenth left out."""
     rows = np.unique(np.linspace(0, len(parts) - 1, min(200, len(parts))).astype(int))
     thumbs = [cv2.resize(parts[row], (16, 18), interpolation=cv2.INTER_AREA).ravel() for row in rows]
     codes = components(normalised(np.array(thumbs, np.float32)), 5)[0]
-    apart = ((codes[:, None] - codes[None]) ** 2).sum(2)
-    chosen = [int(np.sqrt(apart).sum(1).argmin())]
-    nearest = apart[chosen[0]].copy()
-    while len(chosen) < min(_REFERENCES, len(rows)):
-        usual = np.quantile(nearest, 0.9)
-        chosen.append(int(np.argmax(np.where(nearest <= usual, nearest, -1.0))))
-        nearest = np.minimum(nearest, apart[chosen[-1]])
-    return [int(rows[n]) for n in chosen]
+    return [int(rows[n]) for n in typical(codes, _REFERENCES)]
 
 
 def _soft(part: Bytes) -> Singles:

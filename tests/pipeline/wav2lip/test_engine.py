@@ -15,26 +15,21 @@ import pytest
 import torch
 
 from heygemd.errors import SetupError
-from heygemd.models import Store
-from heygemd.models.bringing import bring
 from heygemd.pipeline import face, lips, lipsync
-from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, mel, network, quietened, runtime
+from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, mel, quietened, runtime
 from heygemd.pipeline.engines.wav2lip.draw import Painter
 from heygemd.pipeline.geometry import EYES, IO, move
 from heygemd.pipeline.settings import Quiet, Settings, Task
 from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
 from tests.pipeline.films import ffmpeg, tone
+from tests.pipeline.wav2lip.checkpoints import store_with_random_checkpoint
 
 COUNT = 30
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a random checkpoint, imported as an operator would."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.save(network.random_weights(5), folder / "random.pth")
-    bring(Store(folder / "store"), folder / "random.pth", accept=True)
-    return folder / "store"
+    return store_with_random_checkpoint(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

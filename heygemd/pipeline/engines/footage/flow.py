@@ -22,6 +22,7 @@ from scipy.linalg import eigh
 
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.geometry import IO, Bytes, Singles
+from heygemd.pipeline.matching import matcher, typical
 
 LEFT, RIGHT, TOP, BOTTOM = 16, 176, 84, 224
 GRID = 4
@@ -57,13 +58,6 @@ def in_hub(field: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
         g = at(field, hx, hy)
         hx, hy = x - g[..., 0], y - g[..., 1]
     return hx, hy
-
-
-def _matcher() -> Any:
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    made.setFinestScale(0)
-    made.setVariationalRefinementIterations(0)
-    return made
 
 
 class Fields:
@@ -109,10 +103,10 @@ class Fields:
 
     def _match(self, before: Bytes, after: Bytes) -> Singles:
         """Flow in px of the halved pictures; a matcher has buffers of its own, so each thread has one."""
-        matcher = getattr(self._matchers, "own", None)
-        if matcher is None:
-            matcher = self._matchers.own = _matcher()
-        found: Singles = matcher.calc(before, after, None)
+        mine = getattr(self._matchers, "own", None)
+        if mine is None:
+            mine = self._matchers.own = matcher(finest=0)
+        found: Singles = mine.calc(before, after, None)
         return found
 
 
@@ -141,14 +135,7 @@ def _references(pictures: Bytes) -> list[int]:
         np.float32,
     )
     codes = components(normalised(thumbs), 5)[0]
-    apart = ((codes[:, None] - codes[None]) ** 2).sum(2)
-    chosen = [int(np.sqrt(apart).sum(1).argmin())]
-    nearest = apart[chosen[0]].copy()
-    while len(chosen) < min(_REFERENCES, len(pictures)):
-        usual = np.quantile(nearest, 0.9)
-        chosen.append(int(np.argmax(np.where(nearest <= usual, nearest, -1.0))))
-        nearest = np.minimum(nearest, apart[chosen[-1]])
-    return chosen
+    return typical(codes, _REFERENCES)
 
 
 def normalised(rows: Singles) -> Singles:

@@ -1,0 +1,32 @@
+"""Dense optical flow, as all of this package uses it; and which pictures others are matched with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from heygemd.pipeline.geometry import Singles
+
+
+def matcher(finest: int = 1) -> Any:  # OpenCV's types do not foresee that no flow is known before
+    """DIS flow that ends at pyramid level ``finest`` and is not refined.  It has buffers of its own: one for each
+    thread."""
+    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    made.setFinestScale(finest)
+    made.setVariationalRefinementIterations(0)
+    return made
+
+
+def typical(codes: Singles, count: int) -> list[int]:
+    """Rows of ``codes`` ``(n, d)``: the medoid, then the ones farthest from all chosen, the strangest tenth left out;
+    at most ``count``."""
+    apart = ((codes[:, None] - codes[None]) ** 2).sum(2)
+    chosen = [int(np.sqrt(apart).sum(1).argmin())]
+    nearest = apart[chosen[0]].copy()
+    while len(chosen) < min(count, len(codes)):
+        usual = np.quantile(nearest, 0.9)
+        chosen.append(int(np.argmax(np.where(nearest <= usual, nearest, -1.0))))
+        nearest = np.minimum(nearest, apart[chosen[-1]])
+    return chosen
