@@ -390,11 +390,21 @@ class Admission:
 
     # ------------------------------------------------------------ telling
 
+    @property
+    def last_seen(self) -> Readings | None:
+        """The GPUs as they were read last, which happens only while a job may need one."""
+        return self._watching.history[-1] if self._watching.history else None
+
+    @property
+    def gpu_problem(self) -> str | None:
+        """Why not every GPU that is wanted is to be seen."""
+        return self._watching.problem
+
     def status(self) -> dict[str, Any]:
         """The guard's part of the status."""
-        gpus = self._watching.history[-1].gpus if self._watching.history else ()
+        gpus = self.last_seen.gpus if self.last_seen else ()
         return {
-            "devices": self.devices.chosen, "problem": self._watching.problem, "kept_for": self._ageing.kept,
+            "devices": self.devices.chosen, "problem": self.gpu_problem, "kept_for": self._ageing.kept,
             "deferred": len(self.deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 

@@ -260,6 +260,7 @@ _TITLES = {
     "mark": "How films say that a machine made them",
     "quality": "How finished films are measured: beyond such a figure a film is fair, twice as far from the ideal poor",
     "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",
+    "metrics": "Figures for Prometheus; examples/ has alert rules and what the service's sandbox must allow for them",
 }
 
 _LINE_HEAD = """\

@@ -54,6 +54,12 @@ def _hours(hours: str) -> str | None:
     return None if not hours or re.fullmatch(f"{clock}-{clock}", hours) else f"{hours!r} is not like 08:00-18:00"
 
 
+def _prom(path: Path) -> str | None:
+    if path != Path() and path.suffix != ".prom":
+        return f"{str(path)!r} does not end in .prom, and node_exporter reads no other files"
+    return _not_home(path)
+
+
 def _placeholders(argv: tuple[str, ...]) -> str | None:
     missing = [p for p in ("{audio}", "{video}", "{output}") if not any(p in a for a in argv)] if argv else []
     return f"lacks {', '.join(missing)}: the program must be told these files" if missing else None
@@ -328,6 +334,19 @@ class HooksConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Figures for Prometheus; neither is there unless it is asked for."""
+
+    textfile: Annotated[
+        Path,
+        Rule("a file ending in .prom for node_exporter's textfile collector, kept fresh; empty: none", check=_prom),
+    ] = Path()
+    port: Annotated[
+        int, Rule("http://127.0.0.1:PORT/metrics and /healthz, for this machine only; 0: none", low=0, high=65_535)
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LineConfig:
     """One production line: its folders, what it allows, its defaults."""
 
@@ -381,6 +400,7 @@ class Config:
     mark: MarkConfig = field(default_factory=MarkConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     lines: tuple[LineConfig, ...] = ()
     source: Path = Path("built-in defaults")
 
@@ -396,6 +416,7 @@ TABLES: dict[str, type[Any]] = {
     "mark": MarkConfig,
     "quality": QualityConfig,
     "hooks": HooksConfig,
+    "metrics": MetricsConfig,
 }
 """The plain tables, in the order of the file."""
 

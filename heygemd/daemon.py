@@ -5,6 +5,7 @@
     render    one task: the next job when the guard lets it, in the worker's process      (rendering.py)
     deliver   one task: finished films into the outbox, drops into done/ or failed/       (delivery.py)
     answer    status, cancel, pause … on the control socket                               (answers.py)
+    tell      status pages, figures for Prometheus, hooks              (board.py, monitor.py, hooks.py)
     reload    the configuration anew, all of it or nothing                                (reload.py)
     stop      the same backwards; a job that cannot end in time starts anew later
 
@@ -34,6 +35,7 @@ from heygemd.hooks import Hooks, event_of, notice
 from heygemd.jobs import Job, Journal, Store
 from heygemd.journal import DropState
 from heygemd.lines import Line
+from heygemd.monitor import Monitor
 from heygemd.notify import Notifier
 from heygemd.rendering import Rendering
 from heygemd.shares import Share
@@ -98,6 +100,7 @@ class Daemon:
         self.delivery = Delivery(journal, self.store, self.lines, later)
         self.answers = Answers(journal, self.store, self.lines, self.rendering, self._reload, self._wake)
         self.board = Board(lambda: self.config, self.lines, self.answers.status)
+        self.monitor = Monitor(lambda: self.config, journal, self.lines, self.rendering)
         self.hooks = Hooks(config)
         self._stop = asyncio.Event()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -108,7 +111,7 @@ class Daemon:
 
     async def serve(self) -> int:
         """Start, go on until told to stop, stop in the reverse order."""
-        self.journal.changed = self._tell_hooks
+        self.journal.changed = self._job_changed
         self.store.recover_jobs()
         self._listen_to_signals()
         async with control.serve(self.config.daemon.socket, self.answers.answer), self._watched_lines():
@@ -142,11 +145,13 @@ class Daemon:
         for settings in self.config.lines:
             self._open_line(settings)
         self._watches["status pages"] = asyncio.create_task(self.board.run())  # no line's name has a space
+        self._watches["the metrics"] = asyncio.create_task(self.monitor.run())
         try:
             yield
         finally:
             await ended(list(self._watches.values()))
             await self.board.last()
+            await self.monitor.last()
             for share in self.shares.values():
                 await share.close()
 
@@ -201,7 +206,8 @@ class Daemon:
             self.rendering.interrupt()
         await self.rendering.close()
 
-    def _tell_hooks(self, before: Job, after: Job) -> None:
+    def _job_changed(self, before: Job, after: Job) -> None:
+        self.monitor.changed(before, after)
         event = event_of(before, after)
         if event is not None:
             drop = self.journal.drop(after.drop_id)
@@ -253,6 +259,7 @@ class Daemon:
     def _heed(self, new: Config) -> None:
         self.config = self.store.config = self.hooks.config = new
         self.rendering.heed(new)
+        self.monitor.heed()
         for share in self.shares.values():
             share.seconds = new.intake.share_seconds
 

@@ -76,6 +76,10 @@ class Deferrals:
             waited = round(_seconds_since(ended.since))
             self._log.info("job_admitted", job=job_id, deferred_since=ended.since, waited_seconds=waited)
 
+    def kinds(self) -> dict[str, str]:
+        """What kind of thing each job waits for, by its id."""
+        return {key: deferral.wait.kind for key, deferral in self._waiting.items()}
+
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         """A queued job's row with what it waits for at this moment."""
         known = self._waiting.get(row["id"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ class Rendering:
         self.running: Running | None = None
         self.paused = self.stopping = False
         self.ended_in_a_row = 0  #: jobs since the queue was last empty
+        self.heard_at = 0.0  #: when a renderer last told of progress, Unix time
         self.work = asyncio.Event()
         self._wake = wake
         self._log = log.get()
@@ -201,6 +203,7 @@ class Rendering:
     def _hear(self, message: Message) -> None:
         if self.running is None:
             return
+        self.heard_at = time.time()
         if message["type"] == "progress":
             self.running.progress = {k: message.get(k) for k in ("stage", "frame", "of", "fps", "eta")}
         elif message["type"] == "event":

@@ -28,12 +28,18 @@ class Outboxes:
 
     async def ask(self, lines: Iterable[str]) -> None:
         """See to it that there is an answer of each of these lines."""
+        wanted = list(lines)
+        self.refresh(wanted)
+        for line in wanted:
+            if line not in self._answers:
+                await asyncio.wait([self._asking[line]])
+
+    def refresh(self, lines: Iterable[str]) -> None:
+        """Have these lines asked where their answer is old; wait for nobody."""
         for line in lines:
             asked, _ = self._answers.get(line, (-ASK_SECONDS, None))
             if time.monotonic() - asked >= ASK_SECONDS and line not in self._asking:
                 self._asking[line] = asyncio.create_task(self._ask(line))
-            if line not in self._answers:
-                await asyncio.wait([self._asking[line]])
 
     def free_mib(self) -> dict[Path, int]:
         """MiB by outbox; one that did not answer is missing."""
