@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from heygemd import machine, needs, premises
+from heygemd import machine, needs, onnx_install, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
@@ -40,24 +40,18 @@ device = torch.cuda.get_device_name(0) if cuda else None
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "device": device}))
 """
 _FACES = """
-import importlib.util, json, sys
+import json, sys
 from pathlib import Path
 import cv2
 folder = Path(cv2.data.haarcascades)
 missing = [n for n in sys.argv[1:] if not (folder / n).is_file()]
-extra = all(importlib.util.find_spec(n) is not None for n in ("insightface", "onnxruntime"))
-print(json.dumps({"version": cv2.__version__, "missing": missing, "insightface": extra}))
-"""
-
-_ONNX = """
-import json, onnxruntime
-print(json.dumps({"version": onnxruntime.__version__}))
+print(json.dumps({"version": cv2.__version__, "missing": missing}))
 """
 
 
 def examine(config: Config) -> list[Check]:
     """Everything, in the order in which it is told.  Takes some seconds: torch is really imported, in a child."""
-    checks = [*_ffmpeg(config), *_machine(config), _torch(config), *_faces(config), _lips()]
+    checks = [*_ffmpeg(config), *_machine(config), _torch(config), *_faces(config), *_onnxruntime(), _lips()]
     return [*checks, *premises.examine(config), *_engines(config, checks)]
 
 
@@ -254,20 +248,23 @@ def _faces(config: Config) -> list[Check]:
     if facts["missing"]:
         said = f"OpenCV {facts['version']} comes without {', '.join(facts['missing'])}"
         return [Check("face finder", "fail", said, "install opencv-python 4.x; version 5 dropped the cascades")]
-    return [Check("OpenCV", "ok", facts["version"]), _finder(config, bool(facts["insightface"]))]
+    return [Check("OpenCV", "ok", facts["version"]), _finder(config)]
 
 
-def _finder(config: Config, installed: bool) -> Check:
+def _onnxruntime() -> list[Check]:
+    return onnx_install.judge(_try(onnx_install.QUESTION), gpu=bool(machine.read().gpus))
+
+
+def _finder(config: Config) -> Check:
     name, store, wanted = "face finder", Store(config.daemon.models_dir), config.render.finder
     model = store.one("faces")
-    if model is not None and installed and wanted != "haar":
+    if model is not None and wanted != "haar":
         if faults := store.faults(model):
             return Check(name, "fail", faults[0], f"heygemd models remove {model.name}, then import it again")
         return Check(name, "ok", f"insightface with {model.name}. {model.terms}")
-    extra = "insightface is installed" if installed else "insightface is not installed"
-    said = f"{extra}, and {f'the model {model.name}' if model else 'no face model'} is imported"
+    said = f"{f'the model {model.name}' if model else 'no face model'} is imported"
     if wanted == "insightface":
-        cure = "heygemd models import PACK" if installed else "pip install 'heygemd[faces]'"
+        cure = "heygemd models import PACK"
         return Check(name, "fail", f'finder = "insightface" in [render], but {said}', cure)
     return Check(name, "ok", f"the built-in Haar cascade; {said}")
 
@@ -325,11 +322,7 @@ def _onnx(name: str, model: Model, device: str) -> Check:
     if device == "cuda":
         said = f"{model.name} is an ONNX file, which onnxruntime runs on the processor, and [render] asks for cuda"
         return Check(name, "warn", f"{said}: its jobs fail", "import its .pth, or set device in [render] to auto")
-    if isinstance(facts := _try(_ONNX), str):
-        said = f"{model.name} is an ONNX file, and onnxruntime cannot be used: {facts}"
-        return Check(name, "warn", said, "pip install 'heygemd[faces]'")
-    said = f"{model.name}, {model.size} px, on the processor by onnxruntime {facts['version']}"
-    return Check(name, "ok", f"{said}. {model.terms}")
+    return Check(name, "ok", f"{model.name}, {model.size} px, on the processor by onnxruntime. {model.terms}")
 
 
 def _command(config: Config) -> Check:

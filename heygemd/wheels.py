@@ -26,10 +26,8 @@ Find = Callable[[str], metadata.Distribution]
 
 TORCH = {"cpu": "https://download.pytorch.org/whl/cpu", "cuda": None}
 """Where a build of torch is found; the one with CUDA is the one on PyPI itself."""
-INSTEAD = {"opencv-python": ("opencv-python-headless",)}
-"""What does as well: the same without windows, which a server has no use for."""
-FACES = ("insightface", "onnxruntime")
-"""What the extra ``faces`` asks for."""
+INSTEAD = {"opencv-python": ("opencv-python-headless",), "onnxruntime": ("onnxruntime-gpu",)}
+"""What does as well: the same without windows, which a server has no use for; the same with CUDA."""
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 36
 """Wheels are taken for glibc 2.17 up to Debian 12's 2.36."""
 FETCH_SECONDS = 7200.0
@@ -40,14 +38,14 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 def closure(name: str, find: Find) -> list[metadata.Distribution]:
     """The distribution and all that it needs, sorted by name.
 
-    What is needed only under a condition (another system, an older Python), and its own extra ``faces``, count where
-    they are installed.  Raises ``SetupError`` where something that is needed is not.
+    What is needed only under a condition (another system, an older Python) counts where it is installed.  Raises
+    ``SetupError`` where something that is needed is not.
     """
     found: dict[str, metadata.Distribution] = {}
     open_ = [(name, "")]
     while open_:
         wanted, condition = open_.pop()
-        if normal(wanted) in found or ("extra ==" in condition and not _is_ours(wanted, condition)):
+        if normal(wanted) in found or "extra ==" in condition:
             continue
         package = _installed(wanted, find)
         if package is None:
@@ -62,11 +60,6 @@ def closure(name: str, find: Find) -> list[metadata.Distribution]:
             if needed:
                 open_.append((needed[0], line.partition(";")[2]))
     return [found[key] for key in sorted(found)]
-
-
-def _is_ours(wanted: str, condition: str) -> bool:
-    """Whether a requirement with an extra is heygemd's own for finding faces by a model."""
-    return normal(wanted) in FACES and '"faces"' in condition.replace("'", '"')
 
 
 def _installed(name: str, find: Find) -> metadata.Distribution | None:
@@ -89,15 +82,17 @@ def normal(name: str) -> str:
 def pack(package: metadata.Distribution, folder: Path, instead: Sequence[str] = ()) -> Path:
     """The installed distribution as a wheel in ``folder``; programs are made anew from its entry points.
 
-    ``instead`` names distributions that stand in for others (``INSTEAD``): heygemd's own wheel then asks for those.
+    ``instead`` names distributions that stand in for others (``INSTEAD``): what asks for those asks for these then.
     """
     name = re.sub(r"[-_.]+", "_", package.metadata["Name"])
     info = f"{name}-{package.version}.dist-info"
     own = normal(name) == "heygemd"
-    content = dict(_own_files(package, info, instead) if own else _files(package, info))
-    if (about := content.get(f"{info}/WHEEL")) is None:
+    content = dict(_own_files(package, info) if own else _files(package, info))
+    if (kind := content.get(f"{info}/WHEEL")) is None:
         raise SetupError(f"{package.metadata['Name']} was not installed from a wheel; install it again with pip.")
-    path = folder / f"{name}-{package.version}-{_tags(_bytes(about).decode())}.whl"
+    about = f"{info}/METADATA"
+    content[about] = _asking(_bytes(content[about]), instead)
+    path = folder / f"{name}-{package.version}-{_tags(_bytes(kind).decode())}.whl"
     rows = []
     with zipfile.ZipFile(path, "w") as wheel:  # stored, not deflated: a tar of gigabytes is packed once, not twice
         for target in sorted(content):
@@ -132,17 +127,22 @@ def _files(package: metadata.Distribution, info: str) -> Iterator[tuple[str, Pat
         yield "/".join([first, *rest]), Path(str(package.locate_file(file)))
 
 
-def _own_files(package: metadata.Distribution, info: str, instead: Sequence[str]) -> Iterator[tuple[str, Path | bytes]]:
+def _asking(about: bytes, instead: Sequence[str]) -> bytes:
+    """A wheel's METADATA that asks for what stands in for others."""
+    there = {normal(name) for name in instead}
+    for name, others in INSTEAD.items():
+        for other in there.intersection(others) if name not in there else ():
+            about = re.sub(rb"(?m)^(Requires-Dist: )%s\b(?!-)" % name.encode(), rb"\g<1>%s" % other.encode(), about)
+    return about
+
+
+def _own_files(package: metadata.Distribution, info: str) -> Iterator[tuple[str, Path | bytes]]:
     """heygemd itself, which may run from its source tree."""
     home = Path(__file__).parent
     for path in sorted(home.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             yield f"heygemd/{path.relative_to(home)}", path
     about = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
-    for name, others in INSTEAD.items():
-        for other in (normal(i) for i in instead):
-            if other in others:
-                about = re.sub(rf"(?m)^(Requires-Dist: ){re.escape(name)}\b(?!-)", rf"\g<1>{other}", about)
     yield f"{info}/METADATA", about.encode()
     yield f"{info}/entry_points.txt", b"[console_scripts]\nheygemd = heygemd.cli:main\n"
     yield f"{info}/WHEEL", b"Wheel-Version: 1.0\nGenerator: heygemd\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

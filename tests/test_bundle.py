@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from heygemd.bundle import Order
 from heygemd.errors import SetupError
 from heygemd.models import File, Model, digest
 
-STUBS = {"torch", "opencv-python", "opencv-python-headless", "scipy", "numpy", "safetensors", "rich"}
+STUBS = {
+    "torch", "opencv-python", "opencv-python-headless", "scipy", "numpy", "safetensors", "rich",
+    "insightface", "onnx", "onnxruntime", "onnxruntime-gpu",
+}  # fmt: skip
 """Too large to be packed in a test; a package without content stands for each."""
 
 
@@ -136,19 +140,26 @@ def test_opencv_without_windows_does_as_well_and_the_packed_program_asks_for_it(
     assert "Requires-Dist: opencv-python-headless" in about and "Requires-Dist: opencv-python<" not in about
 
 
-def test_the_extra_for_faces_is_packed_where_it_is_installed(tmp_path: Path) -> None:
-    def names(installed: set[str]) -> set[str]:
-        stubs = find(tmp_path / "stubs", STUBS | installed)
+def test_onnxruntime_with_cuda_does_as_well_and_insightface_asks_for_it(tmp_path: Path) -> None:
+    stubs = find(tmp_path / "stubs", STUBS | {"onnxruntime-extensions"})
+    about = tmp_path / "insightface-99.dist-info"
+    shutil.copytree(stubs("insightface").locate_file("insightface-99.dist-info"), about)
+    with (about / "METADATA").open("a") as file:
+        file.write("Requires-Dist: onnx\nRequires-Dist: onnxruntime\nRequires-Dist: onnxruntime-extensions\n")
 
-        def distribution(name: str) -> metadata.Distribution:
-            if name in {"insightface", "onnxruntime"} - installed:
-                raise metadata.PackageNotFoundError(name)
-            return stubs(name)
+    def with_cuda(name: str) -> metadata.Distribution:
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return metadata.Distribution.at(about) if name == "insightface" else stubs(name)
 
-        return {p.metadata["Name"] for p in wheels.closure("heygemd", distribution)}
-
-    assert not names(set()) & {"insightface", "onnxruntime", "pytest"}
-    assert {"insightface", "onnxruntime"} <= names({"insightface", "onnxruntime"})
+    packages = {p.metadata["Name"]: p for p in wheels.closure("heygemd", with_cuda)}
+    assert {"insightface", "onnx", "onnxruntime-gpu"} <= set(packages) and "onnxruntime" not in packages
+    for name in ("heygemd", "insightface"):
+        with zipfile.ZipFile(wheels.pack(packages[name], tmp_path, list(packages))) as wheel:
+            (told,) = (wheel.read(n).decode() for n in wheel.namelist() if n.endswith("/METADATA"))
+        asked = {re.split(r"[>=;]", line)[0].strip() for line in told.splitlines() if line.startswith("Requires-Dist")}
+        assert "Requires-Dist: onnxruntime-gpu" in asked and "Requires-Dist: onnxruntime" not in asked
+    assert "Requires-Dist: onnxruntime-extensions" in told and "Requires-Dist: onnx" in asked
 
 
 # ---------------------------------------------------------------- another target

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import config, doctor, machine, premises
+from heygemd import config, doctor, machine, onnx_install, premises
 from heygemd.config_keys import Config, HooksConfig, RenderConfig
 from heygemd.doctor import Check
 from heygemd.models import File, Model, digest
@@ -139,10 +139,10 @@ def test_a_library_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_opencv_lacks_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_try", lambda *_: "ImportError: libGL.so.1")
     assert "libgl1" in doctor._faces(Config())[0].cure
-    monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "5.0.0", "missing": ["x.xml"], "insightface": False})
+    monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "5.0.0", "missing": ["x.xml"]})
     found = doctor._faces(Config())[0]
     assert found.verdict == "fail" and "dropped the cascades" in found.cure
-    monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "4.14.0", "missing": [], "insightface": True})
+    monkeypatch.setattr(doctor, "_try", lambda *_: {"version": "4.14.0", "missing": []})
     assert "no face model is imported" in doctor._faces(Config())[1].said
     asked = Config(render=RenderConfig(finder="insightface"))
     assert doctor._faces(asked)[1].verdict == "fail" and "models import" in doctor._faces(asked)[1].cure
@@ -206,21 +206,44 @@ def imported(tmp_path: Path, role: str) -> config.DaemonConfig:
 
 
 def test_a_network_that_onnxruntime_keeps_on_the_processor_is_told_where_cuda_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     own = imported(tmp_path, "onnx")
-    monkeypatch.setattr(doctor, "_try", lambda code: {"version": "1.23"})
     found = doctor._wav2lip(Config(daemon=own, render=RenderConfig(device="cuda")))
     assert found.verdict == "warn" and "[render] asks for cuda" in found.said and ".pth" in found.cure
     found = doctor._wav2lip(Config(daemon=own))
-    assert found.verdict == "ok" and "on the processor by onnxruntime 1.23" in found.said
-    monkeypatch.setattr(doctor, "_try", lambda code: "ModuleNotFoundError: No module named 'onnxruntime'")
-    found = doctor._wav2lip(Config(daemon=own))
-    assert found.verdict == "warn" and "heygemd[faces]" in found.cure
+    assert found.verdict == "ok" and "on the processor by onnxruntime" in found.said
 
 
-def test_a_network_of_weights_needs_no_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_try", lambda code: "not to be asked")
+def onnx(cuda: bool, *packages: str) -> dict[str, object]:
+    return {"version": "1.32.0", "cuda": cuda, "insightface": "2.1", "packages": list(packages)}
+
+
+def test_the_two_packages_of_onnxruntime_over_one_another_are_told_with_the_cure() -> None:
+    both = onnx(False, "onnxruntime", "onnxruntime-gpu")
+    (found,) = onnx_install.judge(both, gpu=True)
+    assert found.verdict == "warn" and "over one another" in found.said and "--no-deps onnxruntime-gpu" in found.cure
+    (found,) = onnx_install.judge(both, gpu=False)
+    assert found.verdict == "warn" and found.cure.endswith("pip install onnxruntime")
+
+
+def test_onnxruntime_is_told_with_what_it_can_do() -> None:
+    (found,) = onnx_install.judge(onnx(False, "onnxruntime"), gpu=False)
+    assert (found.verdict, found.cure) == ("ok", "") and "1.32.0, without CUDA" in found.said
+    (found,) = onnx_install.judge(onnx(False, "onnxruntime"), gpu=True)
+    assert found.verdict == "ok" and "onnxruntime-gpu" in found.cure
+    (found,) = onnx_install.judge(onnx(True, "onnxruntime-gpu"), gpu=True)
+    assert (found.verdict, found.cure) == ("ok", "") and "with CUDA" in found.said
+    (found,) = onnx_install.judge("ImportError: libcudart.so.12", gpu=True)
+    assert found.verdict == "warn" and "libcudart" in found.said
+
+
+def test_the_installed_onnxruntime_answers_the_question() -> None:
+    (found,) = doctor._onnxruntime()
+    assert "insightface 2" in found.said
+
+
+def test_a_network_of_weights_is_what_cuda_is_for(tmp_path: Path) -> None:
     found = doctor._wav2lip(Config(daemon=imported(tmp_path, "weights"), render=RenderConfig(device="cuda")))
     assert found.verdict == "ok"
 

@@ -15,7 +15,7 @@ import pytest
 from heygemd import config
 from tests.site import ROOT
 
-HEAVY = {"torch", "cv2", "insightface", "onnxruntime", "numpy", "scipy", "safetensors"}
+HEAVY = {"torch", "cv2", "insightface", "onnxruntime", "onnx", "numpy", "scipy", "safetensors"}
 LIGHT = sorted((ROOT / "heygemd").glob("*.py"))
 
 

@@ -82,10 +82,8 @@ home=/opt/heygemd.d/$(date +%Y%m%d-%H%M%S)-$$
 mkdir -p /opt/heygemd.d
 trap '[ "$(readlink /opt/heygemd)" = "$home" ] || rm -rf "$home"' EXIT
 "$python" -m venv "$home" || fail "no virtual environment could be made; Debian needs the package python3-venv"
-faces=
-for wheel in wheels/insightface-*.whl; do [ ! -e "$wheel" ] || faces='[faces]'; done
 "$home/bin/python" -I -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-  --no-index --find-links wheels "heygemd$faces"
+  --no-index --find-links wheels heygemd
 
 say "the configuration, in /etc/heygemd"
 config=/etc/heygemd/config.toml

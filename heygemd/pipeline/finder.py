@@ -66,10 +66,10 @@ def choose(settings: Any) -> tuple[str, list[tuple[str, str]]]:
 
     Raises SetupError where it is asked for by name and lacks something.
     """
-    detector, lack = scrfd.choose(settings.finder, settings.models_dir, settings.threads)
+    detector = scrfd.choose(settings.finder, settings.models_dir, settings.threads)
     _MODEL[:] = [detector] if detector else []
     if detector is None:
-        return NAME, [("face_model", lack)] if lack else []
+        return NAME, []
     model = detector.model
     return detector.name, [] if model.commercial else [("model_terms", f"{model.name} found the face. {model.terms}")]
 

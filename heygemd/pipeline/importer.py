@@ -51,9 +51,11 @@ def bring(path: Path, name: str, target: Path) -> dict[str, Any]:
 
     Raises InputError in one sentence where it is no model that heygemd can use.
     """
-    from heygemd.pipeline import checkpoints, onnx_models
+    from heygemd.pipeline import checkpoints
 
     if path.is_dir():
+        from heygemd.pipeline import onnx_models
+
         return onnx_models.pack(path, name, target)
     size = path.stat().st_size
     if not size:
@@ -63,10 +65,11 @@ def bring(path: Path, name: str, target: Path) -> dict[str, Any]:
     sha256 = _digest(path)
     _refuse_unused(sha256, name)
     kind = checkpoints.format_of(path, name)
-    if kind == "pack":
-        return {**onnx_models.zipped_pack(path, name, target), "sha256": sha256}
-    if kind == "onnx":
-        return {**onnx_models.single(path, name, target), "sha256": sha256}
+    if kind in ("pack", "onnx"):
+        from heygemd.pipeline import onnx_models
+
+        opened = onnx_models.zipped_pack if kind == "pack" else onnx_models.single
+        return {**opened(path, name, target), "sha256": sha256}
     return {**checkpoints.bring(path, kind, name, target), "sha256": sha256}
 
 

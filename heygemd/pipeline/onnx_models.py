@@ -13,7 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from heygemd.errors import InputError, SetupError
+import onnx
+from google.protobuf.message import DecodeError
+
+from heygemd.errors import InputError
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _LARGEST_ENTRY = 2 << 30  # bytes: protobuf cannot hold more
@@ -22,14 +25,6 @@ Dims = tuple[int | None, ...]
 
 def _bad(sentence: str) -> InputError:
     return InputError(sentence, reason="bad_model")
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise SetupError("ONNX files need the packages of the extra: pip install 'heygemd[faces]'.") from error
-    return onnx
 
 
 def single(path: Path, name: str, target: Path) -> dict[str, Any]:
@@ -132,9 +127,6 @@ def _dims(value: Any) -> Dims:
 
 def _checked(path: Path, name: str) -> Any:
     """The parsed model.  Raises InputError where it is damaged or reaches outside of its file."""
-    from google.protobuf.message import DecodeError
-
-    onnx = _onnx()
     if not path.stat().st_size:
         raise _bad(f"{name} is empty, or holds an empty ONNX file.")
     try:

@@ -7,7 +7,6 @@ build would hold memory that nobody counted.  It reads luma alone: on six clips 
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,27 +54,19 @@ class Detector:
         return [Seen(np.asarray(p[:2], np.float64), float(b[4])) for b, p in zip(boxes, points, strict=True)]
 
 
-def installed() -> bool:
-    """Whether the packages of the extra ``faces`` are there."""
-    return all(importlib.util.find_spec(name) is not None for name in ("insightface", "onnxruntime"))
+def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:
+    """The detector for ``wanted`` (auto, haar or insightface); None: the built-in one.
 
-
-def choose(wanted: str, models_dir: str, threads: int) -> tuple[Detector | None, str]:
-    """The detector for ``wanted`` (auto, haar or insightface), or None for the built-in one, and a sentence where
-    something that was imported cannot be used.
-
-    Raises SetupError where insightface is asked for and lacks something, or where a stored file was altered.
+    Raises SetupError where insightface is asked for and no model is imported, where a stored file was altered, or
+    where insightface cannot be loaded.
     """
     if wanted == "haar" or not models_dir:
-        return None, ""
+        return None
     store = Store(Path(models_dir))
     model = store.one("faces")
-    if model is not None and installed():
-        return Detector(model, store.trusted(model)["detector"], threads), ""
-    if model is None:
-        lack = f"no face model is imported in {store.folder}.  Cure: heygemd models import PACK"
-    else:
-        lack = f"the face model {model.name} is imported, but its packages are not.  Cure: pip install 'heygemd[faces]'"
+    if model is not None:
+        return Detector(model, store.trusted(model)["detector"], threads)
     if wanted == "insightface":
+        lack = f"no face model is imported in {store.folder}.  Cure: heygemd models import PACK"
         raise SetupError(f'finder = "insightface", but {lack}')
-    return None, "" if model is None else f"The built-in face finder was used: {lack}"
+    return None

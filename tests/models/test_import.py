@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -106,7 +107,6 @@ def test_the_256_px_variant_is_recognised(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DETECTOR.is_file(), reason="the detector in ../shared/models is not here")
 def test_a_detector_alone_in_a_folder_or_in_a_zip_is_a_pack(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "det.onnx").write_bytes(DETECTOR.read_bytes())
     with zipfile.ZipFile(tmp_path / "pack.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -206,7 +206,6 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_onnx_files_that_reach_outside_or_hold_nothing_are_refused(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [1.0])
     shape = [1, 3, 640, 640]
     given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)

@@ -211,9 +211,6 @@ def test_mouths_are_sharpened_to_the_templates_own_detail(clip: FakeClip, track:
 
 @pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
 def test_every_way_of_running_the_network_gives_its_pictures(backend: str) -> None:
-    if backend == "onnxruntime":
-        pytest.importorskip("onnxruntime")
-        pytest.importorskip("onnx")
     found = runtime.throughput(backend, threads=1, batch=2, rounds=1)
     assert found["error"] <= (3 if backend == "torch-bf16" else 1) and found["fps"] > 0
 

@@ -146,8 +146,6 @@ def load(files: dict[str, Path], size: int, device: str, threads: int = 0, batch
         )
     runner: Runner
     if "onnx" in files:
-        if not _has("onnxruntime"):
-            raise SetupError("The imported Wav2Lip is an ONNX file, which needs: pip install 'heygemd[faces]'.")
         runner = OnnxRunner(files["onnx"], size, threads)
     else:
         net = from_weights(load_file(files["weights"]))
