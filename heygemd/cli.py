@@ -202,7 +202,8 @@ def _add_looking(commands: Any) -> None:
     _add(commands, "doctor", _doctor, "say what would work on this machine, and what is missing")
     _add(commands, "hook", _hook, "run one hook; what heygemd-hook@.service does", reports=False, config=False)
     _add(commands, "purge", _purge, "forget what was learned of templates (it shows faces)")
-    _add(commands, "status", _status, "say what the daemon is doing")
+    state = _add(commands, "status", _status, "say what the daemon is doing")
+    state.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="go on showing it, live")
     jobs = _add(commands, "jobs", _jobs, "list jobs, the newest first")
     jobs.add_argument(
         "--state", action="append", choices=[str(s) for s in JobState], metavar="STATE",
@@ -210,7 +211,9 @@ def _add_looking(commands: Any) -> None:
     )  # fmt: skip
     jobs.add_argument("--failed", action="store_true", help="only those that failed or were cancelled")
     jobs.add_argument("--since", type=_span, metavar="SPAN", help="only of this time: 30m, 12h, 7d, 2w")
-    jobs.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default 50)")
+    jobs.add_argument(
+        "--limit", type=_positive, metavar="N", help="at most so many (default 50; with --since all of that time)"
+    )
 
     story = _add(commands, "log", _log, "say what the run log has of a job")
     story.add_argument("job", metavar="JOB", help="the job's id, as jobs lists it")
@@ -253,6 +256,13 @@ def _span(text: str) -> Any:
         return joblog.span(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.2 <= number <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.2 and 86400")
+    return number
 
 
 def _positive(text: str) -> int:
@@ -362,7 +372,7 @@ def _purge(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from heygemd import reports
 
-    reports.status(_settings(args), as_json=args.json)
+    reports.status(_settings(args), as_json=args.json, every=args.watch)
     return OK
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from rich.cells import cell_len
 
 from heygemd import control, joblog
 from heygemd.config import LINE_FOLDERS, Config
@@ -19,6 +22,7 @@ from heygemd.schema import as_toml
 
 _MOST = 20
 """So many of a kind are listed; ``--json`` gives all."""
+_LIMIT, _ALL = 50, 1_000_000
 _NOT_RUNNING = "daemon not running; this is what its journal says"
 
 Row = Mapping[str, Any]
@@ -115,23 +119,47 @@ def _writable_by_all(source: Path) -> list[str]:
 # ---------------------------------------------------------------- status
 
 
-def status(config: Config, *, as_json: bool) -> None:
-    """Print what the daemon does, or what its journal says.  NoDaemon where there is neither."""
-    reply = _ask(config, {"cmd": "status"}, lambda journal: journal.status())
-    print(json.dumps(reply) if as_json else "\n".join(status_lines(reply)))
+def status(config: Config, *, as_json: bool, every: float | None = None) -> None:
+    """Print what the daemon does, or what its journal says, and with ``every`` again after so many seconds.
+
+    NoDaemon where there is neither.
+    """
+    from heygemd import screen  # rich is loaded only by who shows something
+
+    def ask() -> dict[str, Any]:
+        return _ask(config, {"cmd": "status"}, lambda journal: journal.status())
+
+    if every is not None:
+        screen.watch(ask, every, as_json=as_json)
+    elif as_json:
+        print(json.dumps(ask()))
+    elif sys.stdout.isatty():
+        screen.once(ask())
+    else:
+        print("\n".join(status_lines(ask())))
 
 
-def jobs(config: Config, states: set[str] | None, limit: int, *, as_json: bool, ago: timedelta | None = None) -> None:
-    """Print jobs, newest first; those of the last ``ago``.  NoDaemon where there is neither a daemon nor a journal."""
-    request = {"cmd": "jobs", "states": sorted(states) if states else None, "limit": limit}
-    reply = _ask(config, request, lambda journal: {"ok": True, "jobs": journal.jobs(states, limit)})
+def jobs(
+    config: Config, states: set[str] | None, limit: int | None, *, as_json: bool, ago: timedelta | None = None
+) -> None:
+    """Print jobs, newest first; those of the last ``ago``.  NoDaemon where there is neither a daemon nor a journal.
+
+    Without a ``limit`` it is 50, or all there are within ``ago``.  That some were left out is said.
+    """
+    most = limit or (_LIMIT if ago is None else _ALL)
+    request = {"cmd": "jobs", "states": sorted(states) if states else None, "limit": most + 1}
+    reply = _ask(config, request, lambda journal: {"ok": True, "jobs": journal.jobs(states, most + 1)})
+    found = reply.get("jobs", [])
     if ago is not None:
-        reply["jobs"] = joblog.since(reply.get("jobs", []), ago, datetime.now().astimezone())
+        found = joblog.since(found, ago, datetime.now().astimezone())
+    reply |= {"jobs": found[:most], "more": len(found) > most}
     if as_json:
         print(json.dumps(reply))
         return
-    rows = reply.get("jobs", [])
+    rows = reply["jobs"]
     print("\n".join(_table([_job_cells(job) for job in rows])) if rows else "no jobs")
+    if reply["more"]:
+        print(f"heygemd: these are the newest {most}; --limit N shows more", file=sys.stderr)
 
 
 def log(config: Config, job: str, *, as_json: bool) -> bool:
@@ -204,9 +232,10 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Cells in columns; the last one is as long as it is."""
     printable = [[display(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in printable) for i in range(len(printable[0]) - 1)]
+    widths = [max(cell_len(row[i]) for row in printable) for i in range(len(printable[0]) - 1)]
     return [
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in printable
+        "  ".join([*(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in printable
     ]
 
 
@@ -228,15 +257,20 @@ def _gpu_cells(guard: Row) -> list[list[str]]:
     return rows + ([["-", "unavailable", guard["problem"]]] if guard.get("problem") else [])
 
 
-def _running_cells(job: Row) -> list[str]:
+def progress_words(job: Row) -> str:
+    """``render 25 % of 200 frames, 24.0 frames a second, 1 min 5 s left``."""
     progress = str(job.get("stage") or "starting")
     if job.get("of"):
         progress += f" {100 * int(job.get('frame') or 0) // int(job['of'])} % of {job['of']} frames"
     if job.get("fps"):
         progress += f", {job['fps']:.1f} frames a second"
     if job.get("eta"):
-        progress += f", {_span(float(job['eta']))} left"
-    return [job["id"], job["line"], _path(job), progress]
+        progress += f", {span_words(float(job['eta']))} left"
+    return progress
+
+
+def _running_cells(job: Row) -> list[str]:
+    return [job["id"], job["line"], _path(job), progress_words(job)]
 
 
 def _queue_cells(job: Row) -> list[str]:
@@ -266,7 +300,8 @@ def _when(stamp: Any) -> str:
     return str(stamp)[:19].replace("T", " ") if stamp else "-"
 
 
-def _span(seconds: float) -> str:
+def span_words(seconds: float) -> str:
+    """``1 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -302,8 +303,26 @@ def test_jobs_asks_for_the_states_and_the_number_wanted(here: Path, capsys: pyte
     done = JOB | {"state": "delivered", "film": "lesson (2)", "ended": "2026-08-01T10:05:00.000+02:00"}
     with daemon(here / "s" / "heygemd.sock", {"jobs": {"jobs": [done]}}) as asked:
         assert cli.main(["jobs", "--state", "failed", "--state", "delivered", "--limit", "7"]) == 0
-    assert asked == [{"cmd": "jobs", "states": ["delivered", "failed"], "limit": 7}]
+    assert asked == [{"cmd": "jobs", "states": ["delivered", "failed"], "limit": 8}]
     assert capsys.readouterr().out == "j1  2026-08-01 10:05:00  delivered  main  zhang/lesson  → lesson (2).mp4\n"
+
+
+def test_jobs_says_that_it_left_some_out_and_with_a_span_leaves_out_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = datetime.now().astimezone().isoformat()
+    rows = [JOB | {"id": f"j{n}", "state": "failed", "ended": ended} for n in range(9)]
+    old = JOB | {"id": "old", "state": "failed", "ended": "2020-01-01T00:00:00+00:00"}
+    with daemon(here / "s" / "heygemd.sock", {"jobs": {"jobs": [*rows, old]}}) as asked:
+        assert cli.main(["jobs", "--failed", "--limit", "9", "--json"]) == 0
+        short = json.loads(capsys.readouterr().out)
+        assert cli.main(["jobs", "--failed", "--limit", "9"]) == 0
+        assert "newest 9" in capsys.readouterr().err
+        assert cli.main(["jobs", "--failed", "--since", "7d", "--json"]) == 0
+        week = json.loads(capsys.readouterr().out)
+    assert short["more"] and len(short["jobs"]) == 9
+    assert not week["more"] and [j["id"] for j in week["jobs"]] == [j["id"] for j in rows]
+    assert asked[-1]["limit"] > 100_000
 
 
 def test_the_status_shows_what_runs_what_waits_and_why(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
