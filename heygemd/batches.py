@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from heygemd import manifest, names
 from heygemd.errors import Fault
-from heygemd.listing import Item, Listing, Waiting, be, some, target, urgency
-from heygemd.manifest import Manifest
+from heygemd.listing import Item, Listing, Waiting, be, some, target, urgency, wants_consent
+from heygemd.manifest import Manifest, ManifestJob
 from heygemd.requests import DropRequest, JobRequest, Move, Source
 
 #: Parsed manifests that are kept, as a waiting one is planned again at each look.
@@ -122,12 +122,14 @@ class _Batch:
     named: dict[str, Item] = field(default_factory=dict)  # inbox files, each once, by their path
     sources: dict[str, Source] = field(default_factory=dict)  # as named -> where it is
     missing: dict[str, str] = field(default_factory=dict)  # as named -> why it cannot be used
+    beside: dict[str, tuple[Source, ...]] = field(default_factory=dict)  # consents by the template as named
 
     def settle(self) -> None:
         """Adds the manifest's drop, or what it waits for."""
         for job in self.parsed.jobs:
             self._find(job.audio)
             self._find(job.video)
+            self._find_consents(job)
         taken = {path: self.found.reserved[path] for path in self.named if path in self.found.reserved}
         for path in self.named:
             self.found.reserved.setdefault(path, self.item.path)
@@ -150,6 +152,9 @@ class _Batch:
         if self.missing and not late:
             words = [f"{path} ({why})" if why else path for path, why in self.missing.items()]
             return f"waits for what it names and is not there: {some(words)}"
+        lacking = [job.video for job in self.parsed.jobs if self._lacks_consent(job)]
+        if lacking and not late:
+            return wants_consent([names.leaf(path) for path in dict.fromkeys(lacking)])
         return self.listing.arriving(list(self.named.values()))
 
     def _find(self, path: str) -> None:
@@ -157,7 +162,9 @@ class _Batch:
             return
         full = names.join(self.item.folder, path)
         twins = self.listing.twins(full)
-        if len(twins) == 1:
+        if len(twins) == 1 and self._says_nothing(twins[0]):
+            self.missing[path] = "it is empty, so it is no consent"
+        elif len(twins) == 1:
             item = self.listing.items[twins[0]]
             self.named[item.path] = item
             self.sources[path] = Source(target(item.path, self.item.folder))
@@ -170,6 +177,35 @@ class _Batch:
         else:
             self.missing[path] = ""
 
+    def _says_nothing(self, path: str) -> bool:
+        item = self.listing.items[path]
+        return item.kind == "consent" and not item.stamp.size
+
+    def _find_consents(self, job: ManifestJob) -> None:
+        """The consent that the job names, or those beside its template."""
+        if job.consent is not None:
+            self._find(job.consent)
+        elif self.listing.view.line.require_consent and job.video in self.sources and job.video not in self.beside:
+            template = self.sources[job.video]
+            if template.library:
+                paths = self.listing.view.library_consents(template.path)
+                self.beside[job.video] = tuple(Source(path, library=True) for path in paths)
+                return
+            path = self.listing.twins(names.join(self.item.folder, job.video))[0]
+            found = self.listing.consents(self.listing.items[path])
+            self.named.update({item.path: item for item in found})
+            self.beside[job.video] = tuple(Source(target(item.path, self.item.folder)) for item in found)
+
+    def _consents(self, job: ManifestJob) -> tuple[Source, ...]:
+        if job.consent is not None:
+            return (self.sources[job.consent],) if job.consent in self.sources else ()
+        return self.beside.get(job.video, ())
+
+    def _lacks_consent(self, job: ManifestJob) -> bool:
+        """Whether nothing but its consent is missing."""
+        asked = self.listing.view.line.require_consent and job.consent is None
+        return asked and job.video in self.sources and not self._consents(job)
+
     def _library(self, path: str) -> str | None:
         for form in dict.fromkeys((path, names.nfc(path), unicodedata.normalize("NFD", path))):
             if names.inside(form)[1]:  # decomposed, a name may be longer than a file system takes
@@ -179,20 +215,17 @@ class _Batch:
                 return there
         return None
 
+    def _request(self, job: ManifestJob) -> JobRequest:
+        wanted = [path for path in (job.audio, job.video, job.consent) if path is not None]
+        problem, code = self._problem([path for path in wanted if path in self.missing]), "request"
+        if problem is None and self._lacks_consent(job):
+            clause = wants_consent([names.leaf(job.video)]).removeprefix("waits for ")
+            problem, code = f"This line asks for {clause}.", "no_consent"
+        sound, template = self.sources.get(job.audio), self.sources.get(job.video)
+        return JobRequest(job.name, sound, template, job.options, problem, self._consents(job), code)
+
     def _drop(self) -> DropRequest:
-        jobs = tuple(
-            self.listing.finished(
-                JobRequest(
-                    job.name,
-                    self.sources.get(job.audio),
-                    self.sources.get(job.video),
-                    job.options,
-                    self._problem([path for path in (job.audio, job.video) if path in self.missing]),
-                ),
-                self.item.folder,
-            )
-            for job in self.parsed.jobs
-        )
+        jobs = tuple(self.listing.finished(self._request(job), self.item.folder) for job in self.parsed.jobs)
         moves = (_move(self.item), *(_move(item, self.item.folder) for item in self.named.values()))
         folder, _ = self.listing.place(self.item.folder)
         return DropRequest("manifest", names.safe_component(self.item.stem), folder, moves, jobs, urgency(jobs))

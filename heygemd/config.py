@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli
 
-from heygemd import schema
+from heygemd import fonts, schema
 from heygemd.config_keys import (
     ENGINES,
     LINE_FOLDERS,
@@ -27,6 +27,7 @@ from heygemd.config_keys import (
     IntakeConfig,
     LimitsConfig,
     LineConfig,
+    MarkConfig,
     RenderConfig,
 )
 from heygemd.errors import ConfigError, Fault
@@ -112,7 +113,7 @@ def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> 
     config = Config(**tables, lines=lines, source=source)
     if need_lines and not data.get("line"):
         faults.append(Fault("file", "has no [[line]]; at least one, with name and root, is needed"))
-    faults += _engine_faults(config) + _overlap_faults(config)
+    faults += _engine_faults(config) + _overlap_faults(config) + _label_faults(config.mark)
     if faults:
         raise ConfigError(str(source), faults)
     return config
@@ -192,6 +193,21 @@ def _engine_faults(config: Config) -> list[Fault]:
     if "command" in wanted and not config.command.argv:
         faults.append(Fault("[command] argv", "is needed, because the engine 'command' is chosen or allowed"))
     return faults
+
+
+def _label_faults(mark: MarkConfig) -> list[Fault]:
+    """A label that its font cannot write."""
+    font = fonts.OURS if mark.label_font == Path() else mark.label_font
+    if mark.label == "off":
+        return []
+    try:
+        lacking = fonts.missing(mark.label_text, font)
+    except (OSError, ValueError) as error:
+        return [Fault("[mark] label_font", f"{font} cannot be used: {getattr(error, 'strerror', None) or error}")]
+    if not lacking:
+        return []
+    cure = "set label_font to a font that has them" if font == fonts.OURS else "choose another font or text"
+    return [Fault("[mark] label_text", f"has characters that {font.name} lacks: {' '.join(lacking)}; {cure}")]
 
 
 def _overlap_faults(config: Config) -> list[Fault]:

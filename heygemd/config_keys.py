@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from heygemd.requests import EXTENDS, FACES, PRESETS, PRIORITIES, JobOptions, Priority
+from heygemd.requests import (
+    EXTENDS,
+    FACES,
+    LABEL_LETTERS,
+    LABEL_POSITIONS,
+    PRESETS,
+    PRIORITIES,
+    JobOptions,
+    Priority,
+)
 from heygemd.schema import Key, Rule, as_toml, keys_of
 from heygemd.wording import LANGUAGES
 
@@ -19,6 +28,7 @@ ENGINES = ("footage", "wav2lip", "command")
 """The engines of this version."""
 
 ON_POOR = ("deliver", "hold")
+LABELS = ("off", "start", "always")
 FINDERS = ("auto", "haar", "insightface")
 
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
@@ -63,6 +73,12 @@ def _prom(path: Path) -> str | None:
 def _placeholders(argv: tuple[str, ...]) -> str | None:
     missing = [p for p in ("{audio}", "{video}", "{output}") if not any(p in a for a in argv)] if argv else []
     return f"lacks {', '.join(missing)}: the program must be told these files" if missing else None
+
+
+def _label_text(text: str) -> str | None:
+    if len(text) > LABEL_LETTERS:
+        return f"is longer than {LABEL_LETTERS} letters"
+    return None if text.isprintable() else "must be one line of letters that can be seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +331,28 @@ class MarkConfig:
         Rule("on or off: a mark in each film's metadata as GB 45438-2025 asks for (key AIGC)", choices=("on", "off")),
     ] = "on"
     producer: Annotated[str, Rule("who answers for the films, as the mark names them: a name or a code")] = ""
+    label: Annotated[
+        str,
+        Rule("words over the picture: off, start (its first label_seconds) or always", choices=LABELS),
+    ] = "off"
+    label_text: Annotated[
+        str, Rule("what it says; empty: 人工智能生成 or AI generated, as label_language says", check=_label_text)
+    ] = ""
+    label_language: Annotated[
+        str, Rule("zh or en, of the label without a text; empty: [daemon] language", choices=("", *LANGUAGES))
+    ] = ""
+    label_position: Annotated[str, Rule("top or bottom, alone or with -left or -right", choices=LABEL_POSITIONS)] = (
+        "top-left"
+    )
+    label_seconds: Annotated[float, Rule("how long start lasts; the standard asks for 2", low=2, high=3600)] = 4.0
+    label_percent: Annotated[
+        float,
+        Rule("height of its letters in percent of the picture's shorter side; the standard asks for 5", low=5, high=20),
+    ] = 5.0
+    label_font: Annotated[
+        Path,
+        Rule("a font of yours (.otf, .ttf, .ttc), for letters that the one in the package lacks", check=_not_home),
+    ] = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +414,10 @@ class LineConfig:
     status_page: Annotated[
         str, Rule("on or off: STATUS.html and status.json in the outbox say what is going on", choices=("on", "off"))
     ] = "on"
+    require_consent: Annotated[
+        bool,
+        Rule("true: no template without the consent of the person shown, a file <template>.consent.* beside it"),
+    ] = False
     options: JobOptions = field(default_factory=JobOptions)
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
 

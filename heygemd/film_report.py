@@ -64,6 +64,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "picture_seconds": ("picture, s", "画面长度（秒）"),
     "sound_seconds": ("sound, s", "声音长度（秒）"),
     "mark": ("marked as made by a machine", "人工智能生成合成隐式标识"),
+    "label": ("labelled for people to see", "人工智能生成合成显式标识"),
     "yes": ("yes", "有"), "no": ("no", "无"),
     "looked": ("{frames} of {of} frames were looked at; the figures are of these.",
                "共 {of} 帧，检测了其中 {frames} 帧；数值来自这些画面。"),
@@ -141,6 +142,8 @@ def _figures(quality: Mapping[str, Any], word: Any) -> str:
             rows.append((word("closures", heard=closed["heard"]), f"{100 * closed['seen']:.0f} %"))
         if name == "structure" and "mark" in values:
             rows.append((word("mark"), str(word("yes" if values["mark"] else "no"))))
+        if name == "structure" and values.get("label") is not None:
+            rows.append((word("label"), str(word("yes" if values["label"] else "no"))))
         if rows:
             cells = "".join(f"<tr><th>{k}</th><td>{_shown(v, word)}</td></tr>" for k, v in rows)
             tables.append(f"<section><h2>{word(name)}</h2><table>{cells}</table></section>")

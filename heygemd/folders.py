@@ -136,10 +136,29 @@ class _Folder:
                 self._wait(f"{lacking}; it waits for that", until_late=True)
             else:
                 self._refuse(f"The folder {names.display(names.leaf(self.path))} {lacking}.")
+        elif (unconsented := self._lacks_consent(visuals, options)) is not None:
+            self._wait(unconsented)
         elif len(visuals) > view.rules.max_jobs:
             self._refuse(f"The folder asks for {len(visuals)} films; at most {view.rules.max_jobs} are allowed.")
         else:
             self.found.drops.append(self._drop(sound, visuals, options))
+
+    def _lacks_consent(self, visuals: list[Item], options: FolderOptions) -> str | None:
+        if options.consent is None:
+            return self.listing.lacks_consent(visuals)
+        if self._consent(options.consent) is None:
+            return f"waits for {names.display(options.consent)}, which {JOB_FILE} names as the consent"
+        return None
+
+    def _consent(self, wanted: str) -> Item | None:
+        """The file in this folder that is named as the consent for all of it."""
+        same = [item for item in self.items if names.folded(item.name) == names.folded(wanted) and item.stamp.size]
+        return same[0] if len(same) == 1 else None
+
+    def _agreed(self, visual: Item, options: FolderOptions) -> tuple[Source, ...]:
+        named = self._consent(options.consent) if options.consent is not None else None
+        found = [named] if named is not None else self.listing.consents(visual)
+        return tuple(Source(target(item.path, names.parent(self.path))) for item in found)
 
     def _sound(self, wanted: str | None) -> tuple[Item | None, str | None]:
         """The sound file that the videos shall speak, or what is wrong."""
@@ -166,7 +185,14 @@ class _Folder:
         return self._request(
             tuple(
                 self.listing.finished(
-                    JobRequest(name, audio, Source(target(item.path, parent)), options.options), self.path
+                    JobRequest(
+                        name,
+                        audio,
+                        Source(target(item.path, parent)),
+                        options.options,
+                        consents=self._agreed(item, options),
+                    ),
+                    self.path,
                 )
                 for name, item in zip(film_names(visuals), visuals, strict=True)
             )

@@ -105,6 +105,8 @@ class _Pairs:
                 )
             elif (moving := self._listing.arriving(group)) is not None:
                 self._wait(group[0].path, moving)
+            elif (lacking := self._lacks_consent(group)) is not None:
+                self._wait(group[0].path, lacking)
             elif holder is not None:
                 self._wait(group[0].path, f"waits until {names.display(holder)} has been read")
             elif not quiet:
@@ -112,13 +114,22 @@ class _Pairs:
             else:
                 self.drops.append(self._pair(*sorted(group, key=lambda item: item.kind)))
 
+    def _lacks_consent(self, group: list[Item]) -> str | None:
+        """Why a pair must wait for the consent of whom it shows."""
+        template = next(item for item in group if item.kind == "visual")
+        lacking = self._listing.lacks_consent([template])
+        return lacking or self._listing.arriving(self._listing.consents(template))
+
     def _pair(self, audio: Item, video: Item) -> DropRequest:
         folder, _ = self._listing.place(video.folder)
         name = names.film_name(video.stem)
-        there = {item.path: target(item.path, item.folder) for item in (audio, video)}
-        job = JobRequest(name, Source(there[audio.path]), Source(there[video.path]))
+        consents = self._listing.consents(video)
+        there = {item.path: target(item.path, item.folder) for item in (audio, video, *consents)}
+        agreed = tuple(Source(there[item.path]) for item in consents)
+        job = JobRequest(name, Source(there[audio.path]), Source(there[video.path]), consents=agreed)
         job = self._listing.finished(job, video.folder)
-        moves = tuple(Move(item.path, there[item.path], {there[item.path]: item.stamp}) for item in (audio, video))
+        files = (audio, video, *consents)
+        moves = tuple(Move(item.path, there[item.path], {there[item.path]: item.stamp}) for item in files)
         return DropRequest("pair", names.safe_component(video.stem), folder, moves, (job,), urgency([job]))
 
     def _lone(self, item: Item) -> None:
@@ -139,11 +150,19 @@ class _Pairs:
             )
 
     def _stray(self, item: Item) -> None:
+        if item.kind == "consent":
+            self._lone_consent(item)
         if item.kind == "unknown":
             self._wait(item.path, "is not a kind of file that heygemd takes")
         elif item.kind == "job":
             where = "a folder with one sound file and its videos"
             self._wait(item.path, f"{JOB_FILE} belongs in a job folder ({where}), not here")
+
+    def _lone_consent(self, item: Item) -> None:
+        if not item.stamp.size:
+            self._wait(item.path, "is empty, so it is no consent; put the whole file there")
+        elif not any(other.key == item.key and other.kind == "visual" for other in self._listing.folders[item.folder]):
+            self._wait(item.path, f"is a consent; the video or picture {names.display(item.stem)}.* is not beside it")
 
     def _wait(self, path: str, reason: str) -> None:
         since = self._view.since(path)

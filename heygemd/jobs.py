@@ -36,6 +36,7 @@ from heygemd.journal import ENDED, Drop, DropState, Job, JobState, Journal, now
 from heygemd.names import display, free_name, safe_component
 from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, JobOptions, Source
 from heygemd.shares import Share, ShareError
+from heygemd.wording import say
 
 __all__ = ["Drop", "DropState", "Job", "JobState", "Journal", "Store"]
 
@@ -136,14 +137,16 @@ class Store:
         for job in self.journal.jobs_of(drop.id):
             problem = job.request.problem or _vanished(job, gone)
             if problem and job.state not in ENDED:
-                self.journal.set_job(job, JobState.FAILED, reason=problem, reason_code="request")
+                code = job.request.problem_code if job.request.problem else "request"
+                self.journal.set_job(job, JobState.FAILED, reason=problem, reason_code=code)
         await self.file_if_over(drop)
         return drop
 
     # ------------------------------------------------------------ stage
 
     async def stage(self, job: Job) -> dict[str, Any]:
-        """Copy the job's inputs to the work folder; return ``{"audio": {path, name, sha256, size}, "video": …}``.
+        """Copy the job's inputs to the work folder; return ``{"audio": {path, name, sha256, size}, "video": …}``, and
+        under ``"consents"`` a list of the same, whose copies are not kept.
 
         Raises ``InputError`` where an input cannot be read.
         """
@@ -155,7 +158,13 @@ class Store:
             local = self.scratch(job) / f"{role}{suffix if suffix in _KNOWN else ''}"
             copy = await self._stage_steady(drop, source, str(local))
             staged[role] = {"path": str(local), "name": display(os.path.basename(source.path)), **copy}
-        return staged
+        return {**staged, "consents": [await self._read_consent(drop, job, source) for source in job.request.consents]}
+
+    async def _read_consent(self, drop: Drop, job: Job, source: Source) -> dict[str, Any]:
+        local = self.scratch(job) / "consent"
+        copy = await self._stage_steady(drop, source, str(local))
+        local.unlink()
+        return {"name": display(os.path.basename(source.path)), "library": source.library, **copy}
 
     async def _stage_steady(self, drop: Drop, source: Source, local: str) -> dict[str, Any]:
         path = source.path if source.library else os.path.join(self.held(drop), source.path)
@@ -386,8 +395,16 @@ def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
     wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
     quality = {name if name == "report" else f"report_{name}": v for name, v in asdict(config.quality).items()}
-    said = {"language": config.daemon.language, "mark": config.mark.metadata, "producer": config.mark.producer}
-    return {**render, **mine, **command, **wav2lip, **quality, **said}
+    return {**render, **mine, **command, **wav2lip, **quality, **_marks(config), "language": config.daemon.language}
+
+
+def _marks(config: Config) -> dict[str, Any]:
+    mark = config.mark
+    text = mark.label_text or say(mark.label_language or config.daemon.language, "label")
+    label = {name: value for name, value in asdict(mark).items() if name.startswith("label")}
+    del label["label_language"]
+    font = "" if mark.label_font == Path() else str(mark.label_font)
+    return {**label, "label_text": text, "label_font": font, "mark": mark.metadata, "producer": mark.producer}
 
 
 def machine_facts() -> dict[str, Any]:
@@ -396,7 +413,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def _vanished(job: Job, gone: set[str]) -> str | None:
-    for source in (job.request.audio, job.request.video):
+    for source in (job.request.audio, job.request.video, *job.request.consents):
         if source is not None and not source.library and source.path in gone:
             return f"{display(source.path)} disappeared from the inbox before it could be taken; drop it again."
     return None

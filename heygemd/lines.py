@@ -19,7 +19,8 @@ from heygemd.config import Config, IntakeConfig, LineConfig
 from heygemd.errors import StorageError
 from heygemd.inbox import Entry, Settled, Settler, Watcher
 from heygemd.jobs import Store
-from heygemd.names import display
+from heygemd.listing import consent_of
+from heygemd.names import display, folded, split
 from heygemd.requests import Stamp
 from heygemd.shares import ShareError
 
@@ -198,6 +199,7 @@ class Line:
                 manifest_bytes={p: v for p, (_, v) in self._manifests.items() if isinstance(v, bytes)},
                 unreadable={p: v for p, (_, v) in self._manifests.items() if isinstance(v, str)},
                 library_has=self._library_has,
+                library_consents=self._library_consents,
                 line=self.line,
                 rules=self.config.intake,
             )
@@ -225,6 +227,18 @@ class Line:
                 if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
                     return str(candidate)
         return None
+
+    def _library_consents(self, path: str) -> tuple[str, ...]:
+        """The consent files beside a library file."""
+        folder, name = os.path.split(path)
+        key = folded(split(name)[0])
+        found = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                whose = consent_of(entry.name)
+                if whose is not None and folded(whose) == key and entry.is_file() and entry.stat().st_size:
+                    found.append(entry.path)
+        return tuple(sorted(found))
 
     def _note_waiting(self, now: float, waiting: tuple[intake.Waiting, ...]) -> None:
         wall = datetime.now().astimezone()

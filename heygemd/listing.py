@@ -5,8 +5,9 @@ What ``intake`` and ``batches`` plan from.  Pure: the view is all they know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from heygemd.inbox import Entry, ignored
@@ -28,7 +29,7 @@ _PRIORITY_FOLDERS: Mapping[str, Priority] = {"high": "high", "low": "low"}
 #: Names that belong to the daemon at the top of a drop's folder.
 _OWN = frozenset({"request.json", "reason.txt"})
 
-Kind = Literal["audio", "visual", "manifest", "job", "unknown"]
+Kind = Literal["audio", "visual", "manifest", "job", "consent", "unknown"]
 _KINDS: dict[str, Kind] = {}
 _KINDS.update(dict.fromkeys(AUDIO_SUFFIXES, "audio"))
 _KINDS.update(dict.fromkeys(VIDEO_SUFFIXES | STILL_SUFFIXES, "visual"))
@@ -46,6 +47,8 @@ class Line(Protocol):
     def folders(self) -> Mapping[str, JobOptions]: ...
     @property
     def allowed_engines(self) -> tuple[str, ...]: ...
+    @property
+    def require_consent(self) -> bool: ...
 
 
 class Rules(Protocol):
@@ -65,6 +68,10 @@ def _nothing(_: str) -> str | None:
     return None
 
 
+def _none(_: str) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One look at one inbox; ``Settler.observe`` gives most of it.
@@ -72,7 +79,8 @@ class View:
     ``now`` and ``first_seen`` are on the same monotonic clock.  ``manifest_bytes``: the content of files
     that the last plan asked for (``Plan.manifests_to_read``); the same ``bytes`` object each time saves
     parsing it anew.  ``unreadable``: why one of them cannot be read, as a clause.  ``library_has``: the
-    absolute path of a file in a library folder by its path relative to that folder, or ``None``.
+    absolute path of a file in a library folder by its path relative to that folder, or ``None``;
+    ``library_consents``: the consent files beside a library file, by its absolute path.
     """
 
     now: float
@@ -86,6 +94,7 @@ class View:
     manifest_bytes: Mapping[str, bytes] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     library_has: Callable[[str], str | None] = _nothing
+    library_consents: Callable[[str], tuple[str, ...]] = _none
 
     def since(self, path: str) -> float:
         """When ``path`` was first seen."""
@@ -141,6 +150,7 @@ class Listing:
         self.folders: dict[str, list[Item]] = {}
         self.others: dict[str, list[str]] = {}  # folder -> paths of links, pipes, sockets
         self.deep: set[str] = set()  # folders with anything in a folder below
+        self._consents: dict[tuple[str, str], list[Item]] = {}  # by folder and key of the template
         self._folded: dict[str, list[str]] | None = None
         self._defaults = {folded(nfc(name.strip("/"))): o for name, o in view.line.folders.items()}
         for entry in view.entries:
@@ -161,9 +171,24 @@ class Listing:
         kind = _KINDS.get(suffix, "unknown")
         if kind == "manifest" and name.lower() == JOB_FILE:
             kind = "job"
+        if self.view.line.require_consent and (whose := consent_of(name)) is not None:
+            stem, kind = whose, "consent"
         item = Item(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
+        if kind == "consent" and entry.stamp.size:  # an empty file says nothing
+            self._consents.setdefault((folder, item.key), []).append(item)
         self.items[item.path] = item
         self.folders.setdefault(folder, []).append(item)
+
+    def consents(self, template: Item) -> list[Item]:
+        """The consent files beside a template, by name."""
+        return sorted(self._consents.get((template.folder, template.key), []), key=lambda item: item.name)
+
+    def lacks_consent(self, templates: Sequence[Item]) -> str | None:
+        """A clause where the line asks for the consent of the people shown and it is not there."""
+        if not self.view.line.require_consent:
+            return None
+        lacking = [item for item in templates if not self.consents(item)]
+        return wants_consent([item.name for item in lacking]) if lacking else None
 
     def twins(self, path: str) -> list[str]:
         """Paths that are the same to a person as ``path``."""
@@ -207,13 +232,14 @@ class Listing:
         """``job`` with every default filled in, and its problem if its engine is not allowed here."""
         options = job.options.over(self.defaults(folder)).over(JobOptions(priority="normal"))
         line = self.view.line
-        problem = job.problem
+        problem, code = job.problem, job.problem_code
         if problem is None and options.engine is not None and options.engine not in line.allowed_engines:
             problem = (
                 f"The engine '{options.engine}' is not allowed on the line {line.name}; "
                 f"allowed: {', '.join(line.allowed_engines) or 'none'}."
             )
-        return JobRequest(job.name, job.audio, job.video, options, problem)
+            code = "engine_not_allowed"
+        return replace(job, options=options, problem=problem, problem_code=code)
 
     def arriving(self, items: Sequence[Item]) -> str | None:
         """Why these files are not all at rest, or ``None`` if they are."""
@@ -226,6 +252,22 @@ class Listing:
             why = self.view.incomplete[unfinished.path]
             return f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
         return f"{some([item.name for item in moving])} {be(moving)} still arriving"
+
+
+_CONSENT = re.compile(r"(.+)\.consent(\.[^.]+)?", re.IGNORECASE | re.DOTALL)
+
+
+def consent_of(name: str) -> str | None:
+    """The template's name, without its ending, where ``name`` is that of a consent file: ``<name>.consent.*``."""
+    found = _CONSENT.fullmatch(name)
+    return found.group(1) if found else None
+
+
+def wants_consent(templates: Sequence[str]) -> str:
+    """What a person must do so that these templates may be used, as a clause."""
+    files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
+    who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
+    return f"waits for {who} in {some(templates)}: put it as a file such as {files} beside it"
 
 
 def some(found: Sequence[str], at_most: int = 5) -> str:

@@ -47,6 +47,7 @@ class ManifestJob:
     audio: str
     video: str
     options: JobOptions
+    consent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class FolderOptions:
     audio: str | None = None
     options: JobOptions = field(default_factory=JobOptions)
     faults: tuple[Fault, ...] = ()
+    consent: str | None = None
 
 
 def problem(name: str, faults: Sequence[Fault]) -> str:
@@ -106,11 +108,14 @@ def read_folder(data: bytes, *, max_bytes: int = 1 << 20) -> FolderOptions:
         audio = check.path("", table, "audio") if "audio" in table else None
         if audio is not None and "/" in audio:
             check.fault("audio", "must be the name of a file in this folder")
+        consent = check.path("", table, "consent") if "consent" in table else None
+        if consent is not None and "/" in consent:
+            check.fault("consent", "must be the name of a file in this folder")
     except Hopeless as reason:
         return FolderOptions(faults=(*check.faults, Fault("the file", str(reason))))
     except Faulty:
         pass
-    return FolderOptions(faults=check.all()) if check.faults else FolderOptions(audio, options)
+    return FolderOptions(faults=check.all()) if check.faults else FolderOptions(audio, options, consent=consent)
 
 
 # ------------------------------------------------------------ bytes to tables
@@ -171,6 +176,8 @@ def _rows(table: Mapping[str, Any], check: Check, max_jobs: int) -> list[tuple[s
     if "audio" in table or given == ["videos"]:
         # A fault of it is told once; any good name may stand in, as no job will come of it.
         shared = {"audio": check.path("", table, "audio") or "audio.wav"}
+    if "consent" in table and (consent := check.path("", table, "consent")) is not None:
+        shared["consent"] = consent
     if given == ["videos"]:
         return [(f"video {n}", {**shared, "video": video}) for n, video in enumerate(listed, 1)]
     rows: list[tuple[str, Mapping[str, Any]]] = []
@@ -244,7 +251,8 @@ def _jobs(rows: Sequence[tuple[str, Mapping[str, Any]]], base: JobOptions, check
             first = wanted.setdefault(names.folded(output), where)
             if first != where:
                 check.fault(at(where, "output"), f"'{clip(output)}' is the output of {first} already")
-        jobs.append(ManifestJob(output or "", audio or "", video or "", options.over(base)))
+        consent = check.path(where, row, "consent") if "consent" in row else None
+        jobs.append(ManifestJob(output or "", audio or "", video or "", options.over(base), consent))
     if check.faults:
         raise Faulty
     return _named(jobs, set(wanted))

@@ -27,11 +27,11 @@ from heygemd.schema import guess
 
 OPTION_KEYS = ("engine", "priority", "crf", "preset", "extend", "face")
 #: Keys of one job: of an entry in ``jobs`` and the columns of a CSV file.
-JOB_KEYS = ("audio", "video", "output", *OPTION_KEYS)
+JOB_KEYS = ("audio", "video", "output", "consent", *OPTION_KEYS)
 #: Keys of a manifest as a whole; the options are defaults for its jobs.
-MANIFEST_KEYS = ("audio", "videos", "jobs", *OPTION_KEYS)
+MANIFEST_KEYS = ("audio", "videos", "jobs", "consent", *OPTION_KEYS)
 #: Keys of a ``job.toml``.
-FOLDER_KEYS = ("audio", *OPTION_KEYS)
+FOLDER_KEYS = ("audio", "consent", *OPTION_KEYS)
 
 CRF_MAX = 51  # of H.264 at 8 bits
 #: Faults that are told; a manifest with more is not one.
@@ -112,7 +112,7 @@ class Check:
         return None
 
     def path(self, where: str, table: Mapping[str, Any], key: str) -> str | None:
-        """The path under ``key`` (``audio`` or ``video``), clean and of the right kind."""
+        """The path under ``key`` (``audio``, ``video``, or ``consent``, which may be of any kind), clean."""
         place = at(where, key)
         if key not in table:
             self.fault(where, f"'{key}' is missing")
@@ -122,10 +122,10 @@ class Check:
             self.fault(place, f"must be the name of a file, not {said(raw)}")
             return None
         clean, fault = names.inside(raw)
-        suffixes, kind = _KINDS[key]
+        suffixes, kind = _KINDS.get(key, (None, ""))
         if fault is None and any(ignored(part) for part in clean.split("/")):
             fault = "is a name that heygemd ignores"
-        if fault is None and names.split(names.leaf(clean))[1] not in suffixes:
+        if fault is None and suffixes is not None and names.split(names.leaf(clean))[1] not in suffixes:
             fault = f"is not {kind} ({' '.join(sorted(suffixes))})"
         if fault is not None:
             self.fault(place, f"'{clip(raw)}' {fault}")

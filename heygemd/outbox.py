@@ -45,6 +45,10 @@ def film_log(drop: Drop, job: Job, *, machine: Mapping[str, Any]) -> dict[str, A
             role: _input(source, inputs.get(role, {}), result.get("inputs", {}).get(role))
             for role, source in (("audio", job.request.audio), ("video", job.request.video))
         },
+        "consents": [
+            {"file": told["name"], "library": told["library"], "sha256": told["sha256"], "bytes": told["size"]}
+            for told in inputs.get("consents", [])
+        ],
         "options": inputs.get("settings", asdict(job.request.options)),
         **_rendering(result),
         "report": f"{display(job.base or '')}.report.html" if result.get("has_page") else None,
@@ -98,6 +102,7 @@ def render_log(job: Mapping[str, Any], result: Mapping[str, Any], film: Path) ->
             }
             for role in ("audio", "video")
         },
+        "consents": [],
         "options": dict(job.get("settings", {})),
         **_rendering(result),
         "report": result.get("page"),

@@ -17,6 +17,9 @@ ENGINES = ("footage", "command", "wav2lip", "duix")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 EXTENDS = ("bounce", "loop", "hold")
 FACES = ("largest", "left", "right", "center")
+LABEL_POSITIONS = ("top-left", "top", "top-right", "bottom-left", "bottom", "bottom-right")
+LABEL_LETTERS = 40
+"""The longest label that is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One film to be made.  ``problem`` is set where it cannot be, as a sentence for a person."""
+    """One film to be made.  ``problem`` is set where it cannot be, as a sentence for a person, and ``problem_code``
+    names it in ``wording``.  ``consents``: files in which the person shown agrees; they are filed with the job."""
 
     name: str
     audio: Source | None
     video: Source | None
     options: JobOptions = field(default_factory=JobOptions)
     problem: str | None = None
+    consents: tuple[Source, ...] = ()
+    problem_code: str = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ class DropRequest:
                 Source(**j["video"]) if j["video"] else None,
                 JobOptions(**j["options"]),
                 j["problem"],
+                tuple(Source(**consent) for consent in j.get("consents", ())),
+                j.get("problem_code", "request"),
             )
             for j in data["jobs"]
         )

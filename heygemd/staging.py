@@ -91,7 +91,7 @@ class Stager:
 async def _look(inputs: dict[str, Any], settings: Message) -> Message | None:
     """What the staged files are; ``None`` where they cannot be used, which the job itself will say better."""
     worker = Worker(stall_seconds=LOOK_SECONDS)
-    files = {role: {"path": told["path"], "name": told["name"]} for role, told in inputs.items()}
+    files = {role: {"path": inputs[role]["path"], "name": inputs[role]["name"]} for role in ("audio", "video")}
     try:
         return await worker.run({"task": "look", **files, "settings": settings}, lambda _: None)
     except HeygemdError:
@@ -115,7 +115,7 @@ def _intact(staged: _Staged | HeygemdError) -> bool:
     """A work folder goes when its drop has ended; one that is asked for again begins anew."""
     if isinstance(staged, HeygemdError):
         return True
-    files = [(Path(told["path"]), told["size"]) for told in staged.inputs.values()]
+    files = [(Path(told["path"]), told["size"]) for told in (staged.inputs[role] for role in ("audio", "video"))]
     return all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 LANGUAGES = ("en", "zh")
 
 _TEXTS: dict[str, tuple[str, str]] = {
+    # ---- what lies over the pictures: GB 45438-2025 wants both "AI" and "generated" named
+    "label": ("AI generated", "人工智能生成"),
     # ---- the grade
     "good": ("good", "良好"),
     "fair": ("fair", "一般"),
@@ -37,6 +39,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "sync_unknown": (
         "There is too little speech, or too little of the face, to compare mouth and sound.",
         "语音或面部画面太少，无法比较嘴部动作与声音。",
+    ),
+    "label_missing": (
+        "The label that the film should show is not seen in its pictures.",
+        "影片中看不到应有的显式标识。",
     ),
     "no_speech": ("No speech is heard in the sound.", "声音中没有听到语音。"),
     "other_sound": (
@@ -97,6 +103,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Check that this is the sound that the film was made for; music or noise under the speech can mislead too.",
         "请确认这就是制作影片时使用的声音；语音下的音乐或噪声也可能造成误判。",
     ),
+    "do:label_missing": ("Make the film again.", "请重新制作影片。"),
     "do:sync_unsure": (
         "Watch it: soft, very fast or noisy speech is hard to measure.",
         "请人工观看：轻声、语速很快或有噪声的语音难以检测。",
@@ -149,6 +156,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "stage:bank": ("planning", "规划"),
     "stage:render": ("making the pictures", "生成画面"),
     "stage:command": ("the program at work", "外部程序处理中"),
+    "stage:label": ("laying the label over the film", "添加显式标识"),
     "stage:verify": ("checking the film", "校验影片"),
     "stage:report": ("measuring the film", "检测影片"),
     "page:starting": ("starting", "正在开始"),

@@ -27,6 +27,7 @@ class Line:
     options: JobOptions = JobOptions()  # noqa: RUF009 - it is frozen
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
     allowed_engines: tuple[str, ...] = ("footage", "command")
+    require_consent: bool = False
 
 
 STAMP = Stamp(100, 1, 1)

@@ -42,7 +42,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         return command.make_film(task, audio, video, stages)
 
     engine = engines.load(settings.engine)
-    from heygemd.pipeline import face, mark, painting
+    from heygemd.pipeline import face, label, mark, painting
 
     assert audio.audio is not None and video.video is not None
     with stages("audio"):  # 1  the sound, as it will be heard
@@ -66,15 +66,16 @@ def lipsync(task: Task, tell: Tell) -> Result:
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
         tools = (media.choose_encoder(settings), str(plan.facts.get("weights", "")), track.finder)
         segments = media.cut(task, len(order), clip.fps, tools)
+        words = label.of(settings, clip, len(order))
         kept = {segment.number for segment in segments if segment.done()}
         if kept:
             tell.event("segments_kept", segments=len(kept), of=len(segments))
         for segment in segments:
             if segment.number not in kept:
-                painting.paint(segment, engine, plan, clip, order, settings, tell)
+                painting.paint(segment, engine, plan, clip, order, settings, tell, words)
         media.join(segments, silent, settings)
     with stages("verify", len(order)):
-        marks = mark.made(settings, segments[0].key, engine.name)
+        marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
         sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks)
         output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
     whole.rename(film)
@@ -88,12 +89,14 @@ def lipsync(task: Task, tell: Tell) -> Result:
         film=film,
         engine={"name": engine.name, **plan.facts},
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
-        output=output | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")},
+        output=output
+        | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")}
+        | {"label": label.facts(words, clip.fps, settings)},
         stages=stages.done,
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
-        quality=deliver.judge(task, film, clip, track, order, plan, engine.name, stages),
+        quality=deliver.judge(task, film, clip, track, order, plan, words, engine.name, stages),
     )
 
 

@@ -49,13 +49,21 @@ def stamp(film: Path, out: Path, entries: dict[str, str], settings: Settings) ->
         raise EngineError("The film could not be marked as made by a machine.", detail=done.stderr)
 
 
-def found(film: Path, settings: Settings) -> dict[str, Any] | None:
-    """The mark that a file carries; ``None`` where it carries none that can be read."""
+def tags(film: Path, settings: Settings) -> dict[str, str]:
+    """The metadata entries of a file; none where they cannot be read."""
     words = ["ffprobe", "-v", "error", *input_argv(film), "-show_entries", "format_tags", "-of", "json"]
     done = run(words, limits=UNTRUSTED, stall=settings.media_seconds)
     try:
-        tags = json.loads(done.stdout).get("format", {}).get("tags", {})
-        told = json.loads(next(value for name, value in tags.items() if name.upper() == "AIGC"))
+        told = json.loads(done.stdout).get("format", {}).get("tags", {})
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in told.items()}
+
+
+def found(film: Path, settings: Settings) -> dict[str, Any] | None:
+    """The mark that a file carries; ``None`` where it carries none that can be read."""
+    try:
+        told = json.loads(next(value for name, value in tags(film, settings).items() if name.upper() == "AIGC"))
     except (ValueError, StopIteration):
         return None
     return {name: str(told.get(name, "")) for name in KEYS} if isinstance(told, dict) else None

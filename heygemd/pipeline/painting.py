@@ -14,6 +14,7 @@ from heygemd.pipeline.media import over
 
 if TYPE_CHECKING:
     from heygemd.pipeline.engines import Engine, Plan
+    from heygemd.pipeline.label import Label
     from heygemd.pipeline.settings import Settings, Tell
 
 _LARGEST = 0.4  # share of the picture up to which a rectangle of it is cheaper than all of it
@@ -21,10 +22,10 @@ _LARGEST = 0.4  # share of the picture up to which a rectangle of it is cheaper 
 
 def paint(
     segment: media.Segment, engine: Engine, plan: Plan, clip: media.Clip, order: npt.NDArray[np.int64],
-    settings: Settings, tell: Tell,
+    settings: Settings, tell: Tell, label: Label | None = None,
 ) -> None:  # fmt: skip
     """Make the segment's film and receipt it.  Raises ``EngineError``."""
-    painter = _Painter(segment, engine, plan, clip, order, settings, tell)
+    painter = _Painter(segment, engine, plan, clip, order, settings, tell, label)
     if not painter.over_the_template():
         painter.whole_pictures()
     segment.finish()
@@ -35,16 +36,18 @@ class _Painter:
 
     def __init__(
         self, segment: media.Segment, engine: Engine, plan: Plan, clip: media.Clip, order: npt.NDArray[np.int64],
-        settings: Settings, tell: Tell,
+        settings: Settings, tell: Tell, label: Label | None,
     ) -> None:  # fmt: skip
         self._segment, self._engine, self._plan, self._clip = segment, engine, plan, clip
         self._settings, self._tell = settings, tell
         self._frames = range(segment.first, segment.stop)
         self._order, self._of = order[segment.first : segment.stop], len(order)
+        shown = label.within(segment.first, segment.stop) if label is not None else 0
+        self._laid = label.laid(segment.folder, rf"lt(n\,{shown})") if label is not None and shown else None
 
     def whole_pictures(self) -> None:
         """Decode, edit and encode every picture."""
-        with media.FilmWriter(self._segment.path, self._clip, self._settings) as writer:
+        with media.FilmWriter(self._segment.path, self._clip, self._settings, self._laid) as writer:
             for k, frame in zip(self._frames, self._clip.walk(self._order), strict=False):
                 self._engine.apply(self._plan, k, frame)
                 writer.write(frame)
@@ -57,7 +60,8 @@ class _Painter:
         if stretch is None or box is None:
             return False
         try:
-            with over.OverWriter(self._segment.path, self._clip, stretch, box.bounds, self._settings) as writer:
+            laid = self._laid
+            with over.OverWriter(self._segment.path, self._clip, stretch, box.bounds, self._settings, laid) as writer:
                 for k, patch in zip(self._frames, self._patches(box), strict=True):
                     writer.write(patch)
                     self._tell.progress("render", k + 1, self._of)

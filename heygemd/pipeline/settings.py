@@ -39,6 +39,12 @@ class Settings:
     batch: int = 0  # of wav2lip: frames at a time; 0 = what suits the device
     mark: str = "on"  # on | off: metadata that says that a machine made the film
     producer: str = ""  # who answers for it, as the mark names them
+    label: str = "off"  # off | start | always: words over the picture
+    label_text: str = "AI generated"
+    label_position: str = "top-left"  # one of requests.LABEL_POSITIONS
+    label_seconds: float = 4.0  # of a label at the start
+    label_percent: float = 5.0  # of the picture's shorter side: how high its capitals are at least
+    label_font: str = ""  # empty: ours
     language: str = "en"  # en | zh: of the report's page
     report: str = "on"  # on | off: whether the finished film is measured
     report_seconds: float = 30.0  # of film that are looked at, at most; 0: all of it

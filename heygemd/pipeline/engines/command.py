@@ -20,7 +20,7 @@ from typing import Any
 
 from heygemd.errors import EngineError, SetupError
 from heygemd.pipeline import mark
-from heygemd.pipeline.media import SAMPLE_RATE, Media, measure, sound_of
+from heygemd.pipeline.media import SAMPLE_RATE, Media, VideoInfo, measure, sound_of
 from heygemd.pipeline.media.segments import key_of
 from heygemd.pipeline.media.verify import agree, describe
 from heygemd.pipeline.report import Result, Stages, advice
@@ -49,7 +49,8 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         assert measured.video is not None
         fps = measured.video.fps
         agree(float(frames / fps), heard, due, float(1 / fps) + _SLACK)
-    marks = mark.made(settings, key_of(task, frames), "command")
+    words = _labelled(task, made, measured.video, frames, stages)
+    marks = mark.made(settings, key_of(task, frames), "command") | (words[1] if words is not None else {})
     if marks:
         mark.stamp(made, film, marks, settings)
         made.unlink()
@@ -64,11 +65,32 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
             "argv": list(settings.command),
         },
         inputs={"audio": audio.to_json(), "video": video.to_json()},
-        output=describe(measured, frames, heard) | {"mark": marks.get("AIGC")},
+        output=describe(measured, frames, heard)
+        | {"mark": marks.get("AIGC"), "label": words[0] if words is not None else None},
         stages=stages.done,
         warnings=advice(audio, video, task.audio_name, task.video_name),
         quality=_judged(task, film, stages),
     )
+
+
+def _labelled(
+    task: Task, made: Path, info: VideoInfo, frames: int, stages: Stages
+) -> tuple[dict[str, Any] | None, dict[str, str]] | None:
+    """Lay the label over the film, which costs a second encode, and look at it again: what the log and the metadata
+    tell of it.  ``None`` where labels are off."""
+    if task.settings.label == "off":
+        return None
+    from heygemd.pipeline import label
+
+    whole, settings = made.with_name("labelled.mp4"), task.settings
+    with stages("label", frames):
+        words = label.onto(made, whole, info, frames, settings)
+        _, again, _ = measure(whole, settings, stages.tell, frames)
+        if again != frames:
+            raise EngineError(f"The labelled film has {again} frames where {frames} are due.")
+    whole.replace(made)
+    told = label.facts(words, info.fps, settings)
+    return {**told, "encoded_again": True} if told else None, label.entries(words, settings)
 
 
 def _judged(task: Task, film: Path, stages: Stages) -> dict[str, Any] | None:

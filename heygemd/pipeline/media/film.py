@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,27 @@ def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineErr
     return EngineError(f"{said} (exit code {code}).", detail=tail)
 
 
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A rectangle of planes Y, U, V and opacity, 4:2:0 in a file, that lies over a film's first pictures."""
+
+    planes: Path
+    x: int
+    y: int
+    width: int
+    height: int
+    until: str  # an ffmpeg expression that is true for the pictures that show it
+
+    def argv(self, tags: Sequence[str]) -> list[str]:
+        """The input; ``tags``: the colour options of the pictures, so that ffmpeg converts neither."""
+        size = f"{self.width}x{self.height}"
+        return ["-f", "rawvideo", "-pix_fmt", "yuva420p", "-s", size, *tags, "-i", f"file:{self.planes}"]
+
+    def filter(self) -> str:
+        """What lays it over the picture before it."""
+        return f"overlay={self.x}:{self.y}:eval=init:enable={self.until}"
+
+
 class FilmWriter:
     """Encodes pictures to an H.264 mp4 without sound; a context manager.
 
@@ -82,8 +104,8 @@ class FilmWriter:
     found no room); leaving it by an exception kills ffmpeg.  The planes reach the encoder as they are.
     """
 
-    def __init__(self, path: Path, clip: Clip, settings: Settings) -> None:
-        """``clip`` tells size, rate, sample aspect ratio and colour tags."""
+    def __init__(self, path: Path, clip: Clip, settings: Settings, laid: Laid | None = None) -> None:
+        """``clip`` tells size, rate, sample aspect ratio and colour tags; ``laid``: what lies over the pictures."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0
@@ -92,11 +114,12 @@ class FilmWriter:
         rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
         argv = [*FFMPEG, "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{clip.width}x{clip.height}"]
         argv += ["-r", rate, *tags, "-i", "pipe:0"]
-        argv += [
-            "-vf",
-            f"setsar={info.sar.numerator}/{info.sar.denominator}",
-            *encoder_argv(settings, self.encoder),
-        ]
+        sar = f"setsar={info.sar.numerator}/{info.sar.denominator}"
+        if laid is None:
+            argv += ["-vf", sar]
+        else:
+            argv += [*laid.argv(tags), "-filter_complex", f"[0:v][1:v]{laid.filter()},{sar}[film]", "-map", "[film]"]
+        argv += encoder_argv(settings, self.encoder)
         argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{path}"]
         self._child = Child(argv, limits=OURS, stall=settings.media_seconds, feed=True)
 

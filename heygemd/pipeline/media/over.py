@@ -18,7 +18,7 @@ import numpy as np
 from heygemd.errors import EngineError
 from heygemd.pipeline.media.clip import Clip, Stretch
 from heygemd.pipeline.media.decoder import converted, output_range, upright_filters
-from heygemd.pipeline.media.film import choose_encoder, colour_argv, encoder_argv, encoder_failed
+from heygemd.pipeline.media.film import Laid, choose_encoder, colour_argv, encoder_argv, encoder_failed
 from heygemd.pipeline.media.frame import ROWS_APART
 from heygemd.pipeline.media.probe import input_argv
 from heygemd.pipeline.settings import Settings
@@ -45,8 +45,10 @@ class OverWriter:
     Leaving it normally raises ``Differs`` or, where ffmpeg failed, ``EngineError``.
     """
 
-    def __init__(self, path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings) -> None:
-        """``box``: where all that is laid over lies."""
+    def __init__(
+        self, path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, laid: Laid | None = None
+    ) -> None:
+        """``box``: where all that is handed over lies; ``laid``: what lies over all."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0
@@ -54,7 +56,7 @@ class OverWriter:
         self._row_bytes = clip.width * -(-clip.height // ROWS_APART)
         self._found = 0  # pictures that came out as expected
         self._differs = False
-        argv = _argv(path, clip, stretch, box, settings, self.encoder)
+        argv = _argv(path, clip, stretch, box, settings, self.encoder, laid)
         self._child = Child(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, feed=True)
         self._checker = threading.Thread(target=self._check, daemon=True)
         self._checker.start()
@@ -112,21 +114,24 @@ class OverWriter:
             self._checker.join()
 
 
-def _argv(path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, encoder: str) -> list[str]:
+def _argv(
+    path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, encoder: str, laid: Laid | None
+) -> list[str]:
     info, tags, count = clip.info, colour_argv(clip.info), str(len(stretch.prints))
     x0, y0, x1, y1 = box
     argv = [*FFMPEG, "-y", "-threads", str(cores(settings.threads))]
     argv += ["-ss", f"{stretch.seek:.6f}"] if stretch.seek is not None else []
     argv += ["-copyts", *input_argv(clip.path, info)]
     argv += ["-f", "rawvideo", "-pix_fmt", "yuva420p", "-s", f"{x1 - x0}x{y1 - y0}", "-framerate", _spelt(clip.fps)]
-    argv += [*tags, "-i", "pipe:0", "-filter_complex", _graph(clip, stretch, box)]
+    argv += [*tags, "-i", "pipe:0", *(laid.argv(tags) if laid is not None else [])]
+    argv += ["-filter_complex", _graph(clip, stretch, box, laid)]
     argv += ["-map", "[film]", "-frames:v", count, *encoder_argv(settings, encoder)]
     argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{path}"]
     argv += ["-map", "[rows]", "-frames:v", count, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
     return argv
 
 
-def _graph(clip: Clip, stretch: Stretch, box: Box) -> str:
+def _graph(clip: Clip, stretch: Stretch, box: Box, laid: Laid | None) -> str:
     """Filters.  Both inputs are numbered, so that picture ``n`` meets rectangle ``n``.  The picture after the last is
     let in where there is one, because ``fps`` holds each back until it has seen the next."""
     info, (first, last) = clip.info, stretch.times
@@ -135,9 +140,10 @@ def _graph(clip: Clip, stretch: Stretch, box: Box) -> str:
     chosen = rf"select=between(pts\,{first}\,{last})"
     fields = ",".join(["field=top"] * (ROWS_APART.bit_length() - 1))  # each takes every other row
     sar = f"setsar={_spelt(info.sar)}"
+    over = "" if laid is None else f"[mouths];[mouths][2:v]{laid.filter()}"
     return (
         f"[0:{info.index}]{upright_filters(info, clip.path)},{chosen},{numbered},fps={rate},split[base][seen];"
-        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass,{sar}[film];"
+        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass{over},{sar}[film];"
         f"[seen]{fields},extractplanes=y[rows]"
     )
 

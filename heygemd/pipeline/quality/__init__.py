@@ -24,10 +24,11 @@ from heygemd.errors import HeygemdError
 from heygemd.pipeline import lips, mark, media
 from heygemd.pipeline.engines.footage import mouth
 from heygemd.pipeline.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.label import Label, shows
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, template_changes
 from heygemd.pipeline.quality.mouths import Openings, openings
-from heygemd.pipeline.quality.windows import Film, open_film
+from heygemd.pipeline.quality.windows import Cut, Film, Window, open_film, read
 from heygemd.pipeline.settings import Settings, Tell
 from heygemd.pipeline.tools import cores
 
@@ -98,7 +99,8 @@ def measure(
         "measured": {
             "frames": len(numbers), "of": opened.frames, "ranges": [[w.first, w.stop - 1] for w in looked.windows],
         },
-        "structure": _structure(opened, samples) | {"mark": mark.found(film, settings)},
+        "structure": _structure(opened, samples)
+        | {"mark": mark.found(film, settings), "label": _labelled(opened, known.label, settings)},
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
         "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
         "picture": picture.compare([pair for _, pair in beside], place)
@@ -122,6 +124,16 @@ def _structure(film: Film, samples: Singles | None) -> dict[str, Any]:
         "sound_seconds": None if samples is None else round(len(samples) / media.SAMPLE_RATE, 3),
         "variable_rate": film.info.vfr,
     }
+
+
+def _labelled(film: Film, label: Label | None, settings: Settings) -> bool | None:
+    """Whether the label is seen where it begins and where it ends; ``None`` where there should be none."""
+    if label is None:
+        return None
+    x, y, width, height = *label.box[:2], *label.size
+    ends = (0, min(label.frames, film.frames) - 1)
+    seen = [f.y for k in ends for _, f in read(film, Window(k, k + 1), Cut(x, y, width, height), settings)]
+    return len(seen) == len(ends) and shows(label, seen)
 
 
 def _sync(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from heygemd.pipeline.engines import Plan
     from heygemd.pipeline.face import FaceTrack
+    from heygemd.pipeline.label import Label
     from heygemd.pipeline.media import Clip
     from heygemd.pipeline.report import Stages
 
@@ -27,8 +28,8 @@ Figures = dict[str, Any]
 
 
 def judge(
-    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: Plan, engine: str,
-    stages: Stages,
+    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: Plan,
+    label: Label | None, engine: str, stages: Stages,
 ) -> Figures | None:  # fmt: skip
     """Measure a film whose track and plan are known; its page is ``task.work / PAGE``.  ``None``: not asked for."""
     if task.settings.report == "off":
@@ -36,7 +37,7 @@ def judge(
     with stages("report", len(order)):
         known = quality.Known(
             track.transforms[order], track.usable[order], track, track, clip, order, plan.region,
-            list(plan.passed_through),
+            list(plan.passed_through), label=label,
         )  # fmt: skip
         figures, evidence = quality.report(film, known, task.settings, stages.tell)
         return _paged(task, figures, evidence, known.passed_through, engine, stages.tell)

@@ -13,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heygemd.pipeline import face, media
+from heygemd.pipeline import face, mark, media
 from heygemd.pipeline.geometry import Bytes
+from heygemd.pipeline.label import Box, Label, claimed
 from heygemd.pipeline.quality import Evidence, guarded, measure
 from heygemd.pipeline.quality.look import Known
 from heygemd.pipeline.quality.windows import Cut, Window, open_film, read
@@ -37,11 +38,12 @@ def report(
 def _measured(
     film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
 ) -> tuple[dict[str, Any], Evidence]:
-    known = _beside(film, video, settings, tell) if video is not None else None
+    label = _label(film, settings)
+    known = _beside(film, video, label, settings, tell) if video is not None else None
     if known is None:
         clip = _open(film, settings, tell)
         track = face.track(clip, settings, film.name, tell)
-        known = Known(track.transforms, track.usable, track, ours=False)
+        known = Known(track.transforms, track.usable, track, ours=False, label=label)
     given = None
     if audio is not None:
         given = media.sound_of(audio, media.probe(audio, audio.name, settings, want="audio"), settings, audio.name)
@@ -56,7 +58,7 @@ def _open(path: Path, settings: Settings, tell: Tell) -> media.Clip:
     return clip
 
 
-def _beside(film: Path, video: Path, settings: Settings, tell: Tell) -> Known | None:
+def _beside(film: Path, video: Path, label: Label | None, settings: Settings, tell: Tell) -> Known | None:
     """What the template tells of the film; ``None`` where the film does not show the template's pictures."""
     found = media.probe(film, film.name, settings, want="video")
     assert found.video is not None
@@ -67,25 +69,41 @@ def _beside(film: Path, video: Path, settings: Settings, tell: Tell) -> Known | 
     if not same_rate or (info.width, info.height) != (template.width, template.height):
         return None
     numbers = sorted({int(k) for k in np.linspace(0, opened.frames - 1, _LOOKS)})
-    seen = [_first(opened, k, settings) for k in numbers]
+    seen = [_first(opened, k, label, settings) for k in numbers]
     if any(picture is None for picture in seen):
         return None
     for extend in EXTENDS:
         order = media.output_order(template.count, opened.frames, extend)
-        theirs = [_small(frame.y) for frame in template.walk([int(order[k]) for k in numbers])]
+        walk = zip(numbers, template.walk([int(order[k]) for k in numbers]), strict=True)
+        theirs = [_small(frame.y, label.at(k) if label else None) for k, frame in walk]
         apart = [float(cv2.absdiff(a, b).mean()) for a, b in zip(seen, theirs, strict=True) if a is not None]
         if max(apart) < _ALIKE:
             track = face.track(template, settings, video.name, tell)
-            return Known(track.transforms[order], track.usable[order], track, track, template, order, ours=False)
+            return Known(
+                track.transforms[order], track.usable[order], track, track, template, order, ours=False, label=label
+            )
     return None
 
 
-def _first(film: Any, number: int, settings: Settings) -> Bytes | None:
+def _label(film: Path, settings: Settings) -> Label | None:
+    """The label that the film should show by its metadata."""
+    found = media.probe(film, film.name, settings, want="video")
+    assert found.video is not None
+    info = found.video
+    frames = open_film(film, found, settings).frames
+    return claimed(mark.tags(film, settings), settings, (info.width, info.height), info.sar, frames)
+
+
+def _first(film: Any, number: int, label: Label | None, settings: Settings) -> Bytes | None:
     whole = Cut(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
     for _, frame in read(film, Window(number, number + 1), whole, settings):
-        return _small(frame.y)
+        return _small(frame.y, label.at(number) if label else None)
     return None
 
 
-def _small(luma: Bytes) -> Bytes:
+def _small(luma: Bytes, hidden: Box | None) -> Bytes:
+    """What is compared: without what a label hides."""
+    if hidden is not None:
+        luma = luma.copy()
+        luma[hidden[1] : hidden[3], hidden[0] : hidden[2]] = 0
     return np.asarray(cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)

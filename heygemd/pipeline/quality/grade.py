@@ -110,6 +110,8 @@ def _passed(figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings
 def _structure(told: dict[str, Any], settings: Settings, fps: float, *, ours: bool) -> list[Reason]:
     if settings.mark == "on" and ours and not told.get("mark", True):
         return _reason("not_marked", "fair")
+    if told.get("label") is False:
+        return _reason("label_missing", "poor" if ours else "fair")
     seen, heard = told.get("picture_seconds"), told.get("sound_seconds")
     if heard is None:
         return _reason("no_sound", "poor")

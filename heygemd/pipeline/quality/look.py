@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, cut_out, move, scale_of
+from heygemd.pipeline.label import Label
 from heygemd.pipeline.media import Clip, Frame
 from heygemd.pipeline.quality.picture import Pair
 from heygemd.pipeline.quality.windows import FRAMES_MOST, Cut, Film, Window, read, windows
@@ -34,7 +35,7 @@ class Known:
     film shows the template's pictures.  ``reference``: the template's own track, where there is one.  ``region(k)``:
     (x0, y0, x1, y1) outside of which frame k must be the template's, ``None``: all of it; where nobody
     knows it, the lower face stands for it.  ``ours``: the mouth was
-    told to follow this sound by heygemd, so that it must.
+    told to follow this sound by heygemd, so that it must.  ``label``: what lies over the first frames.
     """
 
     transforms: Floats
@@ -46,6 +47,7 @@ class Known:
     region: Any = None
     passed_through: list[tuple[int, int]] = field(default_factory=list)
     ours: bool = True
+    label: Label | None = None
 
 
 @dataclass(slots=True)
@@ -152,8 +154,8 @@ def pairs(looked: Looked, known: Known) -> list[tuple[int, Pair]]:
         theirs = part(frame, cut)
         free = np.ones((cut.height, cut.width), bool)
         bounds = known.region(k) if known.region is not None else _lower_face(known.transforms[k])
-        if bounds is not None:
-            x0, y0, x1, y1 = bounds
+        label = known.label.at(k) if known.label is not None else None
+        for x0, y0, x1, y1 in (place for place in (bounds, label) if place is not None):
             free[max(0, y0 - cut.y) : max(0, y1 - cut.y), max(0, x0 - cut.x) : max(0, x1 - cut.x)] = False
         found.append((k, Pair(mine, theirs, within(known.transforms[k], cut), free)))
     return found
