@@ -138,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_orders(commands)
     _add_models(commands)
     _add_bundle(commands)
+    shells = _add(commands, "completion", _completion, "print completion for a shell", reports=False, config=False)
+    shells.add_argument("shell", choices=("bash", "zsh", "fish"), help="such as: . <(heygemd completion bash)")
     commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
     return parser
 
@@ -452,6 +454,13 @@ def _bundle(args: argparse.Namespace) -> int:
     else:
         print(f"{args.out}: {', '.join(packed)}")
         print(f"On the server: tar xf {args.out.name}, then sudo ./install.sh in the folder that it makes.")
+    return OK
+
+
+def _completion(args: argparse.Namespace) -> int:
+    from heygemd import completion, training
+
+    print(completion.script(args.shell, _parser(), {"train-lips": training.parser()}), end="")
     return OK
 
 

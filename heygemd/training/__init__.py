@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     bars in ``score``.  SetupError where libespeak-ng, flite, Babel or ffmpeg is missing, or FILE cannot be written."""
     from heygemd.training import dataset, recipe, score
 
-    options = _parser(recipe.STEPS).parse_args(argv)
+    options = parser(recipe.STEPS).parse_args(argv)
     tell = _teller()
     _check_target(options.out)
     dataset.check_tools()
@@ -62,17 +62,19 @@ def _check_target(path: Path) -> None:
         raise SetupError(f"The weights cannot be written to {path}: {error.strerror}. Choose another --out.") from error
 
 
-def _parser(steps: int) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(steps: int = 0) -> argparse.ArgumentParser:
+    """The command's words; ``steps`` is the usual number."""
+    words = argparse.ArgumentParser(
         prog="heygemd train-lips",
         description="Train the lips network on synthesized speech (espeak-ng, flite), score it, write it.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="weights to write; scores beside it (.json)")
-    parser.add_argument("--steps", type=int, default=steps, help="training steps (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="of data, weights and crops (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that make data (default %(default)s)")
-    parser.add_argument("--data", type=float, default=1.0, help="share of the usual amount of data (default 1)")
-    return parser
+    words.add_argument("--out", type=Path, required=True, help="weights to write; scores beside it (.json)")
+    usual = f" (default {steps})" if steps else ""
+    words.add_argument("--steps", type=int, default=steps, help=f"training steps{usual}")
+    words.add_argument("--seed", type=int, default=SEED, help="of data, weights and crops (default %(default)s)")
+    words.add_argument("--workers", type=int, default=2, help="processes that make data (default %(default)s)")
+    words.add_argument("--data", type=float, default=1.0, help="share of the usual amount of data (default 1)")
+    return words
 
 
 def _teller() -> Callable[[str], None]:
