@@ -30,7 +30,6 @@ def lipsync(task: Task, tell: Tell) -> Result:
     from heygemd.pipeline import engines, media, report
     from heygemd.pipeline.engines import command
     from heygemd.pipeline.media.probe import from_exact
-    from heygemd.pipeline.tools import cores
 
     settings, stages = task.settings, report.Stages(tell)
     with stages("probe"):
@@ -51,7 +50,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
     with ThreadPoolExecutor(1, "lips") as beside:
         heard_so_far = [0, 0]
-        heard = beside.submit(_heard, samples, cores(settings.threads), heard_so_far)
+        heard = beside.submit(_heard, samples, heard_so_far)
         with stages("face", clip.count):  # 2  frames -> the tracked face
             track = face.track(clip, settings, task.video_name, tell)
             order = media.shown(clip, seconds, settings.extend)
@@ -100,14 +99,14 @@ def lipsync(task: Task, tell: Tell) -> Result:
     )
 
 
-def _heard(samples: Samples, threads: int, so_far: list[int]) -> LipTrack:
+def _heard(samples: Samples, so_far: list[int]) -> LipTrack:
     """Mouth shapes for a sound; ``so_far`` is kept at how many frames of how many are done."""
-    from heygemd.pipeline import lips  # torch takes a second to load
+    from heygemd.pipeline import lips
 
     def told(done: int, of: int) -> None:
         so_far[:] = done, of
 
-    return lips.speak(samples, threads=threads, told=told)
+    return lips.speak(samples, told=told)
 
 
 def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: Settings) -> tuple[Media, Media]:

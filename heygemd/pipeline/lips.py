@@ -2,22 +2,21 @@
 
 A convolutional network of 0.4 M parameters, trained by ``heygemd/training`` on synthesized speech, reads log-mel
 frames every 10 ms and sees about 0.36 s to either side.  ``speak`` is the whole use of it.
+
+It is run by numpy: a minute of sound takes a tenth of a second, and torch a whole one to be imported.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor, nn
-from torch.nn import functional
+from scipy.special import expit, softmax
 
 from heygemd.errors import SetupError
 from heygemd.pipeline import audio
@@ -79,83 +78,133 @@ class LipTrack:
         return LipTrack(**{name: _blend(getattr(self, name), low, high, share) for name in LipTrack.__slots__})
 
 
-class Block(nn.Module):
-    """Residual block: depthwise convolution in time, then a two-layer mix of channels."""
+class Network:
+    """The network of ``training.network.LipsNet`` as it is after training: each normalisation is folded into the
+    convolution before it.  Activations are float32 ``(frames, channels)``."""
 
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.time = nn.Conv1d(channels, channels, 5, padding=2 * dilation, dilation=dilation, groups=channels)
-        self.norm = nn.BatchNorm1d(channels)
-        self.widen = nn.Conv1d(channels, 2 * channels, 1)
-        self.narrow = nn.Conv1d(2 * channels, channels, 1)
+    def __init__(self, weights: Mapping[str, Floats]) -> None:
+        """``weights`` by torch's names.  Raises ``KeyError`` or ``ValueError`` where they are not such a network's."""
+        if shapes := {name: weights[name].shape for name in _SHAPES if weights[name].shape != _SHAPES[name]}:
+            raise ValueError(f"unexpected shapes: {shapes}")
+        self.usual = weights["usual"]
+        self._stem = _folded(weights, "stem", "stem_norm")
+        self._halve = _folded(weights, "halve", "halve_norm")
+        self._blocks = [_Block(weights, f"blocks.{k}", dilation) for k, dilation in enumerate(DILATIONS)]
+        scale, shift = _normalisation(weights, "last_norm")
+        self._last = scale.astype(np.float32), shift.astype(np.float32)
+        self._head = weights["head.weight"][:, :, 0].T.copy(), weights["head.bias"]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, T) -> the same."""
-        mixed: Tensor = self.narrow(functional.relu(self.widen(self.norm(self.time(x)))))
-        return x + mixed
+    def embed(self, features: Floats) -> Floats:
+        """Normalised log-mel (2T, 80) -> (T, 128).  Output t looks at inputs around 2t + 1."""
+        x = np.maximum(_convolved(np.pad(features, ((2, 2), (0, 0))), *self._stem), 0)
+        x = np.maximum(_convolved(np.pad(x, ((1, 3), (0, 0))), *self._halve, stride=2), 0)
+        for block in self._blocks:
+            x = block(x)
+        scale, shift = self._last
+        result: Floats = np.maximum(x * scale + shift, 0)
+        return result
+
+    def scores(self, embedding: Floats) -> Floats:
+        """(T, 128) -> (T, 20): opening, width, logits of closure, labiodental, voice, and of the visemes."""
+        weight, bias = self._head
+        result: Floats = embedding @ weight + bias
+        return result
 
 
-class LipsNet(nn.Module):
-    """404,500 parameters.  ``usual`` is the training data's average spectrum, which ``audio.reference`` needs."""
+class _Block:
+    """Residual block: each channel convolved in time by itself, then a two-layer mix of channels."""
 
-    usual: Tensor
+    def __init__(self, weights: Mapping[str, Floats], name: str, dilation: int) -> None:
+        taps, self._offset = _folded(weights, f"{name}.time", f"{name}.norm")
+        self._taps, self._dilation = taps[:, 0], dilation
+        self._widen, self._narrow = (
+            (weights[f"{name}.{part}.weight"][:, :, 0].T.copy(), weights[f"{name}.{part}.bias"])
+            for part in ("widen", "narrow")
+        )
 
-    def __init__(self, dropout: float = 0.05) -> None:
-        super().__init__()
-        self.stem = nn.Conv1d(audio.BANDS, CHANNELS, 5, padding=2)
-        self.stem_norm = nn.BatchNorm1d(CHANNELS)
-        self.halve = nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2)
-        self.halve_norm = nn.BatchNorm1d(CHANNELS)
-        self.blocks = nn.ModuleList(Block(CHANNELS, dilation) for dilation in DILATIONS)
-        self.last_norm = nn.BatchNorm1d(CHANNELS)
-        self.head = nn.Conv1d(CHANNELS, 5 + len(VISEMES), 1)
-        self.dropout = dropout
-        self.register_buffer("usual", torch.zeros(audio.BANDS))
+    def __call__(self, x: Floats) -> Floats:
+        reach, step = 2 * self._dilation, self._dilation
+        padded = np.pad(x, ((reach, reach), (0, 0)))
+        mixed = self._offset + sum(padded[k * step :][: len(x)] * tap for k, tap in enumerate(self._taps))
+        wide = np.maximum(mixed @ self._widen[0] + self._widen[1], 0)
+        result: Floats = x + (wide @ self._narrow[0] + self._narrow[1])
+        return result
 
-    def embed(self, features: Tensor) -> Tensor:
-        """Normalised log-mel (B, 2T, 80) -> (B, 128, T).  Output t looks at inputs around 2t + 1."""
-        x = functional.relu(self.stem_norm(self.stem(features.transpose(1, 2))))
-        x = functional.relu(self.halve_norm(self.halve(functional.pad(x, (1, 3)))))
-        for block in self.blocks:
-            x = functional.dropout(block(x), self.dropout, self.training)
-        return functional.relu(self.last_norm(x))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Normalised log-mel (B, 2T, 80) -> (B, T, 20): opening, width, logits of closure, labiodental, voice, and of
-        the visemes."""
-        scores: Tensor = self.head(self.embed(features))
-        return scores.transpose(1, 2)
+def _shapes() -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {"usual": (audio.BANDS,)}
+
+    def convolution(name: str, out: int, into: int, taps: int) -> None:
+        found.update({f"{name}.weight": (out, into, taps), f"{name}.bias": (out,)})
+
+    convolution("stem", CHANNELS, audio.BANDS, 5)
+    convolution("halve", CHANNELS, CHANNELS, 5)
+    convolution("head", 5 + len(VISEMES), CHANNELS, 1)
+    blocks = [f"blocks.{k}" for k in range(len(DILATIONS))]
+    for block in blocks:
+        convolution(f"{block}.time", CHANNELS, 1, 5)
+        convolution(f"{block}.widen", 2 * CHANNELS, CHANNELS, 1)
+        convolution(f"{block}.narrow", CHANNELS, 2 * CHANNELS, 1)
+    for norm in ("stem_norm", "halve_norm", "last_norm", *(f"{block}.norm" for block in blocks)):
+        found |= {f"{norm}.{part}": (CHANNELS,) for part in ("weight", "bias", "running_mean", "running_var")}
+    return found
+
+
+_SHAPES = _shapes()
+_EPSILON = 1e-5  # torch's, of batch normalisation
+
+
+def _normalisation(weights: Mapping[str, Floats], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale and shift (channels,)."""
+    gain, bias, mean, variance = (
+        weights[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gain / np.sqrt(variance + _EPSILON)
+    return scale, bias - mean * scale
+
+
+def _folded(weights: Mapping[str, Floats], convolution: str, norm: str) -> tuple[Floats, Floats]:
+    """A convolution and the normalisation after it: taps (5, into, out), offset (out,)."""
+    scale, shift = _normalisation(weights, norm)
+    taps = weights[f"{convolution}.weight"].transpose(2, 1, 0) * scale
+    offset = weights[f"{convolution}.bias"] * scale + shift
+    return taps.astype(np.float32), offset.astype(np.float32)
+
+
+def _convolved(x: Floats, taps: Floats, offset: Floats, stride: int = 1) -> Floats:
+    """``x`` (frames, into), padded already -> (frames', out)."""
+    count = (len(x) - len(taps)) // stride + 1
+    result: Floats = offset + sum(x[k::stride][:count] @ tap for k, tap in enumerate(taps))
+    return result
 
 
 @functools.cache
-def load(path: Path = WEIGHTS) -> LipsNet:
+def load(path: Path = WEIGHTS) -> Network:
     """The network with the weights at ``path`` (safetensors, no pickle), ready for use.
 
     SetupError where the file is missing or is not such a network.
     """
     if not path.is_file():
         raise SetupError(f"The lips network's weights are missing: {path}. Install heygemd again.")
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
             raise SetupError(f"{path} does not hold a lips network of this version ({FORMAT}).")
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    net = LipsNet()
+        weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
+        return Network(weights)
+    except (KeyError, ValueError) as error:
         raise SetupError(f"{path} does not hold a lips network of this version.", detail=str(error)) from error
-    return net.eval()
 
 
 def speak(
-    samples: Floats, threads: int = 1, net: LipsNet | None = None, told: Callable[[int, int], None] | None = None
+    samples: Floats, net: Network | None = None, told: Callable[[int, int], None] | None = None
 ) -> LipTrack:
     """Mouth shapes for a sound: float32 (n,), 16 kHz mono in [-1, 1] -> LipTrack of ceil(n / 320) frames.
 
     Any length: beside the result, memory stays near 50 MB.  The sound's level and colour are measured over all of it
     first.  Where the level is below GATE_DBFS for 0.15 s around, or the spectrum's shape stands still as no speech's
     does (STEADY), the mouth is at rest whatever the network says.
-    threads: of torch; the caller's number is put back.  ``told`` is called with how many frames of all are done.
+    ``told`` is called with how many frames of all are done.
     """
     total = -(-len(samples) // (audio.SAMPLE_RATE // RATE))
     if not total:
@@ -166,32 +215,31 @@ def speak(
         gathered.add(mel)
         levels.append(level)
         peak = max(peak, float(mel.max()))
-    ref = audio.reference(*gathered.result(), net.usual.numpy())
+    ref = audio.reference(*gathered.result(), net.usual)
     gate = _gate(np.concatenate(levels), total)
     track = _allocate(total)
-    with _torch_threads(threads), torch.inference_mode():
-        for first in range(0, total, _CHUNK):
-            last = min(first + _CHUNK, total)
-            features, moving = _features(samples, first, last, ref, peak)
-            _fill(track, first, last, net, features, gate[first:last] * moving)
-            if told is not None:
-                told(last, total)
+    for first in range(0, total, _CHUNK):
+        last = min(first + _CHUNK, total)
+        features, moving = _features(samples, first, last, ref, peak)
+        _fill(track, first, last, net, features, gate[first:last] * moving)
+        if told is not None:
+            told(last, total)
     return track
 
 
-def _fill(track: LipTrack, first: int, last: int, net: LipsNet, features: Floats, open_gate: Floats) -> None:
+def _fill(track: LipTrack, first: int, last: int, net: Network, features: Floats, open_gate: Floats) -> None:
     """Write frames first to last of ``track``; ``open_gate`` (last - first,)."""
-    embedding = net.embed(torch.from_numpy(features)[None])[:, :, _OVERLAP : _OVERLAP + last - first]
-    scores = net.head(embedding)[0].T
-    likely = torch.sigmoid(scores[:, 2:5]).numpy()
+    embedding = net.embed(features)[_OVERLAP : _OVERLAP + last - first]
+    scores = net.scores(embedding)
+    likely = expit(scores[:, 2:5])
     here = slice(first, last)
-    track.opening[here] = np.clip(scores[:, 0].numpy(), 0, 1) * open_gate
-    track.width[here] = np.clip(scores[:, 1].numpy(), -1, 1) * open_gate
+    track.opening[here] = np.clip(scores[:, 0], 0, 1) * open_gate
+    track.width[here] = np.clip(scores[:, 1], -1, 1) * open_gate
     for column, name in enumerate(("closure", "labiodental", "voice")):
         getattr(track, name)[here] = likely[:, column] * open_gate
-    track.visemes[here] = torch.softmax(scores[:, 5:], 1).numpy() * open_gate[:, None]
+    track.visemes[here] = softmax(scores[:, 5:], 1) * open_gate[:, None]
     track.visemes[here, 0] += 1 - open_gate
-    track.embedding[here] = embedding[0].T.numpy()
+    track.embedding[here] = embedding
     inside = features[2 * _OVERLAP :][: 2 * (last - first)]
     track.spectrum[here] = inside.reshape(last - first, 2, audio.BANDS).mean(1)
 
@@ -236,13 +284,3 @@ def _blend(values: Floats, low: NDArray[np.int64], high: NDArray[np.int64], shar
     weight = share.reshape(-1, *([1] * (values.ndim - 1)))
     result: Floats = values[low] * (1 - weight) + values[high] * weight
     return result
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from heygemd.errors import SetupError
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.lips import LipsNet
+    from heygemd.training.network import LipsNet
 
 SEED = 7
 
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     tell(f"training on {dataset.hours(examples):.2f} h for {options.steps} steps")
     net = recipe.train(examples, options.steps, options.seed, _progress(tell, options.steps))
     held_out = dataset.build(dataset.held_out_items(options.data), options.seed, options.workers, tell)
-    scores = score.score(held_out, net, options.workers)
+    scores = score.score(held_out, net)
     save(net, options.out)
     facts = {"steps": options.steps, "seed": options.seed, "hours": round(dataset.hours(examples), 2), **scores}
     options.out.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -49,8 +49,7 @@ def save(net: LipsNet, path: Path) -> None:
 
     from heygemd.pipeline import lips
 
-    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, {"format": lips.FORMAT})
+    save_file(net.tensors(), path, {"format": lips.FORMAT})
 
 
 def _check_target(path: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from heygemd.pipeline import audio
-from heygemd.pipeline.lips import LipsNet
 from heygemd.training.dataset import Example
+from heygemd.training.network import LipsNet
 
 STEPS = 5000
 BATCH = 32

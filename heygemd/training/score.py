@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from heygemd.pipeline import audio, lips
 from heygemd.training import sounds
 from heygemd.training.dataset import Example
+from heygemd.training.network import LipsNet, trained
 
 SETS = ("held_voice", "held_language", "held_flite")
 LOWEST = {"opening_r": 0.83, "closure_recall": 0.85, "closure_precision": 0.65}
@@ -33,25 +34,26 @@ class Score:
     voice_right: float
 
 
-def score(examples: Sequence[Example], net: lips.LipsNet, threads: int = 1) -> dict[str, object]:
+def score(examples: Sequence[Example], torch_net: LipsNet) -> dict[str, object]:
     """Scores of each held-out set, what the network says to sounds without speech, and whether all is good enough."""
+    net = trained(torch_net)
     sets = {
-        name: asdict(compare([example for example in examples if example.item.kind == name], net, threads))
+        name: asdict(compare([example for example in examples if example.item.kind == name], net))
         for name in SETS
     }
-    rest = at_rest(net, threads)
+    rest = at_rest(net)
     passed = all(sets[name][key] >= lowest for name in SETS[:2] for key, lowest in LOWEST.items())
     calm = all(max(row.values()) <= HIGHEST_AT_REST for row in rest.values())
     return {"sets": sets, "at_rest": rest, "passed": passed and calm}
 
 
-def compare(examples: Sequence[Example], net: lips.LipsNet, threads: int = 1) -> Score:
+def compare(examples: Sequence[Example], net: lips.Network) -> Score:
     """``Score`` over all frames of ``examples``."""
     said, meant = [], []
     hits = found = right = raised = 0
     for example in examples:
         assert example.samples is not None
-        track = lips.speak(example.samples, threads, net)
+        track = lips.speak(example.samples, net)
         count = min(len(track), len(example.targets.values))
         values = example.targets.values[:count]
         said.append(np.stack([track.opening[:count], track.width[:count], track.voice[:count]], 1))
@@ -71,7 +73,7 @@ def compare(examples: Sequence[Example], net: lips.LipsNet, threads: int = 1) ->
     )
 
 
-def at_rest(net: lips.LipsNet, threads: int = 1) -> dict[str, dict[str, float]]:
+def at_rest(net: lips.Network) -> dict[str, dict[str, float]]:
     """The 99th percentile of voice, opening and closure for eight-second sounds without speech."""
     count = 8 * audio.SAMPLE_RATE
     rng = np.random.default_rng(20)
@@ -90,7 +92,7 @@ def at_rest(net: lips.LipsNet, threads: int = 1) -> dict[str, dict[str, float]]:
     }
     result = {}
     for name, sound in heard.items():
-        track = lips.speak(np.asarray(sound, np.float32), threads, net)
+        track = lips.speak(np.asarray(sound, np.float32), net)
         worst = {key: float(np.percentile(getattr(track, key), 99)) for key in ("voice", "opening", "closure")}
         result[name] = {key: round(value, 3) for key, value in worst.items()}
     return result

@@ -14,6 +14,7 @@ from heygemd.errors import SetupError
 from heygemd.pipeline import audio, lips
 from heygemd.training import augment, dataset, espeak, flite, phonemes, recipe, score, sounds, text, voices
 from heygemd.training.dataset import Example, Item
+from heygemd.training.network import LipsNet, trained
 
 HAS_ESPEAK = ctypes.util.find_library("espeak-ng") is not None
 HAS_BABEL = importlib.util.find_spec("babel") is not None
@@ -48,13 +49,32 @@ def test_a_few_steps_lower_the_loss_and_repeat_exactly(monkeypatch: pytest.Monke
     assert float(first.usual.abs().max()) > 0.5
 
 
-def test_weights_are_written_and_read_back(tmp_path: Path) -> None:
+def test_the_network_in_films_says_what_torch_trained(tmp_path: Path) -> None:
     torch.manual_seed(4)
-    net = lips.LipsNet().eval()
+    net = LipsNet()
     net.usual += 0.5
+    net(torch.randn(8, 400, 80))  # the normalisations have seen something
+    net.eval()
     training.save(net, tmp_path / "w.safetensors")
-    features = torch.randn(1, 80, 80)
-    assert torch.equal(net(features), lips.load(tmp_path / "w.safetensors")(features))
+    films = lips.load(tmp_path / "w.safetensors")
+    for frames in (1, 2, 7, 300):
+        features = torch.randn(1, 2 * frames, 80)
+        embedding = films.embed(features[0].numpy())
+        with torch.inference_mode():
+            np.testing.assert_allclose(embedding, net.embed(features)[0].T.numpy(), atol=1e-5)
+            np.testing.assert_allclose(films.scores(embedding), net(features)[0].numpy(), atol=1e-5)
+    assert np.array_equal(films.usual, net.usual.numpy())
+
+
+def test_the_shipped_weights_give_torchs_answer() -> None:
+    from safetensors.torch import load_file
+
+    net = LipsNet().eval()
+    assert sum(parameter.numel() for parameter in net.parameters()) == 404_500
+    net.load_state_dict(load_file(lips.WEIGHTS), strict=False)
+    features = torch.from_numpy(np.random.default_rng(3).uniform(*audio.CLIP, (600, 80)).astype(np.float32))
+    with torch.inference_mode():
+        np.testing.assert_allclose(trained(net).embed(features.numpy()), net.embed(features[None])[0].T, atol=1e-5)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
@@ -85,7 +105,7 @@ def test_a_perfect_net_scores_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return lips.LipTrack(v[:, 0], v[:, 1], v[:, 2], v[:, 3], v[:, 4], rest.visemes, rest.embedding, rest.spectrum)
 
     monkeypatch.setattr(lips, "speak", perfect)
-    found = score.compare([example], lips.LipsNet())
+    found = score.compare([example], lips.load())
     assert (found.opening_r, found.width_r, found.closures) == (1, 1, 1)
     assert (found.closure_recall, found.closure_precision, found.voice_right) == (1, 1, 1)
 

@@ -30,7 +30,6 @@ from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, templ
 from heygemd.pipeline.quality.mouths import Openings, openings
 from heygemd.pipeline.quality.windows import Cut, Film, Window, open_film, read
 from heygemd.pipeline.settings import Settings, Tell
-from heygemd.pipeline.tools import cores
 
 __all__ = ["Evidence", "Known", "guarded", "measure", "report"]
 
@@ -90,7 +89,7 @@ def measure(
     opened = open_film(film, found, settings)
     looked = look(opened, known, settings, tell)
     samples = media.sound_of(film, found, settings, film.name) if found.audio is not None else None
-    lip = lips.speak(samples, threads=cores(settings.threads)) if samples is not None else None
+    lip = lips.speak(samples) if samples is not None else None
     place = mouth.locate(known.track.crops)
     numbers, canonical = np.array(looked.numbers, np.int64), np.array(looked.canonical)
     shown = openings(canonical, place) if len(numbers) >= _LEAST else None

@@ -70,7 +70,7 @@ class Footage:
         drawer: Drawer
         if renderer == "two-layer":
             who = person.learn(shapes, where, bank)
-            codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track, settings), clip)
+            codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
             drawer = LayersDrawer(scene, who, codes, tell)
             facts = heard | drawer.facts
         else:
@@ -139,7 +139,7 @@ def _codes(
     return target.codes(curve.values, curve.usual, want, own_range, float(clip.fps)), curve.facts
 
 
-def _own_voice(samples: Singles | None, track: FaceTrack, settings: Any) -> Any:
+def _own_voice(samples: Singles | None, track: FaceTrack) -> Any:
     """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
@@ -150,7 +150,7 @@ def _own_voice(samples: Singles | None, track: FaceTrack, settings: Any) -> Any:
     memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in heard))
     known = memory.recall(*names)
     if known is None:
-        own = lips.speak(samples, threads=settings.threads or 1)
+        own = lips.speak(samples)
         memory.keep(**{name: getattr(own, name) for name in names})
     else:
         own = lips.LipTrack(**known)

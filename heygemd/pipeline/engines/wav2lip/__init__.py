@@ -119,7 +119,7 @@ class Wav2Lip:
             sounds=quietened(mel.spectrogram(samples), spoken),
             offset=settings.av_offset_ms / 1000,
             order=order,
-            weights=_weights(usable, spoken, order, fps, _own_gate(template_audio, clip.count, settings)),
+            weights=_weights(usable, spoken, order, fps, _own_gate(template_audio, clip.count)),
             runner=runner,
             fps=fps,
             facts={},
@@ -180,7 +180,7 @@ def _sampled(spoken: Floats, times: Floats) -> Floats:
     return np.interp(times, grid, spoken) if len(spoken) else np.zeros(len(times))
 
 
-def _own_gate(template_audio: Singles | None, count: int, settings: Any) -> Floats | None:
+def _own_gate(template_audio: Singles | None, count: int) -> Floats | None:
     """The gate (50 Hz) of the template's own voice; None where its mouth may move without our hearing it.  A still's
     mouth never moves."""
     if count == 1:
@@ -189,7 +189,7 @@ def _own_gate(template_audio: Singles | None, count: int, settings: Any) -> Floa
         return None
     from heygemd.pipeline import lips
 
-    own: Floats = gate(np.asarray(lips.speak(template_audio, threads=settings.threads or 1).voice, np.float64))
+    own: Floats = gate(np.asarray(lips.speak(template_audio).voice, np.float64))
     return own if (own > 0).mean() > 0.05 else None
 
 
