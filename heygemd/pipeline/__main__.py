@@ -94,6 +94,8 @@ def _render(request: Request, tell: Reporter) -> Any:
     from heygemd.pipeline import lipsync
 
     task = Task.from_json(request["job"])
+    if task.settings.engine != "command":
+        _load_arithmetic()
     _forget_peak()
     with _temporary_files_in(task.work):
         result = lipsync(task, tell).to_json()
@@ -158,11 +160,29 @@ def _sheet(request: Request, tell: Reporter) -> Any:
 
 
 def _report(request: Request, tell: Reporter) -> Any:
+    _load_arithmetic()
     from heygemd.pipeline.quality import deliver
 
     film, video, audio = (Path(request[key]) if request.get(key) else None for key in ("film", "video", "audio"))
     assert film is not None
     return deliver.any_film(film, video, audio, Settings.from_json(request["settings"]), tell)
+
+
+def _load_arithmetic() -> None:
+    """Load what multiplies matrices, told to use one thread: it reads that once, and what we start shall not read it.
+
+    Our matrices are small; a second thread waits for the next one in a loop, which took a film's processor time while
+    ffmpeg wanted it.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        import numpy  # noqa: F401
+        import scipy.linalg  # noqa: F401  it brings a second one
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def _ping(request: Request, tell: Reporter) -> Any:

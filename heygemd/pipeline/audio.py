@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 SAMPLE_RATE = 16_000
 HOP = 160
@@ -170,7 +169,7 @@ def _power(samples: Floats, first: int, last: int) -> Floats:
     cut = np.pad(cut, (left, max(0, end - begin - left - len(cut))))
     frames = np.lib.stride_tricks.sliding_window_view(cut, FFT)[::HOP]
     margin = (FFT - WINDOW) // 2
-    spectrum = rfft(frames[:, margin : margin + WINDOW] * _hann, FFT, axis=1)
+    spectrum = np.fft.rfft(frames[:, margin : margin + WINDOW] * _hann, FFT, axis=1)
     power: Floats = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     return power
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from scipy.special import expit, softmax
 
 from heygemd.errors import SetupError
 from heygemd.pipeline import audio
@@ -231,17 +230,27 @@ def _fill(track: LipTrack, first: int, last: int, net: Network, features: Floats
     """Write frames first to last of ``track``; ``open_gate`` (last - first,)."""
     embedding = net.embed(features)[_OVERLAP : _OVERLAP + last - first]
     scores = net.scores(embedding)
-    likely = expit(scores[:, 2:5])
+    likely = _sigmoid(scores[:, 2:5])
     here = slice(first, last)
     track.opening[here] = np.clip(scores[:, 0], 0, 1) * open_gate
     track.width[here] = np.clip(scores[:, 1], -1, 1) * open_gate
     for column, name in enumerate(("closure", "labiodental", "voice")):
         getattr(track, name)[here] = likely[:, column] * open_gate
-    track.visemes[here] = softmax(scores[:, 5:], 1) * open_gate[:, None]
+    track.visemes[here] = _softmax(scores[:, 5:]) * open_gate[:, None]
     track.visemes[here, 0] += 1 - open_gate
     track.embedding[here] = embedding
     inside = features[2 * _OVERLAP :][: 2 * (last - first)]
     track.spectrum[here] = inside.reshape(last - first, 2, audio.BANDS).mean(1)
+
+
+def _sigmoid(scores: Floats) -> Floats:
+    return (1 / (1 + np.exp(-np.clip(scores, -80, 80)))).astype(np.float32)
+
+
+def _softmax(scores: Floats) -> Floats:
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    result: Floats = powers / powers.sum(1, keepdims=True)
+    return result
 
 
 def _features(samples: Floats, first: int, last: int, ref: Floats, peak: float) -> tuple[Floats, Floats]:

@@ -200,3 +200,16 @@ def test_temporary_files_of_a_film_lie_in_its_work_folder(monkeypatch: pytest.Mo
     task = Task(tmp_path / "a", tmp_path / "v", tmp_path, "a", "v", QUICK)
     answer({"task": "render", "job": task.to_json()}, Reporter(StringIO(), "1"))
     assert seen == [str(tmp_path)] and tempfile.gettempdir() == before
+
+
+def test_matrices_are_multiplied_by_one_thread_and_nobody_else_is_told_so() -> None:
+    code = """
+import os, sys
+from heygemd.pipeline.__main__ import _load_arithmetic
+_load_arithmetic()
+import numpy
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
+sys.exit(len(os.listdir("/proc/self/task")) != 1 or "OPENBLAS_NUM_THREADS" in os.environ)
+"""
+    own = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    assert subprocess.run([sys.executable, "-c", code], env=own).returncode == 0

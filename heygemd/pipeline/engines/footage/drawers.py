@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
 from heygemd.pipeline.compose import Area, Planes
 from heygemd.pipeline.engines.footage import lines, person, select, target
@@ -21,6 +20,7 @@ from heygemd.pipeline.engines.footage.warp import Warp
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import IO, Floats, Singles
 from heygemd.pipeline.patches import Patches
+from heygemd.pipeline.smoothing import smoothed
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip, Frame
@@ -126,7 +126,7 @@ def _steady(scores: Singles) -> Singles:
         return scores
     frames = np.arange(len(scores))
     full = np.stack([np.interp(frames, known, scores[known, j]) for j in range(scores.shape[1])], 1)
-    result: Singles = gaussian_filter1d(full, 2.0, axis=0).astype(np.float32)
+    result: Singles = smoothed(full, 2.0).astype(np.float32)
     return result
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.engines.footage.flow import COLUMNS, GRID, LEFT, ROWS, TOP, grid
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.engines.footage.shapes import Shapes
 from heygemd.pipeline.geometry import IO, Bytes, Floats, Singles
+from heygemd.pipeline.smoothing import smoothed
 
 _SMOOTH = 0.5  # frames, of codes and fields
 _RIDGE = 0.05
@@ -51,8 +51,8 @@ class Person:
 
 def learn(shapes: Shapes, mouth: Mouth, bank: npt.NDArray[np.int64]) -> Person:
     """The person model from the frames of ``bank`` (rising frame numbers, all measured and usable)."""
-    codes = smoothed(_codes(shapes, bank))
-    scores = smoothed(shapes.scores)
+    codes = smoothed_where_known(_codes(shapes, bank))
+    scores = smoothed_where_known(shapes.scores)
     pose = shapes.pose[bank]
     drivers = np.concatenate([codes[bank], pose], 1)
     weight = _RIDGE * len(bank) * np.diag(np.concatenate([[0.2, 0.2], np.ones(pose.shape[1])]))
@@ -75,12 +75,12 @@ def _codes(shapes: Shapes, bank: npt.NDArray[np.int64]) -> Floats:
     return np.stack([standard(lip + chin), spread], 1)
 
 
-def smoothed(values: Floats) -> Floats:
+def smoothed_where_known(values: Floats) -> Floats:
     """Smoothed over neighbouring frames; gaps of unmeasured frames (nan) stay as they are and do not spread."""
     known = np.asarray(np.isfinite(values).all(axis=1))
     filled = np.where(known[:, None], values, 0)
-    weight = gaussian_filter1d(known.astype(np.float64), _SMOOTH)[:, None]
-    out = gaussian_filter1d(filled.astype(np.float64), _SMOOTH, axis=0) / np.maximum(weight, 1e-6)
+    weight = smoothed(known.astype(np.float64), _SMOOTH)[:, None]
+    out = smoothed(filled.astype(np.float64), _SMOOTH) / np.maximum(weight, 1e-6)
     result: Floats = np.where(known[:, None], out, values).astype(values.dtype)
     return result
 

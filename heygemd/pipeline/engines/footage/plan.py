@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 
 from heygemd.pipeline.geometry import Floats
 
@@ -25,8 +24,12 @@ def shares(editable: npt.NDArray[np.bool_]) -> Floats:
     more than ``FADE`` frames away from there."""
     if editable.all():
         return np.ones(len(editable))
-    away: Floats = distance_transform_edt(editable)
-    return np.minimum(1, away / (FADE + 1))
+    frames, lost = np.arange(len(editable)), np.flatnonzero(~editable)
+    after = np.searchsorted(lost, frames)
+    far = np.concatenate([[-np.inf], lost, [np.inf]])  # the lost frame before frame k is far[after[k]]
+    away = np.minimum(frames - far[after], far[after + 1] - frames)
+    shown: Floats = np.minimum(1, away / (FADE + 1))
+    return shown
 
 
 class Drawer(Protocol):

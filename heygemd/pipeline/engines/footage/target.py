@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from heygemd.pipeline.engines.footage.voice import BELIEVED_SECONDS, believed
 from heygemd.pipeline.geometry import Floats
+from heygemd.pipeline.smoothing import smoothed
 
 RATE = 50
 RELEASE, ATTACK = 0.10, 0.08
@@ -100,12 +100,6 @@ def to_range(values: Floats, reference: Floats, weights: Floats, bank: Floats) -
     return result
 
 
-def smooth(values: Floats, frames: float) -> Floats:
-    """A little smoothing in time, ``frames`` sigma."""
-    result: Floats = gaussian_filter1d(values, frames, axis=0)
-    return result
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
     """What the template's own mouth does: codes while it speaks ``(m, 2)``, at rest and with closed lips ``(2,)``."""
@@ -149,4 +143,4 @@ def codes(curve: Floats, usual: Floats, want: Wanted, own: Range, fps: float) ->
     ranked = to_range(curve[:, 0], np.concatenate([voiced[:, 0], usual[:, 0]]), weights, own.spoken[:, 0])
     spoken[:, 0] = (spoken[:, 0] + ranked) / 2
     spoken[:, 0] -= closing(want) * np.maximum(spoken[:, 0] - own.closed, 0)
-    return smooth(own.rest + want.gate[:, None] * (spoken - own.rest), _SMOOTH * fps)
+    return smoothed(own.rest + want.gate[:, None] * (spoken - own.rest), _SMOOTH * fps)
