@@ -25,12 +25,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from typing import Any, TextIO
 
-from heygemd import __version__, control, log, reload
+from heygemd import __version__, control, log, recovery, reload
 from heygemd.answers import Answers
 from heygemd.board import Board
 from heygemd.config import Config, LineConfig, load
 from heygemd.delivery import Delivery
-from heygemd.errors import HeygemdError, SetupError
+from heygemd.errors import HeygemdError, SetupError, StorageError
 from heygemd.hooks import Hooks, event_of, notice
 from heygemd.jobs import Job, Journal, Store
 from heygemd.journal import DropState
@@ -112,7 +112,7 @@ class Daemon:
     async def serve(self) -> int:
         """Start, go on until told to stop, stop in the reverse order."""
         self.journal.changed = self._job_changed
-        self.store.recover_jobs()
+        recovery.interrupted(self.store)
         self._listen_to_signals()
         async with control.serve(self.config.daemon.socket, self.answers.answer), self._watched_lines():
             notifier = Notifier()
@@ -152,6 +152,10 @@ class Daemon:
             await ended(list(self._watches.values()))
             await self.board.last()
             await self.monitor.last()
+            for line in self.lines.values():
+                if line.open:
+                    with contextlib.suppress(StorageError):  # then it is left to the others to find out
+                        await self.store.leave(line.line)
             for share in self.shares.values():
                 await share.close()
 

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from heygemd import container
+from heygemd import container, holding
 from heygemd.errors import FULL
 from heygemd.inbox import blind, ignored, underway
 
@@ -41,33 +41,53 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # ---------------------------------------------------------------- looking
 
 
-def open_line(folders: dict[str, str], marker: str | None) -> dict[str, Any]:
-    """Make sure that a line's folders are there and are the ones that we knew; return ``{"marker", "blind"}``.
+def open_line(
+    folders: dict[str, str], marker: str | None, me: dict[str, Any] | None = None, stale: list[Any] | None = None
+) -> dict[str, Any]:
+    """Make sure that a line's folders are there, are the ones that we knew and nobody else's.
 
     A share that is not mounted looks like an empty folder on the local disk, and work begun there would be lost from
-    sight once the share returns.  So each inbox carries a marker file with a random id.  ``marker`` is the id that the
-    journal remembers (``None``: the line is new to it, folders and marker may be made).
+    sight once the share returns.  So each inbox carries a marker file with a random id, and an outbox on another file
+    system carries the same.  ``marker`` is what the journal remembers: ``None`` (the line is new to it, folders and
+    marker may be made), the id, or the id and ``apart`` for an outbox that has a marker of its own.  ``me`` and
+    ``stale`` are for ``holding.hold``.  Returns ``{"marker", "blind", "held_by"}``; ``held_by`` is another daemon.
     """
-    path = Path(folders["inbox"]) / MARKER
-    found = _read_marker(path)
-    if marker is not None and found != marker:
-        seen = "has no marker file" if found is None else "carries another line's marker file"
-        raise FileNotFoundError(
-            errno.ENOENT,
-            f"the inbox {seen}: is the share mounted? (If the folder was replaced on purpose, put the text "
-            f"'{marker}' into a file named {MARKER} in it.)",
-            folders["inbox"],
-        )
+    known, _, apart = (marker or "").partition(" ")
+    found = _the_marker(folders["inbox"], "inbox", known)
     for folder in folders.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
     if found is None:
         found = uuid.uuid4().hex
-        _write_new(path, found.encode() + b"\n")
+        _write_new(Path(folders["inbox"]) / MARKER, found.encode() + b"\n")
     inbox = os.stat(folders["inbox"])
     for name in ("processing", "done", "failed"):
         if os.stat(folders[name]).st_dev != inbox.st_dev:
             raise OSError(errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name])
-    return {"marker": found, "blind": blind(Path(folders["inbox"]))}
+    if apart or os.stat(folders["outbox"]).st_dev != inbox.st_dev:
+        if _the_marker(folders["outbox"], "outbox", found if apart else "") is None:
+            _write_new(Path(folders["outbox"]) / MARKER, found.encode() + b"\n")
+        found += " apart"
+    held_by = holding.hold(folders["processing"], me, stale) if me else None
+    return {"marker": found, "blind": blind(Path(folders["inbox"])), "held_by": held_by}
+
+
+def leave_line(processing: str, me: dict[str, Any]) -> None:
+    """Let others have the line at once.  Again: nothing."""
+    holding.leave(processing, me)
+
+
+def _the_marker(folder: str, called: str, known: str) -> str | None:
+    """The id in a folder's marker file; an error where it is not the known one, if there is one."""
+    found = _read_marker(Path(folder) / MARKER)
+    if known and found != known:
+        seen = "has no marker file" if found is None else "carries another line's marker file"
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"the {called} {seen}: is the share mounted? (If the folder was replaced on purpose, put the text "
+            f"'{known}' into a file named {MARKER} in it.)",
+            folder,
+        )
+    return found
 
 
 def _read_marker(path: Path) -> str | None:
@@ -164,19 +184,24 @@ def move(source: str, target: str) -> str:
         if rename_new(source, target):
             return "moved"
     except FileNotFoundError:
-        return "already" if os.path.lexists(target) else "gone"
-    # The target lies in a folder that is ours alone: it is there because an earlier run moved it.  A source of the
-    # same inode is the second name that link-and-unlink left; any other is a newer file and stays.
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.lstat(source), os.lstat(target)):
-            os.unlink(source)
+        return "already" if _exists(target) else "gone"
+    # The target lies in a folder that is ours alone: it is there because an earlier run moved it.  A source that is
+    # there still is a newer file of the same name, and stays.
     return "already"
+
+
+def sync_folders(folders: list[str]) -> None:
+    """Make durable what was moved between these folders, before anybody relies on it.  Again: the same."""
+    for folder in folders:
+        with suppress(FileNotFoundError):  # somebody's subfolder of the inbox may go once it is empty
+            sync_folder(folder)
 
 
 def discard_drop(folder: str) -> None:
     """Remove a drop folder of which nothing was ever moved: ``request.json`` and the folder.  Again: nothing."""
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, "request.json"))
+    for name in ("request.json", f"{PART_PREFIX}request.json.part"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(os.path.join(folder, name))
     remove_empty(folder)
 
 
@@ -234,50 +259,50 @@ def put(source: str, part: str) -> str:
             with suppress(OSError):
                 os.unlink(part)
         raise
+    sync_folder(os.path.dirname(part))
     return digest.hexdigest()
 
 
 def write_part(part: str, data: str) -> None:
-    """Write base64 ``data`` to ``part``, fsynced.  Again: written anew."""
-    os.makedirs(os.path.dirname(part), exist_ok=True)
-    with suppress(FileNotFoundError):
-        os.unlink(part)
-    _write_new(Path(part), base64.b64decode(data))
+    """Write base64 ``data`` to ``part``, fsynced, its name too.  Again: written anew."""
+    _write_anew(part, data)
+    sync_folder(os.path.dirname(part))
 
 
-def reveal(part: str, final: str) -> str:
+def reveal(part: str, final: str, outbox: str) -> str:
     """Give a whole part its final name: ``"moved"``, ``"taken"`` (by somebody else), or ``"gone"``.
 
-    ``"gone"`` means that it was revealed before: a part disappears in no other way.
+    ``"gone"`` means that it was revealed before: a part disappears in no other way, unless somebody has removed its
+    whole folder from the outbox.  An outbox that is not there is an error.
     """
+    folder = os.path.dirname(final)
     try:
-        moved = rename_new(part, final)
+        answer = "moved" if rename_new(part, final) else "taken" if _exists(part) else "gone"
     except FileNotFoundError:
-        if not os.path.isdir(os.path.dirname(final)):
+        if not os.path.isdir(outbox):
             raise
-        return "gone"
-    if not moved:
-        return "gone" if not os.path.lexists(part) else "taken"
-    sync_folder(os.path.dirname(final))
-    return "moved"
+        answer = "gone"
+    if answer != "taken" and os.path.isdir(folder):
+        sync_folder(folder)  # an earlier run may have died between the rename and this
+    return answer
 
 
 def write_whole(path: str, data: str) -> None:
     """Replace one of *our own* files in a folder of ours by base64 ``data``, whole or not at all."""
     folder, name = os.path.split(path)
     part = os.path.join(folder, f"{PART_PREFIX}{name}.part")
-    write_part(part, data)
+    _write_anew(part, data)
     os.replace(part, path)
     sync_folder(folder)
 
 
 def lay_down(path: str, data: str) -> str:
     """Write base64 ``data`` where no file of that name is: ``"moved"`` or ``"taken"``.  Again: ``"taken"``."""
-    if os.path.lexists(path):
+    if _exists(path):
         return "taken"
     folder, name = os.path.split(path)
     part = os.path.join(folder, f"{PART_PREFIX}{name}.part")
-    write_part(part, data)
+    _write_anew(part, data)
     if rename_new(part, path):
         return "moved"
     os.unlink(part)
@@ -288,13 +313,13 @@ def file_drop(source: str, target: str) -> str:
     """Move a whole drop folder to ``done/`` or ``failed/``: ``"moved"``, ``"gone"`` or ``"taken"``."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
-        moved = rename_new(source, target)
+        answer = "moved" if rename_new(source, target) else "taken" if _exists(source) else "gone"
     except FileNotFoundError:
-        return "gone"
-    if not moved:
-        return "gone" if not os.path.lexists(source) else "taken"
-    sync_folder(os.path.dirname(target))
-    return "moved"
+        answer = "gone"
+    if answer != "taken":
+        for folder in (os.path.dirname(target), os.path.dirname(source)):
+            sync_folder(folder)
+    return answer
 
 
 def remove_empty(folder: str) -> None:
@@ -310,24 +335,57 @@ def rename_new(source: str, target: str) -> bool:
     """Rename without replacing; false where ``target`` exists.
 
     ``renameat2(RENAME_NOREPLACE)`` where the file system has it.  NFS does not: there a file is linked and unlinked
-    (``link`` fails on a taken name), and a folder is renamed onto one that ``mkdir`` has just made for it.
+    (``link`` fails on a taken name), and a folder is renamed, which replaces an empty folder at most.  A run that died
+    between link and unlink, or whose link was done though NFS called it failed, has left two names of one file: the
+    first is removed.
     """
     result = _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if result == 0:
         return True
     number = ctypes.get_errno()
     if number == errno.EEXIST:
-        return False
+        return _finish_link(source, target)
     if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(number, os.strerror(number), source)
+    if stat.S_ISDIR(os.lstat(source).st_mode):
+        return _rename_folder(source, target)
     try:
-        if os.path.isdir(source) and not os.path.islink(source):
-            os.mkdir(target)
-            os.rename(source, target)
-        else:
-            os.link(source, target, follow_symlinks=False)
-            os.unlink(source)
+        os.link(source, target, follow_symlinks=False)
     except FileExistsError:
+        return _finish_link(source, target)
+    os.unlink(source)
+    return True
+
+
+def _finish_link(source: str, target: str) -> bool:
+    """Where both are names of one file, remove the first; false where they are not."""
+    try:
+        first, second = os.lstat(source), os.lstat(target)
+    except FileNotFoundError:
+        return False
+    # A share that makes inode numbers up may give two files the same; without a second link they are not the same.
+    if first.st_nlink < 2 or not os.path.samestat(first, second):
+        return False
+    os.unlink(source)
+    return True
+
+
+def _rename_folder(source: str, target: str) -> bool:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _exists(path: str) -> bool:
+    """Whether the name is there.  Unlike ``os.path.lexists`` it takes no error for a no: what cannot be seen may well
+    be there."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
         return False
     return True
 
@@ -339,6 +397,13 @@ def _open_regular(path: str) -> Any:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return os.fdopen(fd, "rb")
+
+
+def _write_anew(part: str, data: str) -> None:
+    os.makedirs(os.path.dirname(part), exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    _write_new(Path(part), base64.b64decode(data))
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -374,8 +439,8 @@ def _pretty(data: dict[str, Any]) -> bytes:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
-        open_line, scan, inspect, read, listing, owner, open_drop, discard_drop, move, stage, free_mib, put, write_part,
-        reveal, write_whole, lay_down, file_drop, remove_empty,
+        open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move, stage,
+        free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty,
     )
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ The order is the promise: record, then move; publish last.
     file      journal FILING(name) → processing/<drop>/ → done/ or failed/ → journal ENDED
 
 A part disappears only by being renamed, so once REVEALING is in the journal a part that is gone was delivered, even
-if somebody has already taken the film away.  ``recover`` takes up each drop and job where the journal says it was.
+if somebody has already taken the film away.  ``recovery.py`` takes up each drop and job where the journal says it was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import asyncio
 import base64
 import contextlib
 import errno
-import json
 import os
 import platform
 import secrets
@@ -28,10 +27,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from heygemd import log, outbox
-from heygemd.config import Config, LineConfig
-from heygemd.errors import HeygemdError, InputError, StorageError
+from heygemd.config import LINE_FOLDERS, Config, LineConfig
+from heygemd.errors import EngineError, HeygemdError, InputError, StorageError
+from heygemd.files import sync_folder
+from heygemd.holding import Hold
 from heygemd.journal import ENDED, Drop, DropState, Job, JobState, Journal, now
 from heygemd.names import display, free_name, safe_component
 from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, JobOptions, Source
@@ -54,6 +56,8 @@ class Store:
         self.shares = shares
         self.lines = {line.name: line for line in config.lines}
         self.work = config.daemon.work_dir
+        self._holds: dict[str, Hold] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = log.get()
 
     # ------------------------------------------------------------ places
@@ -109,6 +113,29 @@ class Store:
         share = self.shares[drop.line]
         return await share.do(operation, *args, seconds=share.seconds + size / BYTES_PER_SECOND)
 
+    # ------------------------------------------------------------ the line
+
+    async def look_at(self, line: LineConfig) -> dict[str, Any]:
+        """Make sure that the line's folders are there and ours, and that no other daemon holds them."""
+        folders = {name: str(getattr(line, name)) for name in LINE_FOLDERS}
+        known, hold, at = self.journal.marker(line.name), self._hold(line.name), time.monotonic()
+        found: dict[str, Any] = await self.shares[line.name].do("open_line", folders, known, hold.me(), hold.stale(at))
+        rival = hold.rival(found["held_by"], at)
+        if rival is not None:
+            raise StorageError(rival)
+        if found["marker"] != known:
+            self.journal.set_marker(line.name, found["marker"])
+        return found
+
+    async def leave(self, line: LineConfig) -> None:
+        """Let another daemon have the line."""
+        await self.shares[line.name].do("leave_line", str(line.processing), self._hold(line.name).me(), seconds=5.0)
+
+    def _hold(self, line: str) -> Hold:
+        if line not in self._holds:
+            self._holds[line] = Hold(self.config.daemon.state_dir)
+        return self._holds[line]
+
     # ------------------------------------------------------------ claim
 
     async def claim(self, line: LineConfig, request: DropRequest) -> Drop:
@@ -118,9 +145,9 @@ class Store:
         if request.moves:
             first = os.path.join(line.inbox, request.moves[0].source)
             submitter = await self.shares[line.name].do("owner", first)
-        return await self._take(self.journal.add_drop(drop_id, line.name, request, submitter))
+        return await self.take(self.journal.add_drop(drop_id, line.name, request, submitter))
 
-    async def _take(self, drop: Drop) -> Drop:
+    async def take(self, drop: Drop) -> Drop:
         """Move the inputs of a CLAIMING drop; safe to do again."""
         folder, inbox = self.held(drop), self.line(drop).inbox
         await self._do(drop, "open_drop", folder, outbox.request_record(drop))
@@ -133,6 +160,10 @@ class Store:
             await self._do(drop, "discard_drop", folder)
             self.journal.forget_drop(drop)
             return drop
+        if gone:
+            await self.look_at(self.line(drop))  # a share that went away has not lost them
+        sources = {os.path.dirname(os.path.join(inbox, move.source)) for move in drop.request.moves}
+        await self._do(drop, "sync_folders", [folder, os.path.dirname(folder), *sorted(sources)])
         drop = self.journal.set_drop(drop, DropState.HELD)
         for job in self.journal.jobs_of(drop.id):
             problem = job.request.problem or _vanished(job, gone)
@@ -172,13 +203,25 @@ class Store:
             try:
                 copy: dict[str, Any] = await self._do(drop, "stage", path, local, size=1 << 34)
             except ShareError as error:
-                raise _staging_error(error, source) from error
+                raise _staging_error(error, source, path) from error
             if copy.pop("steady"):
                 return copy
             self._log.warning("input_still_changing", drop=drop.id, file=display(source.path))
             await asyncio.sleep(self.config.intake.settle_seconds)
 
     # ------------------------------------------------------------ publish
+
+    async def keep_film(self, job: Job) -> None:
+        """Bring what the worker has made to the disk, before the journal says that it is there.
+
+        Raises ``EngineError`` where there is no film, ``StorageError`` where the disk refuses: try later.
+        """
+        try:
+            await asyncio.to_thread(_bring_to_disk, self.scratch(job))
+        except FileNotFoundError:
+            raise EngineError("The renderer says that the film is made, but there is none.") from None
+        except OSError as error:
+            raise StorageError(f"The film could not be kept in the work folder: {error.strerror}.") from error
 
     async def publish(self, job: Job) -> Job:
         """Bring a RENDERED, PUBLISHING or REVEALING job to DELIVERED; safe to do again after any death."""
@@ -214,16 +257,20 @@ class Store:
 
     async def _reveal(self, drop: Drop, job: Job) -> Job:
         final = os.path.join(self.outlet(drop, job), job.base or "")
-        if await self._do(drop, "reveal", self._part(drop, job, "mp4"), f"{final}.mp4") == "taken":
+        if await self._show(drop, self._part(drop, job, "mp4"), f"{final}.mp4") == "taken":
             return self.journal.set_job(job, JobState.RENDERED, base=None)
-        if (job.result or {}).get("has_page"):
-            part = self._part(drop, job, "report.html")
-            if await self._do(drop, "reveal", part, f"{final}.report.html") == "taken":
-                await self._do(drop, "reveal", part, f"{final}.{job.id}.report.html")
-        if await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.json") == "taken":
-            # Somebody took the log's name in this instant; the film is out, so the log gets one that is surely free.
-            await self._do(drop, "reveal", self._part(drop, job, "json"), f"{final}.{job.id}.json")
+        for suffix in ("report.html", "json") if (job.result or {}).get("has_page") else ("json",):
+            part = self._part(drop, job, suffix)
+            if await self._show(drop, part, f"{final}.{suffix}") == "taken":
+                # Somebody took the name in this instant; the film is out, so this gets one that is surely free.
+                await self._show(drop, part, f"{final}.{job.id}.{suffix}")
         return self.journal.set_job(job, JobState.DELIVERED)
+
+    async def _show(self, drop: Drop, part: str, final: str) -> str:
+        line = self.line(drop)
+        root = next((r for r in (line.review, line.outbox) if Path(final).is_relative_to(r)), line.outbox)
+        answer: str = await self._do(drop, "reveal", part, final, str(root))
+        return answer
 
     def _part(self, drop: Drop, job: Job, suffix: str) -> str:
         return os.path.join(self.outlet(drop, job), f".heygemd-{job.id}.{suffix}.part")
@@ -237,7 +284,16 @@ class Store:
 
     async def file_if_over(self, drop: Drop) -> Drop:
         """Once the last job of a HELD drop has ended: batch log, reason, and its folder to done/ or failed/."""
-        drop = self.journal.drop(drop.id)
+        async with self._alone(drop.id):
+            return await self._file_if_over(self.journal.drop(drop.id))
+
+    def _alone(self, drop_id: str) -> asyncio.Lock:
+        """The claim, the delivery and a person who asks for a retry may all come to one drop at the same time."""
+        lock = self._locks.get(drop_id) or asyncio.Lock()
+        self._locks[drop_id] = lock
+        return lock
+
+    async def _file_if_over(self, drop: Drop) -> Drop:
         jobs = self.journal.jobs_of(drop.id)
         if drop.state is DropState.HELD and all(job.state in ENDED for job in jobs):
             if len(jobs) > 1:
@@ -260,7 +316,7 @@ class Store:
                 await self._do(drop, "write_part", part, _b64(outbox.to_bytes(outbox.batch_log(drop, jobs))))
                 drop = self.journal.set_drop(drop, drop.state, batch_ready=1)
             final = os.path.join(self.outbox(drop), f"{drop.batch}.batch.json")
-            if await self._do(drop, "reveal", part, final) != "taken":
+            if await self._show(drop, part, final) != "taken":
                 return drop
             drop = self.journal.set_drop(drop, drop.state, batch_ready=0)
 
@@ -290,6 +346,10 @@ class Store:
 
     async def retry(self, job: Job) -> Job:
         """Queue an ended, undelivered job again; its drop's folder comes back from failed/."""
+        async with self._alone(job.drop_id):
+            return await self._retry(self.journal.job(job.id))
+
+    async def _retry(self, job: Job) -> Job:
         drop = self.journal.drop(job.drop_id)
         if job.state not in (JobState.FAILED, JobState.CANCELLED):
             raise HeygemdError(f"{job.id} is {job.state}; only a failed or cancelled job can be tried again.")
@@ -297,15 +357,19 @@ class Store:
             raise HeygemdError(f"{job.id} cannot be tried again as it is: {job.request.problem}")
         if drop.line not in self.lines:
             raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is not configured any more.")
+        if drop.state is DropState.FILING:
+            drop = await self._file(drop)
         if drop.state is DropState.ENDED:
             drop = self.journal.set_drop(drop, DropState.RETURNING, ended=None, batch_ready=0)
-            drop = await self._return(drop)
+        if drop.state is DropState.RETURNING:
+            await self.give_back(drop)
         return self.journal.set_job(
             job, JobState.QUEUED, attempts=0, reason=None, reason_code=None, ended=None, result=None, base=None,
             started=None,
         )  # fmt: skip
 
-    async def _return(self, drop: Drop) -> Drop:
+    async def give_back(self, drop: Drop) -> Drop:
+        """Bring the folder of a RETURNING drop back into processing/.  Raises ``HeygemdError`` where it is gone."""
         assert drop.verdict is not None and drop.home is not None
         source = os.path.join(self._shelf(drop, drop.verdict), drop.home)
         if await self._do(drop, "move", source, self.held(drop)) == "gone":
@@ -313,76 +377,13 @@ class Store:
             raise HeygemdError(f"The inputs are not in {source} any more; drop them into the inbox again.")
         return self.journal.set_drop(drop, DropState.HELD, home=None, verdict=None)
 
-    # ------------------------------------------------------------ recover
 
-    def recover_jobs(self) -> None:
-        """At start, before any share is touched: what says "running" was interrupted; clear unowned work."""
-        for job in self.journal.jobs_in(JobState.RUNNING):
-            limit = self.config.limits.attempts + 2  # deaths of the daemon are not the job's fault, unless they go on
-            if job.attempts >= limit:
-                reason = f"The job was interrupted {job.attempts} times in a row; heygemd gave it up."
-                self.journal.set_job(job, JobState.FAILED, reason=reason, reason_code="interrupted")
-            else:
-                self.journal.set_job(job, JobState.QUEUED)
-        for job in self.journal.jobs_in(JobState.RENDERED):
-            if not (self.scratch(job) / "film.mp4").exists():
-                self.journal.set_job(job, JobState.QUEUED, result=None)
-        open_drops = {d.id for d in self.journal.drops(*(s for s in DropState if s is not DropState.ENDED))}
-        self.work.mkdir(parents=True, exist_ok=True)
-        for entry in self.work.iterdir():
-            if entry.is_dir() and entry.name not in open_drops:
-                shutil.rmtree(entry, ignore_errors=True)
-
-    async def recover_line(self, line: LineConfig) -> None:
-        """Once a line's folders answer: finish whatever was interrupted in them."""
-        for drop in self.journal.drops(DropState.CLAIMING):
-            if drop.line == line.name:
-                await self._take(drop)
-        for drop in self.journal.drops(DropState.RETURNING):
-            if drop.line == line.name:
-                await self._return(drop)
-        await self._adopt(line)
-        for drop in self.journal.drops(DropState.HELD, DropState.FILING):
-            if drop.line == line.name:
-                await self.file_if_over(drop)
-
-    async def _adopt(self, line: LineConfig) -> None:
-        """Take up drops in processing/ that the journal does not know (it was lost)."""
-        share = self.shares[line.name]
-        for name in sorted(await share.do("listing", str(line.processing))):
-            folder = os.path.join(line.processing, name)
-            try:
-                known = self.journal.drop(name).state is not DropState.ENDED
-            except KeyError:
-                known = False
-            if known or name.startswith("."):
-                continue
-            try:
-                record = json.loads(
-                    base64.b64decode(await share.do("read", os.path.join(folder, "request.json"), 1 << 24))
-                )
-                request = DropRequest.from_json(record["request"])
-            except (ShareError, ValueError, KeyError, TypeError):
-                await share.do("remove_empty", folder)
-                self._log.warning("unknown_folder_in_processing", line=line.name, folder=display(name))
-                continue
-            self._log.warning("drop_adopted", drop=name, line=line.name)
-            drop = self.journal.add_drop(name, line.name, request, record.get("submitter"))
-            await self._recall_deliveries(drop)
-            await self._take(drop)
-
-    async def _recall_deliveries(self, drop: Drop) -> None:
-        """Jobs of an adopted drop whose log lies in the outbox, or in review, have been delivered."""
-        folders = (self.outbox(drop), os.path.join(self.line(drop).review, drop.request.folder))
-        logs = [(f, n) for f in folders for n in await self._do(drop, "listing", f) if n.endswith(".json")]
-        for job in self.journal.jobs_of(drop.id):
-            for folder, name in logs:
-                if not name.startswith(job.request.name):
-                    continue
-                data = base64.b64decode(await self._do(drop, "read", os.path.join(folder, name), 1 << 24))
-                if f'"job": "{job.id}"'.encode() in data:
-                    self.journal.set_job(job, JobState.DELIVERED, base=name.removesuffix(".json"))
-                    break
+def _bring_to_disk(folder: Path) -> None:
+    for name in ("report.html", "film.mp4"):
+        if name == "film.mp4" or (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(str(folder))
 
 
 def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
@@ -419,7 +420,7 @@ def _vanished(job: Job, gone: set[str]) -> str | None:
     return None
 
 
-def _staging_error(error: ShareError, source: Source) -> HeygemdError:
+def _staging_error(error: ShareError, source: Source, path: str) -> HeygemdError:
     name = display(os.path.basename(source.path))
     reasons: Mapping[int, tuple[str, str]] = {
         errno.EACCES: (
@@ -434,7 +435,7 @@ def _staging_error(error: ShareError, source: Source) -> HeygemdError:
         errno.ELOOP: ("not_regular", f"{name} is a symbolic link; copy the file itself."),
         errno.EINVAL: ("not_regular", f"{name} is not a regular file; copy the file itself."),
     }
-    if error.errno in reasons:
+    if error.errno in reasons and error.path == path:  # else it is our own copy that could not be made
         reason, message = reasons[error.errno]
         return InputError(message, reason=reason)
     return StorageError(f"{name} could not be copied to the work folder: {error}")

@@ -195,7 +195,9 @@ class Journal:
                 return
             steps = "".join(_STEPS.values())
             self._db.executescript(f"BEGIN; {_TABLES} {steps} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
-        self._db.execute("PRAGMA quick_check").fetchone()
+        fault = self._db.execute("PRAGMA quick_check").fetchone()[0]
+        if fault != "ok":
+            raise sqlite3.DatabaseError(fault)
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:
             raise SetupError(

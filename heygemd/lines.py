@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from heygemd import intake, log, welcome
+from heygemd import intake, log, recovery, welcome
 from heygemd.config import Config, IntakeConfig, LineConfig
 from heygemd.errors import StorageError
 from heygemd.inbox import Entry, Settled, Settler, Watcher
@@ -116,14 +116,10 @@ class Line:
 
         Raises ``StorageError``.
         """
-        folders = {name: str(getattr(self.line, name)) for name in ("inbox", "processing", "outbox", "done", "failed")}
-        known = self.store.journal.marker(self.line.name)
-        found = await self.share.do("open_line", folders, known)
-        if known is None:
-            self.store.journal.set_marker(self.line.name, found["marker"])
+        found = await self.store.look_at(self.line)
         if self.open:
             return
-        await self.store.recover_line(self.line)
+        await recovery.line(self.store, self.line)
         await self._explain()
         self._watch(found["blind"])
         self.open, self.problem = True, None

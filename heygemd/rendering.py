@@ -186,6 +186,7 @@ class Rendering:
         if self.running is not None and self.running.cancelled:
             raise Cancelled("Cancelled before it was begun.")
         result = await self.worker.run({"task": "render", "job": task}, self._hear)
+        await self.store.keep_film(job)
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
 
     async def _failed(self, job: Job, ticket: Ticket, error: HeygemdError) -> Job:

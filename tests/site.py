@@ -155,12 +155,12 @@ class Site:
             self.process = None
 
     def tree(self, name: str) -> list[str]:
-        """All files below one of the line's folders, without our marker, the README for people and request records."""
+        """All files below one of the line's folders, without our markers, the README for people and request records."""
         folder = self.line / name
         return sorted(
             str(p.relative_to(folder))
             for p in folder.rglob("*")
-            if not p.is_dir() and p.name not in (".heygemd-line", "README.txt", "request.json")
+            if not p.is_dir() and p.name not in (".heygemd-line", ".heygemd-owner", "README.txt", "request.json")
         )
 
     def events(self) -> list[dict[str, Any]]:

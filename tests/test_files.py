@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,7 +78,7 @@ def test_move_finishes_what_link_and_unlink_left_half_done(tmp_path: Path) -> No
     target.parent.mkdir()
     source.write_bytes(b"1")
     os.link(source, target)
-    assert files.move(str(source), str(target)) == "already"
+    assert files.move(str(source), str(target)) == "moved"
     assert not source.exists() and target.read_bytes() == b"1"
 
 
@@ -84,16 +86,16 @@ def test_reveal_never_replaces_a_strangers_file(tmp_path: Path) -> None:
     part, final = tmp_path / ".heygemd-1.mp4.part", tmp_path / "film.mp4"
     part.write_bytes(b"ours")
     final.write_bytes(b"theirs")
-    assert files.reveal(str(part), str(final)) == "taken"
+    assert files.reveal(str(part), str(final), str(tmp_path)) == "taken"
     assert (part.read_bytes(), final.read_bytes()) == (b"ours", b"theirs")
 
 
 def test_reveal_says_gone_for_a_part_that_was_revealed_before(tmp_path: Path) -> None:
     part, final = str(tmp_path / ".heygemd-1.mp4.part"), str(tmp_path / "film.mp4")
     files.write_part(part, b64(b"film"))
-    assert files.reveal(part, final) == "moved"
+    assert files.reveal(part, final, str(tmp_path)) == "moved"
     Path(final).unlink()  # somebody has taken the film away
-    assert files.reveal(part, final) == "gone"
+    assert files.reveal(part, final, str(tmp_path)) == "gone"
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -108,7 +110,8 @@ def test_where_the_file_system_has_no_renameat2_the_fallback_does_not_replace_ei
     monkeypatch.setattr(files, "_libc", Old)
     monkeypatch.setattr(files.ctypes, "get_errno", lambda: 22)
     for name in ("a", "b"):
-        (tmp_path / name).mkdir() if folder else (tmp_path / name).write_text(name)
+        place = tmp_path / name
+        (place.mkdir(), (place / "in it").touch()) if folder else place.write_text(name)
     assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "b")) is False
     assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "c")) is True
     assert sorted(os.listdir(tmp_path)) == ["b", "c"]
@@ -153,3 +156,78 @@ def test_a_manifest_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_bytes(b"x" * 100)
     with pytest.raises(OSError, match="larger than 99 bytes"):
         files.read(str(tmp_path / "m.json"), 99)
+
+
+def without_renameat2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS."""
+    monkeypatch.setattr(files, "_libc", type("Old", (), {"renameat2": staticmethod(lambda *_: -1)}))
+    monkeypatch.setattr(files.ctypes, "get_errno", lambda: errno.EINVAL)
+
+
+@pytest.mark.parametrize("nfs", [False, True])
+def test_a_film_that_was_linked_and_not_yet_unlinked_is_revealed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nfs: bool
+) -> None:
+    if nfs:
+        without_renameat2(monkeypatch)
+    part, final = tmp_path / ".heygemd-1.mp4.part", tmp_path / "film.mp4"
+    part.write_bytes(b"film")
+    os.link(part, final)  # and then it died, or NFS lost the answer
+    assert files.reveal(str(part), str(final), str(tmp_path)) == "moved"
+    assert not part.exists() and final.read_bytes() == b"film"
+
+
+def test_files_of_one_inode_number_without_a_second_link_are_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, final = tmp_path / ".heygemd-1.mp4.part", tmp_path / "film.mp4"
+    part.write_bytes(b"ours")
+    final.write_bytes(b"theirs")
+    monkeypatch.setattr(files.os.path, "samestat", lambda *_: True)  # a share that makes inode numbers up
+    assert files.reveal(str(part), str(final), str(tmp_path)) == "taken"
+    assert part.exists()
+
+
+def test_a_folder_that_was_being_moved_on_nfs_is_moved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_renameat2(monkeypatch)
+    source, target = tmp_path / "course", tmp_path / "held" / "course"
+    source.mkdir()
+    (source / "a.mp4").touch()
+    target.mkdir(parents=True)
+    assert files.move(str(source), str(target)) == "moved"
+    assert (target / "a.mp4").exists() and not source.exists()
+
+
+@pytest.mark.parametrize("operation", ["reveal", "file_drop", "move"])
+def test_what_cannot_be_seen_is_not_called_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """A share that answers with an error has not said that the file is not there."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    for path in (source, target) if operation != "move" else ():
+        path.write_bytes(path.name.encode())
+
+    def stale(path: str) -> os.stat_result:
+        raise OSError(errno.ESTALE, "Stale file handle", path)
+
+    monkeypatch.setattr(
+        files, "rename_new", Mock(return_value=False, side_effect=_gone if operation == "move" else None)
+    )
+    monkeypatch.setattr(files.os, "lstat", stale)
+    more = [str(tmp_path)] if operation == "reveal" else []
+    with pytest.raises(OSError, match="Stale"):
+        getattr(files, operation)(str(source), str(target), *more)
+
+
+def _gone(*_: object) -> bool:
+    raise FileNotFoundError(errno.ENOENT, "gone")
+
+
+def test_a_subfolder_that_somebody_removed_with_the_part_in_it_is_delivered_an_outbox_that_is_away_is_not(
+    tmp_path: Path,
+) -> None:
+    part, final = str(tmp_path / "outbox" / "zhang" / ".p.part"), str(tmp_path / "outbox" / "zhang" / "film.json")
+    with pytest.raises(FileNotFoundError):
+        files.reveal(part, final, str(tmp_path / "outbox"))
+    (tmp_path / "outbox").mkdir()
+    assert files.reveal(part, final, str(tmp_path / "outbox")) == "gone"
