@@ -1,71 +1,211 @@
-"""Kills the daemon before its Nth file operation.  Found by Python at start through PYTHONPATH, in tests only.
+"""Ends or disturbs the daemon at one of its file operations.  Found by Python through PYTHONPATH, in tests only.
 
-Every process of the daemon (itself and its file children) counts renames, links, unlinks, mkdirs, creations, fsyncs
-and journal commits in one shared file, ``$DEATHS_FILE``, a line each; the process that comes to line ``$DEATHS_AT``
-kills its process group, which is the daemon and all its file children.  Nothing in heygemd knows of this.
+Every process of the daemon (itself and its file children) writes a line into ``$DEATHS_FILE`` before each operation:
+``do`` for what changes something on a disk (renames, links, unlinks, new folders and files, fsyncs, commits of the
+journal), ``look`` for what only reads the line.  What then happens is told by
+
+    DEATHS_AT=N              before the Nth ``do``, or the first of that sign: SIGKILL …
+    DEATHS_VICTIM=group        … for the daemon and its file children, or ``self``: for the process that came to it
+    DEATHS_POWER=DIR:DIR       … after the file systems that are mounted there have lost what is not on disk yet
+    DEATHS_FAULT=ERROR:HOW:SIGN   operations of this sign fail: ``once``, or until DEATHS_FILE.healed exists
+                             (``lasting``), or once and ``after`` they have been done all the same, as on NFS
+    DEATHS_NFS=1           the file systems know no renameat2
+    DEATHS_MUTATION=NAME   the order of operations is changed: mutations.py
+
+The renderer is fake_renderer.py, and nobody waits for a second where a hundredth will do.  Nothing in heygemd knows of
+this.
 """
 
 import ctypes
+import errno
 import fcntl
+import importlib.machinery
 import os
+import re
 import signal
 import sqlite3
 import sys
 
 _FILE = os.environ.get("DEATHS_FILE")
-_AT = int(os.environ.get("DEATHS_AT", "0"))
-_OURS = "heygemd.files" in sys.orig_argv or "run" in sys.orig_argv
+_AT = os.environ.get("DEATHS_AT", "0")
+_ERROR, _HOW, _SIGN = (os.environ.get("DEATHS_FAULT", "::").split(":", 2) + [""] * 3)[:3]
+_NFS = "DEATHS_NFS" in os.environ
+_FILES = "heygemd.files" in sys.orig_argv
+_SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h; 2: without writing its journal out
+_DROP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+_ROOT = os.path.dirname(_FILE or "")
+_said = False
+
+_QUICK = {
+    "heygemd.daemon": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
+    "heygemd.rendering": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
+    "heygemd.delivery": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
+    "heygemd.lines": {"BREATH": 0.02, "RETRY_SECONDS": 0.1},
+    "heygemd.admission": {"SOON": 0.05, "LATEST": 0.1},
+}
 
 
-def _count(what: str) -> None:
+# ------------------------------------------------------------ what is done
+
+
+def _sign(name, args, kwargs):
+    """The operation and its paths, the same in every life."""
+    words = [name]
+    for arg in args:
+        if isinstance(arg, int) and name in ("fsync", "statvfs", "scandir", "stat", "listdir"):
+            arg = os.readlink(f"/proc/self/fd/{arg}")
+        if isinstance(arg, (str, bytes, os.PathLike)):
+            path = os.fsdecode(arg)
+            if kwargs.get("dir_fd") is not None:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{kwargs['dir_fd']}"), path)
+            words.append(_DROP.sub("DROP", path.removeprefix(_ROOT + "/").replace("\n", " ")))
+    return " ".join(words)
+
+
+def _come_to(kind, sign):
+    """Write the line; die if it is the one; say whether it fails."""
+    global _said
     with _open(_FILE, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        number = len(file.readlines()) + 1
-        file.write(what.replace("\n", " ") + "\n")
+        lines = file.read().splitlines()
+        file.write(f"{kind} {sign}\n")
         file.flush()
-        if number == _AT:
-            os.killpg(os.getpgrp(), signal.SIGKILL)
-            signal.pause()
+        if kind == "do" and _AT in (sign, str(1 + sum(line.startswith("do ") for line in lines))):
+            _die()
+        if sign != _SIGN:
+            return False
+        if _HOW == "lasting":
+            return not _exists(f"{_FILE}.healed")
+        return f"{kind} {sign}" not in lines
 
 
-def _before(function, name):
+def _die():
+    for folder in filter(None, os.environ.get("DEATHS_POWER", "").split(":")):
+        fd = _os_open(folder, os.O_RDONLY)
+        fcntl.ioctl(fd, _SHUTDOWN, b"\2\0\0\0")
+    if os.environ.get("DEATHS_VICTIM") == "self":
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+    signal.pause()
+
+
+def _fault():
+    number = getattr(errno, _ERROR)
+    return OSError(number, os.strerror(number), "(a fault of the test)")
+
+
+def _counted(kind, function, name):
     def counted(*args, **kwargs):
-        _count(f"{name} {args!r}")
-        return function(*args, **kwargs)
+        sign = _sign(name, args, kwargs)
+        if not _real(name, args, sign):
+            return function(*args, **kwargs)
+        fails = _come_to(kind, sign)
+        if fails and _HOW != "after":
+            raise _fault()
+        result = function(*args, **kwargs)
+        if fails:
+            raise _fault()
+        return result
 
     return counted
+
+
+def _real(name, args, sign):
+    """Whether it touches the site, and changes anything: making a folder that is there is no operation."""
+    if name == "mkdir" and _exists(args[0]):
+        return False
+    return name == "fsync" or any(word.startswith(("line", "state", "disk")) for word in sign.split()[1:])
 
 
 class _Library(ctypes.CDLL):
     def __getattr__(self, name):
         function = super().__getattr__(name)  # which keeps it as an attribute, so it comes here only once
         if name == "renameat2":
-            function = _before(function, name)
+            function = _renaming(function)
             setattr(self, name, function)
         return function
 
 
+def _renaming(function):
+    def rename(from_fd, source, to_fd, target, flags):
+        if _NFS:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+        fails = _come_to("do", _sign("renameat2", (source, target), {}))
+        if fails and _HOW != "after":
+            ctypes.set_errno(getattr(errno, _ERROR))
+            return -1
+        result = function(from_fd, source, to_fd, target, flags)
+        if fails:
+            ctypes.set_errno(getattr(errno, _ERROR))
+            return -1
+        return result
+
+    return rename
+
+
 class _Journal(sqlite3.Connection):
+    _state = ""
+
     def execute(self, sql, *args):
-        if sql == "COMMIT":
-            _count("commit")
+        if args and sql.startswith(("UPDATE", "INSERT")):
+            states = [str(value) for value in args[0] if str(value).isalpha()]
+            self._state = states[0] if states else self._state
+        if sql == "COMMIT" and _come_to("do", f"commit {self._state}"):
+            raise sqlite3.OperationalError("disk I/O error")
         return super().execute(sql, *args)
 
 
 def _creating(path, mode="r", *args, **kwargs):
-    if mode[0] in "wx" and str(path) != _FILE:
-        _count(f"create {path!r}")
+    name = "create" if mode[0] in "wx" else "read" if _FILES else ""
+    kind, sign = "do" if name == "create" else "look", _sign(name, (path,), {})
+    if name and _real(name, (path,), sign) and _come_to(kind, sign):
+        raise _fault()
     return _open(path, mode, *args, **kwargs)
 
 
-if _FILE and _OURS:
+def _count_operations():
     import builtins
 
-    _open = builtins.open
     builtins.open = _creating
-    for _name in ("rename", "replace", "link", "unlink", "mkdir", "rmdir", "fsync"):
-        setattr(os, _name, _before(getattr(os, _name), _name))
+    for name in ("rename", "replace", "link", "unlink", "mkdir", "rmdir", "fsync"):
+        setattr(os, name, _counted("do", getattr(os, name), name))
+    if _FILES:
+        for name in ("open", "stat", "lstat", "scandir", "listdir", "statvfs"):
+            setattr(os, name, _counted("look", getattr(os, name), name))
     ctypes.CDLL = _Library
-    _connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **kwargs: _connect(*args, factory=_Journal, **kwargs)
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=_Journal, **kwargs)
+
+
+# ------------------------------------------------------------ what is different
+
+
+def _after_import(loader, module):
+    _exec(loader, module)
+    for name, value in _QUICK.get(module.__name__, {}).items():
+        setattr(module, name, value)
+    if "DEATHS_MUTATION" in os.environ:
+        import mutations
+
+        mutations.apply(os.environ["DEATHS_MUTATION"], module)
+
+
+if _FILE and ("run" in sys.orig_argv or _FILES):
+    _open, _os_open = open, os.open
+    _exec = importlib.machinery.SourceFileLoader.exec_module
+    importlib.machinery.SourceFileLoader.exec_module = _after_import
+
+    def _exists(path, _stat=os.stat):
+        try:
+            _stat(path)
+        except OSError:
+            return False
+        return True
+
+    _count_operations()
+elif _FILE and "heygemd.pipeline" in sys.orig_argv:
+    import fake_renderer
+
+    fake_renderer.serve()

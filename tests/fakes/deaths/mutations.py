@@ -1,0 +1,46 @@
+"""Orders that a careless change might make of the right one; each must be caught by the judge (test_deaths.py).
+
+publish_before_verify   the renderer answers before its film is whole (fake_renderer.py has it)
+receipt_first           the log is revealed before its film
+move_before_record      the inputs are moved before anybody has noted that they will be
+forget_interrupted      a start does not take up the jobs that were interrupted
+"""
+
+import os
+
+
+def apply(name, module):
+    """Change the module that has just been loaded."""
+    changed = "heygemd.recovery" if name == "forget_interrupted" else "heygemd.jobs"
+    if module.__name__ == changed and f"_{name}" in globals():
+        globals()[f"_{name}"](module)
+
+
+def _receipt_first(jobs):
+    honest = jobs.Store._reveal
+
+    async def reveal(self, drop, job):
+        final = os.path.join(self.outlet(drop, job), job.base)
+        await self._show(drop, self._part(drop, job, "json"), f"{final}.json")
+        return await honest(self, drop, job)
+
+    jobs.Store._reveal = reveal
+
+
+def _move_before_record(jobs):
+    async def claim(self, line, request):
+        drop_id = f"20000101-000000-{jobs.secrets.token_hex(3)}"
+        for move in request.moves:
+            target = os.path.join(line.processing, drop_id, move.target)
+            await self.shares[line.name].do("move", os.path.join(line.inbox, move.source), target)
+        return await self.take(self.journal.add_drop(drop_id, line.name, request, None))
+
+    jobs.Store.claim = claim
+
+
+def _forget_interrupted(recovery):
+    def interrupted(store):
+        for job in store.journal.jobs_in(recovery.JobState.RUNNING):
+            store.journal.set_job(job, recovery.JobState.CANCELLED, reason="It was interrupted.")
+
+    recovery.interrupted = interrupted
