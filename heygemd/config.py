@@ -175,7 +175,7 @@ def _folder_problem(folder: str) -> str | None:
 
 
 def _engine_faults(config: Config) -> list[Fault]:
-    """Engines that a line would use but does not allow, and the engine ``command`` without its program."""
+    """Engines that a line would use but does not allow, and engines without what they need."""
     faults = []
     wanted = {config.render.engine}
     for line in config.lines:
@@ -192,6 +192,8 @@ def _engine_faults(config: Config) -> list[Fault]:
         ]
     if "command" in wanted and not config.command.argv:
         faults.append(Fault("[command] argv", "is needed, because the engine 'command' is chosen or allowed"))
+    if "duix" in wanted and config.duix.shared == Path():
+        faults.append(Fault("[duix] shared", "is needed, because the engine 'duix' is chosen or allowed"))
     return faults
 
 
@@ -273,6 +275,7 @@ _TITLES = {
     "guard": "How jobs wait for a GPU that others use too",
     "command": 'The program behind the engine "command"',
     "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
+    "duix": 'The engine "duix": a Duix.Avatar (HeyGem) container, reached over localhost or a private network',
     "mark": "How films say that a machine made them",
     "quality": "How finished films are measured: beyond such a figure a film is fair, twice as far from the ideal poor",
     "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",

@@ -5,11 +5,14 @@ The commented default file and the README's table come from here; ``config.py`` 
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from heygemd.requests import (
     EXTENDS,
@@ -24,7 +27,7 @@ from heygemd.requests import (
 from heygemd.schema import Key, Rule, as_toml, keys_of
 from heygemd.wording import LANGUAGES
 
-ENGINES = ("footage", "wav2lip", "command")
+ENGINES = ("footage", "wav2lip", "duix", "command")
 """The engines of this version."""
 
 ON_POOR = ("deliver", "hold")
@@ -68,6 +71,22 @@ def _prom(path: Path) -> str | None:
     if path != Path() and path.suffix != ".prom":
         return f"{str(path)!r} does not end in .prom, and node_exporter reads no other files"
     return _not_home(path)
+
+
+def _private_url(url: str) -> str | None:
+    """Footage of people goes there, so it must be a place that the operator owns."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError as error:
+        return f"is no address: {error}"
+    if parts.scheme != "http" or not host or port == 0 or parts.username or parts.path.strip("/") or parts.query:
+        return f"{url!r} is not like http://127.0.0.1:8383"
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        inside = address.is_loopback or (address.is_private and not address.is_unspecified)
+        return None if inside else f"{host} is a public address; only this machine and private networks are spoken to"
+    return None if host == "localhost" else f"{host!r} is a name; write localhost or a private address"
 
 
 def _placeholders(argv: tuple[str, ...]) -> str | None:
@@ -177,7 +196,7 @@ class RenderConfig:
     engine: Annotated[
         str,
         Rule(
-            "footage (the template's own pixels), wav2lip (an imported checkpoint) or command (your program)",
+            "footage (the template's own pixels), wav2lip (a checkpoint), duix (a container) or command (your program)",
             choices=ENGINES,
         ),
     ] = "footage"
@@ -297,6 +316,23 @@ class Wav2LipConfig:
         float, Rule("share of the template's sharpness that mouths are brought to; 0: not at all", low=0, high=2)
     ] = 1.0
     batch: Annotated[int, Rule("frames that the network makes at a time; 0: what suits", low=0, high=512)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DuixConfig:
+    """The engine ``duix``: a Duix.Avatar (HeyGem) container on this machine or in its private network."""
+
+    url: Annotated[
+        str, Rule("where the container answers: http://, localhost or a private address, port", check=_private_url)
+    ] = "http://127.0.0.1:8383"
+    shared: Annotated[
+        Path, Rule("the folder that the container has as /code/data; empty: there is no container", check=_not_home)
+    ] = Path()
+    part_seconds: Annotated[
+        float, Rule("longer sound is cut at pauses and made in parts of at most so much", low=5, high=600)
+    ] = 60.0
+    seconds: Annotated[float, Rule("a part that takes longer than this is given up", low=10, high=86_400)] = 900.0
+    poll_seconds: Annotated[float, Rule("time between two questions whether it is done", low=0.05, high=60)] = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +475,7 @@ class Config:
     guard: GuardConfig = field(default_factory=GuardConfig)
     command: CommandConfig = field(default_factory=CommandConfig)
     wav2lip: Wav2LipConfig = field(default_factory=Wav2LipConfig)
+    duix: DuixConfig = field(default_factory=DuixConfig)
     mark: MarkConfig = field(default_factory=MarkConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
@@ -455,6 +492,7 @@ TABLES: dict[str, type[Any]] = {
     "guard": GuardConfig,
     "command": CommandConfig,
     "wav2lip": Wav2LipConfig,
+    "duix": DuixConfig,
     "mark": MarkConfig,
     "quality": QualityConfig,
     "hooks": HooksConfig,

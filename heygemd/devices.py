@@ -132,6 +132,8 @@ def device_of(engine: str, asked: str, command: CommandConfig, start: Readings, 
         need_mib = command.gpu_need_mib
         said = f"{need_mib} MiB of GPU memory" if need_mib else "no need of GPU memory"
         return ("cuda" if need_mib else "cpu"), f"[command] declares {said}"
+    if engine == "duix":
+        return "cpu", "its container runs on a GPU of its own, which no job waits for"
     if asked != "auto":
         return asked, f'device = "{asked}"'
     if not known.ways:

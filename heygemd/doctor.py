@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from heygemd import machine, needs, onnx_install, premises
+from heygemd import duix, machine, needs, onnx_install, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
@@ -298,8 +298,8 @@ def _engines(config: Config, checks: Sequence[Check]) -> list[Check]:
         footage = Check("engine footage", "fail", f"lacks {', '.join(lacks)}", "see above")
     else:
         footage = Check("engine footage", "ok", "needs nothing but the template")
-    later = Check("engine duix", "warn", "is not in this version")
-    return [footage, _wav2lip(config), _command(config), later]
+    wanted = "duix" in {config.render.engine, *(name for line in config.lines for name in line.allowed_engines)}
+    return [footage, _wav2lip(config), *duix.examine(config.duix, wanted), _command(config)]
 
 
 def _wav2lip(config: Config) -> Check:

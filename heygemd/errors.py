@@ -4,7 +4,8 @@ HeygemdError            a sentence for a person: what, which file, why, what to 
 ├── ConfigError         config.toml is faulty (all faults at once); exit code 2
 ├── InputError          the user's file or manifest is at fault; the job fails, trying again would not help
 ├── EngineError         an engine could not do the job; the job fails
-│   └── GpuMemoryError  it ran out of GPU memory; the job goes on with a smaller batch, or waits
+│   ├── GpuMemoryError  it ran out of GPU memory; the job goes on with a smaller batch, or waits
+│   └── EngineAway      a server that an engine needs is busy or does not answer; the job waits
 ├── StorageError        a line's folder did not answer or refused; the work waits and is tried again
 ├── WorkerDied          the child process ended without a result; the job is tried again a few times
 ├── Cancelled           somebody asked for it
@@ -56,6 +57,12 @@ class GpuMemoryError(EngineError):
     """An engine ran out of GPU memory in the middle of its work."""
 
     code = "gpu_memory"
+
+
+class EngineAway(EngineError):
+    """A server that an engine needs is busy or does not answer."""
+
+    code = "engine_away"
 
 
 class StorageError(HeygemdError):

@@ -396,7 +396,10 @@ def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
     wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
     wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
     quality = {name if name == "report" else f"report_{name}": v for name, v in asdict(config.quality).items()}
-    return {**render, **mine, **command, **wav2lip, **quality, **_marks(config), "language": config.daemon.language}
+    duix = {f"duix_{name}": v for name, v in asdict(config.duix).items()}
+    duix["duix_shared"] = str(config.duix.shared) if config.duix.shared != Path() else ""
+    engines = {**command, **wav2lip, **duix}
+    return {**render, **mine, **engines, **quality, **_marks(config), "language": config.daemon.language}
 
 
 def _marks(config: Config) -> dict[str, Any]:

@@ -35,6 +35,8 @@ _PROBLEMS = {
     18: "the NVIDIA driver was updated while the old one is loaded; restart the machine",
 }
 """NVML's return codes as sentences with the cure (nvml.h, nvmlReturn_t)."""
+_SCRIPTS = {"/code/app_local.py": "Duix.Avatar container"}
+"""Programs that are known by their script, where "python" would say nothing: what holds memory all the time."""
 _ABSENT = 12
 _NOT_FOUND = 6
 _NOT_SUPPORTED = 3
@@ -277,11 +279,14 @@ def _holders(nvml: Any, handle: Any) -> tuple[Holder, ...]:
 
 
 def process_name(pid: int) -> str:
-    """What runs under ``pid``; empty where there is no such process here: it is another container's."""
+    """What runs under ``pid``, by a name that says something; empty where there is no such process here: it is another
+    container's."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return ""
+    return next((known for word in words[1:3] if (known := _SCRIPTS.get(word))), name)
 
 
 def is_below(pid: int, ancestor: int) -> bool:

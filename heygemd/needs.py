@@ -41,9 +41,11 @@ class Engine:
 ENGINES: Mapping[str, Engine] = {
     "footage": Engine(1200, said="it has no way of running on a GPU"),
     "command": Engine(200, said="the program chooses; gpu_need_mib in [command] says what it takes of a GPU"),
+    "duix": Engine(1200, said="its container has a GPU of its own"),
     "wav2lip": Engine(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
 }
 """footage: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice.  command: our own child around it.
+duix: decoded frames and ffmpeg; what its container holds of a GPU it holds all the time, it is not the job's.
 wav2lip: as footage with its network; on a GPU with CUDA's own half gigabyte."""
 
 

@@ -18,6 +18,7 @@ from heygemd.admission import Admission, Deferred, Refused, Ticket
 from heygemd.config import Config
 from heygemd.errors import (
     Cancelled,
+    EngineAway,
     EngineError,
     GpuMemoryError,
     HeygemdError,
@@ -26,6 +27,7 @@ from heygemd.errors import (
     StorageError,
     WorkerDied,
 )
+from heygemd.guard import Wait
 from heygemd.jobs import Job, JobState, Journal, Store, settings_for
 from heygemd.journal import DropState, now
 from heygemd.lines import Line
@@ -34,6 +36,7 @@ from heygemd.tasks import Later
 from heygemd.worker import Message, Worker
 
 RETRY_SECONDS = 5.0  # before a share that did not give a job's inputs is asked again
+AWAY_SECONDS, AWAY_LONGEST = 10.0, 120.0  # before an engine's server is asked again: so much longer each time
 TURN_SECONDS = 1.0
 
 
@@ -195,6 +198,8 @@ class Rendering:
             wait = self.admission.outgrown(ticket)
             self._log.warning("gpu_memory_ran_out", job=job.id, reason=wait.reason, detail=error.detail)
             return self.admission.put_back(job, wait)
+        if isinstance(error, EngineAway):
+            return self._away(job, error)
         gone = await self.admission.lost(ticket, error)
         if gone is not None:
             self._log.error("gpu_lost", job=job.id, reason=gone.reason, detail=error.message)
@@ -229,6 +234,11 @@ class Rendering:
         self._log.warning("worker_died", job=job.id, reason=error.message, detail=error.detail)
         self.later.wait(job.id, TURN_SECONDS * job.attempts)
         return self.journal.set_job(job, JobState.QUEUED)
+
+    def _away(self, job: Job, error: EngineAway) -> Job:
+        """The server that makes the film is busy or away: nothing is wrong with the job."""
+        self.later.wait(job.id, min(AWAY_SECONDS * (job.deferrals + 1), AWAY_LONGEST))
+        return self.admission.put_back(job, Wait(error.message, error.code))
 
     def _requeue(self, job: Job) -> Job:
         """Back into the queue at no cost to the job: we are the ones who stopped."""

@@ -17,12 +17,21 @@ from collections.abc import Callable
 from typing import Any
 
 from heygemd.children import environment, python
-from heygemd.errors import Cancelled, EngineError, GpuMemoryError, HeygemdError, InputError, SetupError, WorkerDied
+from heygemd.errors import (
+    Cancelled,
+    EngineAway,
+    EngineError,
+    GpuMemoryError,
+    HeygemdError,
+    InputError,
+    SetupError,
+    WorkerDied,
+)
 
 Message = dict[str, Any]
 _KINDS: dict[str, type[HeygemdError]] = {
     "engine": EngineError, "gpu_memory": GpuMemoryError, "worker": WorkerDied, "setup": SetupError,
-    "cancelled": Cancelled,
+    "cancelled": Cancelled, "engine_away": EngineAway,
 }  # fmt: skip
 
 

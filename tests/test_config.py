@@ -106,6 +106,11 @@ def test_a_line_may_put_its_folders_elsewhere_and_has_options_of_its_own(tmp_pat
     assert line.folders == {"zhang/lessons": JobOptions(priority="low")}
 
 
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://[::1]:8383", "http://192.168.7.20:8384/"])
+def test_a_container_may_be_on_this_machine_or_in_its_private_network(tmp_path: Path, url: str) -> None:
+    assert loaded(tmp_path, f'[duix]\nurl = "{url}"\nshared = "/srv/duix"\n' + LINE).duix.url == url
+
+
 def test_whole_numbers_are_taken_where_any_number_is(tmp_path: Path) -> None:
     seconds = loaded(tmp_path, "[intake]\npoll_seconds = 5\n" + LINE).intake.poll_seconds
     assert seconds == 5.0 and isinstance(seconds, float)
@@ -159,7 +164,13 @@ def test_a_line_may_lie_in_the_state_folder(tmp_path: Path) -> None:
         ('[mark]\nlabel = "start"\nlabel_font = "/no/font.ttf"\n' + LINE, "/no/font.ttf cannot be used: No such file"),
         ('[mark]\nlabel_text = "AI\\u200b"\n' + LINE, "one line of letters"),
         ('[mark]\nlabel_seconds = 1\n' + LINE, "label_seconds"),
-        (LINE + 'allowed_engines = ["footage", "duix"]\n', "'duix' is none of footage, wav2lip, command"),
+        (LINE + 'allowed_engines = ["footage", "musetalk"]\n', "is none of footage, wav2lip, duix, command"),
+        (LINE + 'allowed_engines = ["footage", "duix"]\n', "[duix] shared: is needed"),
+        ('[duix]\nurl = "http://8.8.8.8:8383"\n' + LINE, "8.8.8.8 is a public address"),
+        ('[duix]\nurl = "http://example.com:8383"\n' + LINE, "'example.com' is a name"),
+        ('[duix]\nurl = "https://127.0.0.1"\n' + LINE, "is not like http://127.0.0.1:8383"),
+        ('[duix]\nurl = "http://127.0.0.1:8383/easy"\n' + LINE, "is not like http://127.0.0.1:8383"),
+        ('[duix]\nurl = "http://127.0.0.1:port"\n' + LINE, "is no address"),
         (LINE + 'engine = "command"\n', "'command' is not among allowed_engines"),
         (LINE + "[line.folders.zhang]\ncrv = 3\n", "did you mean 'crf'?"),
         (LINE + "[line.folders.high]\ncrf = 3\n", "reserved"),

@@ -161,6 +161,7 @@ def test_footage_works_only_where_nothing_failed() -> None:
     found = by_name(doctor._engines(settings, [good, bad]))
     assert found["engine footage"].said == "lacks ffmpeg"
     assert {found[f"engine {name}"].verdict for name in ("command", "wav2lip", "duix")} == {"warn"}
+    assert "is not configured" in found["engine duix"].said
 
 
 @pytest.mark.parametrize(("program", "verdict"), [("sh", "ok"), ("/no/such/program", "warn")])

@@ -39,6 +39,10 @@ def lipsync(task: Task, tell: Tell) -> Result:
             audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
     if settings.engine == "command":
         return command.make_film(task, audio, video, stages)
+    if settings.engine == "duix":
+        from heygemd.pipeline.engines.duix import film as duix
+
+        return duix.make_film(task, audio, video, stages)
 
     engine = engines.load(settings.engine)
     from heygemd.pipeline import face, label, mark, painting

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 class Settings:
     """How one film is to be made; the defaults are those of the configuration."""
 
-    engine: str = "footage"  # footage | wav2lip | command
+    engine: str = "footage"  # footage | wav2lip | duix | command
     crf: int = 18  # constant quality of the one video encode, 0 (lossless) to 51
     preset: str = "veryfast"  # x264's name for the trade of speed against size
     encoder: str = "auto"  # auto | libx264 | h264_nvenc; auto takes NVENC where a trial encode works
@@ -30,6 +30,11 @@ class Settings:
     cache_days: float = 30.0  # what was last used longer ago is forgotten
     command: tuple[str, ...] = ()  # argv of the command engine with {audio} {video} {output}
     command_seconds: float = 3600.0  # deadline of the command engine
+    duix_url: str = "http://127.0.0.1:8383"  # of the Duix.Avatar container
+    duix_shared: str = ""  # the folder that it has as /code/data
+    duix_part_seconds: float = 60.0  # of film that it is asked for at a time, at most
+    duix_seconds: float = 900.0  # deadline of one part
+    duix_poll_seconds: float = 2.0  # between two questions
     segment_seconds: float = 30.0  # of film; a death costs at most the segment that was being made
     finder: str = "auto"  # auto | haar | insightface: what looks for faces; auto takes an imported model
     models_dir: str = ""  # the operator's imported models (heygemd.models.Store)

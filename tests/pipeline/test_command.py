@@ -128,5 +128,5 @@ def test_a_missing_program_is_a_fault_of_the_machine(task: Task) -> None:
 
 
 def test_an_engine_that_is_not_there_says_what_is(task: Task) -> None:
-    with pytest.raises(SetupError, match='"duix" is not part of this installation'):
-        lipsync(replace(task, settings=replace(task.settings, engine="duix")), Quiet())
+    with pytest.raises(SetupError, match='"musetalk" is not part of this installation'):
+        lipsync(replace(task, settings=replace(task.settings, engine="musetalk")), Quiet())

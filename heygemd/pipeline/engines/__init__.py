@@ -1,8 +1,9 @@
 """Step 4: what an engine is, and which ones there are.
 
 An engine of the first kind edits the template's pictures: it makes a ``Plan`` from the analysis and then applies it
-to one decoded picture after the other, touching nothing outside the mouth's region.  ``command`` is of the second
-kind: a program of the operator's that makes a whole film by itself (see ``engines/command.py``).
+to one decoded picture after the other, touching nothing outside the mouth's region.  ``command`` and ``duix`` are of
+the second kind: a program of the operator's (``engines/command.py``) or a container (``engines/duix``) makes whole
+pictures by itself.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from heygemd.pipeline.tools import FFMPEG, OURS, run
 _CHUNK = 1 << 20
 _BESIDE = frozenset(
     {"batch", "cache_dir", "cache_mib", "cache_days", "models_dir", "media_seconds", "command_seconds", "language"}
+    | {"duix_url", "duix_shared", "duix_seconds", "duix_poll_seconds"}
 )
 """Settings that decide no picture.  Batches of another size round otherwise in the network's last bit and not in what
 is seen, so a job that ran out of memory goes on with smaller ones behind what it has made."""

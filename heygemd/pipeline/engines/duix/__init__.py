@@ -1,0 +1,18 @@
+"""The ``duix`` engine: a Duix.Avatar (HeyGem) container makes the mouths, spoken to over its HTTP API.
+
+    client.py   what is asked and answered: submit, query; nothing that the container says is trusted
+    shared.py   the folder that both sides see
+    parts.py    long sound, cut at pauses; pure
+    ledger.py   which task id is whose, on the disk before the container hears of it
+    errand.py   one part: submit, poll, collect; what is done when it goes wrong
+    film.py     the whole film: template, parts, one encode, the original sound, verified like any other
+
+Built from what is published of the API and from what its users report, and tested against a stand-in server that keeps
+to both (``tests/fakes/duix.py``).  **It has not met a real container yet.**
+
+The container decodes, paints and encodes whole pictures, so ``duix`` does not promise what the other engines do: that
+everything outside the mouth is the template's own, bit for bit.  Pictures are encoded three times (ours for the
+container at a low crf, the container's, the film's).  Which face speaks is the container's choice.
+
+``client`` and ``shared`` import nothing heavy: ``doctor`` uses them.
+"""
