@@ -154,6 +154,18 @@ def test_a_template_that_stands_still_and_a_short_sound_are_one_part(made: Any, 
 
 
 @pytest.mark.slow
+def test_the_label_lies_over_the_first_frames_of_all_parts(made: Any) -> None:
+    task, _ = made(label="start", label_seconds=2.0, label_percent=10.0)
+    told = lipsync(task, Quiet()).to_json()
+    assert told["output"]["label"]["frames"] == 50
+    planes = [p[: WIDTH * HEIGHT].reshape(HEIGHT, WIDTH) for p in raw_planes(task.work / "film.mp4", WIDTH, HEIGHT)]
+    x0, y0, x1, y1 = told["output"]["label"]["box"]
+    light = [float(p[y0:y1, x0:x1].mean()) for p in planes]
+    apart = [abs(light[k] - light[78 - k]) for k in range(40, FRAMES)]  # frames k and 78 - k show one picture
+    assert max(apart[:10]) < 3 and min(apart[10:]) > 6
+
+
+@pytest.mark.slow
 def test_a_cut_in_the_middle_of_a_sound_is_warned_of(made: Any, tmp_path: Path) -> None:
     task, _ = made()
     told = lipsync(replace(task, audio=tone(tmp_path / "t.wav", 2.0)), Quiet()).to_json()

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.errors import InputError, SetupError
-from heygemd.pipeline import mark, media, report
+from heygemd.pipeline import label, mark, media, report
 from heygemd.pipeline.engines.duix import parts as division
 from heygemd.pipeline.engines.duix.client import Client
 from heygemd.pipeline.engines.duix.errand import Order, Rules, Runner, Unfit
@@ -66,7 +66,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     media.join(maker.segments, silent, settings)
     with stages("verify", frames):
-        marks = mark.made(settings, maker.segments[0].key, "duix")
+        marks = mark.made(settings, maker.segments[0].key, "duix") | label.entries(maker.words, settings)
         sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks)
         output = media.verify(whole, frames, clip.fps, seconds, settings, stages.tell)
     whole.rename(film)
@@ -80,7 +80,9 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
         film=film,
         engine=maker.facts(),
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
-        output=output | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")},
+        output=output
+        | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")}
+        | {"label": label.facts(maker.words, clip.fps, settings)},
         stages=stages.done,
         warnings=[*warnings, *division.warnings(parts, clip.fps), *maker.warnings],
         quality=deliver.judge_foreign(task, film, "duix", stages),
@@ -101,6 +103,7 @@ class _Maker:
         tools = (media.choose_encoder(settings), "duix", *(str(part.stop) for part in parts))
         key = key_of(task, self._frames, tools)
         self.segments = [media.Segment(task.work, key, part.number, part.first, part.stop) for part in parts]
+        self.words = label.of(settings, clip, self._frames)
         self.warnings: list[tuple[str, str]] = []
         self._at = 0  # frames of the finished parts, and of the running one
         self._ledger = Ledger(task.work / "duix.json", key)
@@ -177,7 +180,9 @@ class _Maker:
         """Thumbnails of what came back and of what was sent."""
         shown, wanted = [], []
         template = self._clip.walk(self._order[part.made.start : part.made.stop])
-        with media.FilmWriter(segment.path, back, self._settings) as writer:
+        seen = self.words.within(part.first, part.stop) if self.words is not None else 0
+        laid = self.words.laid(self._task.work, rf"lt(n\,{seen})") if self.words is not None and seen else None
+        with media.FilmWriter(segment.path, back, self._settings, laid) as writer:
             for k, frame in enumerate(back.frames()):
                 shown.append(_thumb(frame))
                 own = next(template, None)
