@@ -49,7 +49,7 @@ def colours(face: HubFace, lines: Lines) -> Colours:
     return Colours(
         (dark, 128 + 0.3 * (u - 128), 128 + 0.35 * (red - 128)),
         (16 + 0.92 * (skin - 16), 128 + 0.45 * (u - 128), 128 + 0.40 * (v - 128)),
-        (16 + 0.36 * (skin - 16), 128 + 0.4 * (u - 128), 128 + 0.95 * (red - 128)),
+        (16 + 0.42 * (skin - 16), 128 + 0.4 * (u - 128), 128 + 0.95 * (red - 128)),
     )
 
 
@@ -124,7 +124,7 @@ class Warp:
         below, above = (shifted(source, canvas, native(d)) for d in (jaw, lip))
         upper_edge, lower_edge = upper + raised * profile, lower + dropped * profile
         pixel = 1 / scale_of(transform)
-        inside = self._inside(source, canvas, x, y, upper, lower, upper_edge, lower_edge, change)
+        inside = self._inside(source, canvas, x, y, upper, lower, upper_edge, lower_edge)
         is_upper = _coverage(canvas, upper_edge - y, pixel)
         is_lower = _coverage(canvas, y - lower_edge, pixel)
         # Towards the corners the opening becomes thinner than a pixel: the inside fades out instead of fraying.
@@ -166,16 +166,23 @@ class Warp:
 
     def _inside(
         self, source: Planes, canvas: Canvas, x: Singles, y: Singles, upper: Singles, lower: Singles,
-        upper_edge: Singles, lower_edge: Singles, change: float,
+        upper_edge: Singles, lower_edge: Singles,
     ) -> Planes:  # fmt: skip
         """The inside of the mouth: dark, tongue, teeth; over it the template's own teeth where it shows them."""
         c = self._colours
+        # The strip of mixed pixels between teeth and lip goes with neither once they part; until then with the teeth,
+        # or a dark line would show along the cut.
+        strip = 3.8 * np.clip((lower_edge - lower) / np.float32(1.8), 0, 1) - 2.0
         gap = np.maximum(lower_edge - upper_edge, 0.5)
         depth = np.clip((y - upper_edge) / gap, 0, 1)
         t = np.abs(self.lines.across(x))
         wide = float(gap.max()) / IO
-        tongue = 0.75 * _ramp(depth, 0.55, 1.0) * (1 - _ramp(t, 0.25, 0.75))
-        tongue = tongue * float(np.clip((wide - 0.07) / 0.08, 0, 1))
+        if self.lines.teeth:  # only what opens below the template's own teeth is ours: all of it mouth floor
+            floor = np.clip((y - lower + strip) / np.maximum(lower_edge - lower + strip, 1.0), 0, 1)
+            tongue = 0.9 * _ramp(floor, 0.0, 0.7) * (1 - _ramp(t, 0.40, 0.95))
+        else:
+            tongue = 0.75 * _ramp(depth, 0.55, 1.0) * (1 - _ramp(t, 0.25, 0.75))
+            tongue = tongue * float(np.clip((wide - 0.07) / 0.08, 0, 1))
         shade = 0.55 + 0.45 * depth
         teeth, light = (np.zeros_like(x),) * 2 if self.lines.teeth else self._teeth(x, y, t, upper_edge, wide)
         painted_planes = []
@@ -187,8 +194,6 @@ class Warp:
         fill = painted(canvas, painted_planes)
         if not self.lines.teeth:
             return fill
-        # The strip of mixed pixels between teeth and lip goes with neither once they part.
-        strip = np.float32(1.8 * np.clip(change / 2.0, 0, 1))
         own = _coverage(canvas, np.minimum(y - upper + 2.0, lower - strip - y), 1.0)
         return mixed(fill, source, own[0], own[1])
 
