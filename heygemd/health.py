@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -60,7 +61,7 @@ class Server:
         if not port:
             return
         try:
-            self._server = await asyncio.start_server(self._speak, HOST, port, limit=REQUEST_BYTES)
+            self._server = await asyncio.start_server(self._speak, sock=_bound(port), limit=REQUEST_BYTES)
         except OSError as error:
             problem = _CURE.get(error.errno or 0) or error.strerror or str(error)
             if problem != self._problem:
@@ -98,6 +99,19 @@ class Server:
         if method not in ("GET", "HEAD"):
             return _framed(_plain(405))
         return _framed(self._page(path) or _plain(404), head=method == "HEAD")
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket at the port.  asyncio would make a server without any where the sandbox refuses the address family."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes | None:

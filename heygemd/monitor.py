@@ -131,6 +131,7 @@ class Monitor:
         return [
             LineSeen(name, line.open, line.full is not None, len(line.waiting), free.get(line.line.outbox))
             for name, line in self._lines.items()
+            if line.looked  # before that nothing is known of it
         ]
 
     # ------------------------------------------------------------ who asks

@@ -187,3 +187,27 @@ def test_what_anybody_else_asks_of_the_hooks_socket_is_refused(service: Service)
     assert "others than root" in json.loads(own)["problem"]
     good = machine.sh(*as_, "heygemd", "--", PYTHON, "-c", ask, "/etc/heygemd/config.toml")
     assert json.loads(good) == {"ok": True, "problem": None}
+
+
+def test_figures_leave_the_sandbox_only_by_the_drop_ins_for_them(service: Service) -> None:
+    machine, folder, port = service.machine, "/var/lib/prometheus/node-exporter", 9777
+    machine.sh("install", "-d", "-o", "heygemd", folder)  # what setfacl does where the folder is another user's
+    service.configure(more=f'[metrics]\ntextfile = "{folder}/heygemd.prom"\nport = {port}\n')
+    service.start()
+    (refused,) = machine.until(lambda: service.events("metrics_port_refused"), "the port is refused")
+    assert "localhost-network.conf" in refused["MESSAGE"]
+    (unwritten,) = machine.until(lambda: service.events("metrics_not_written"), "the file is refused")
+    assert "Read-only" in unwritten["MESSAGE"]
+
+    for name in ("localhost-network.conf", "prometheus.conf"):
+        text = (ROOT / "systemd" / "examples" / name).read_text()
+        machine.write(f"/etc/systemd/system/heygemd.service.d/{name}", text)
+    machine.ctl("daemon-reload")
+    machine.ctl("restart", UNIT)
+    ask = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics', timeout=9).read().decode())"
+    machine.sh("ip", "link", "set", "lo", "up", check=False)
+    reachable = 'heygemd_line_reachable{line="main"} 1'
+    machine.until(lambda: reachable in machine.sh(PYTHON, "-c", ask, check=False), "the port answers")
+    assert "heygemd_up 1" in machine.sh("runuser", "-u", "nobody", "--", "cat", f"{folder}/heygemd.prom")
+    machine.ctl("stop", UNIT)
+    assert "heygemd_up 0" in machine.sh("cat", f"{folder}/heygemd.prom")

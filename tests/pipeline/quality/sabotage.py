@@ -18,20 +18,21 @@ from tests.pipeline.films import ffmpeg
 SETTINGS = Settings(threads=1)
 MOUTH = (96.0, 150.0)  # canonical px: about where mouths are
 Edit = Callable[[int, Frame], Frame]
+MARKED = ("-movflags", "+use_metadata_tags")  # the film's mark stays: nothing but what was spoiled may be found
 
 
 def late_sound(film: Path, out: Path, seconds: float) -> Path:
     """The sound comes so much later (or earlier, below 0) than it should; the film stays as long as it was."""
     delay, trim = f"adelay={round(1000 * seconds)}:all=1", f"atrim=start={-seconds},asetpts=PTS-STARTPTS"
     filters = f"{delay if seconds > 0 else trim},apad,atrim=end={_seconds(film):.4f}"
-    ffmpeg("-i", film, "-map", "0:v", "-map", "0:a", "-c:v", "copy", "-af", filters, "-c:a", "aac", out)
+    ffmpeg("-i", film, "-map", "0:v", "-map", "0:a", "-c:v", "copy", "-af", filters, "-c:a", "aac", *MARKED, out)
     return out
 
 
 def other_sound(film: Path, out: Path, sound: Path) -> Path:
     """Somebody else is heard, for as long as the film lasts."""
     filters = f"aloop=-1:10000000,atrim=end={_seconds(film):.4f}"
-    words = ("-map", "0:v", "-map", "1:a", "-c:v", "copy", "-af", filters, "-c:a", "aac")
+    words = ("-map", "0:v", "-map", "1:a", "-c:v", "copy", "-af", filters, "-c:a", "aac", *MARKED)
     ffmpeg("-i", film, "-i", sound, *words, out)
     return out
 
@@ -86,7 +87,7 @@ def _again(film: Path, out: Path, edit: Edit) -> Path:
     with FilmWriter(silent, clip, SETTINGS) as writer:
         for k, frame in enumerate(clip.frames()):
             writer.write(edit(k, frame))
-    ffmpeg("-i", silent, "-i", film, "-map", "0:v", "-map", "1:a", "-c", "copy", out)
+    ffmpeg("-i", silent, "-i", film, "-map", "0:v", "-map", "1:a", "-map_metadata", 1, "-c", "copy", *MARKED, out)
     silent.unlink()
     return out
 
