@@ -55,6 +55,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "closures": ("closed lips (p, b, m) seen, of {heard}", "可见的闭唇音(p、b、m)，共 {heard} 处"),
     "sharpness": ("sharpness of the mouth, template = 1", "嘴部清晰度（模板 = 1）"),
     "seam": ("edges around the mouth, template = 1", "嘴部周围边缘（模板 = 1）"),
+    "identity": ("likeness of the face by the imported model, 1 = the same", "导入模型判断的面部相似度（1 = 相同）"),
     "outside_db": ("likeness outside the mouth, dB", "嘴部以外的相似度(dB)"),
     "held_percent": ("pictures held, %", "重复画面(%)"),
     "jumps_per_minute": ("sudden changes of the mouth, a minute", "嘴部突变（每分钟）"),
@@ -73,7 +74,7 @@ _WORDS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 _SYNC = ("offset_ms", "confidence", "r", "articulation", "silence_movement")
-_PICTURE = ("sharpness", "seam", "outside_db", "held_percent", "jumps_per_minute", "passed_percent")
+_PICTURE = ("sharpness", "seam", "identity", "outside_db", "held_percent", "jumps_per_minute", "passed_percent")
 _STRUCTURE = ("frames", "fps", "picture_seconds", "sound_seconds")
 
 

@@ -24,12 +24,14 @@ from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.finder import Person
 from heygemd.pipeline.follow import Tracker, runs
 from heygemd.pipeline.geometry import IO, Floats, move, scale_of
+from heygemd.pipeline.pack import Pack
 from heygemd.pipeline.patches import Patches
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
 
 KEYFRAMES = 12
+NO_PACK = Pack()
 _LOWER_FACE = np.array([[8, 78], [184, 78], [184, 256], [8, 256]], np.float64)  # corners in the canonical face
 
 
@@ -50,6 +52,7 @@ class FaceTrack:
                  where the track was kept from an earlier job
     memory       what else is kept about this face
     recalled     whether this was kept from an earlier job
+    pack         what the imported model that found the face has besides: landmarks, identity
     """
 
     transforms: Floats
@@ -66,6 +69,7 @@ class FaceTrack:
     patches: Patches | None = None
     memory: Memory = NOTHING
     recalled: bool = False
+    pack: Pack = NO_PACK
 
     def ranges(self) -> list[tuple[int, int]]:
         """Runs of frames that are not usable, as (first, last)."""
@@ -82,10 +86,12 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     found_by, told = finder.choose(settings)
     about = ("face", found_by, settings.face, settings.min_eye_px)
     if clip.counted and (known := clip.memory.about(*about).recall("told", *_KEPT)) is not None:
-        return _recalled(known, clip.memory.about(*about))
+        return replace(_recalled(known, clip.memory.about(*about)), pack=finder.pack_in_use())
     found = _tracked(clip, settings, name, tell)
     memory = clip.memory.about(*about)
-    found = replace(found, memory=memory, finder=found_by, warnings=[*told, *found.warnings])
+    found = replace(
+        found, memory=memory, finder=found_by, warnings=[*told, *found.warnings], pack=finder.pack_in_use()
+    )
     memory.keep(**_arrays(found))
     return found
 

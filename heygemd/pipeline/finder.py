@@ -8,7 +8,7 @@ with 57; the boxes' false ones do not agree between keyframes, the true ones do 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import numpy as np
 
 from heygemd.errors import SetupError
 from heygemd.pipeline import scrfd
-from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, cut_out, invert, move, similarity
+from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cut_out, invert, move, similarity
+from heygemd.pipeline.pack import Pack
 
 NAME = "haar"
 # The eye distance is .365 of a Haar box and the eyes lie .115 of it above its middle (measured on the same clips).
@@ -35,6 +36,7 @@ class Box:
     y: float
     width: float
     eyes: tuple[float, float, float, float] | None = None  # x, y of left and right, where a model saw them
+    points: Floats | None = field(default=None, compare=False)  # (5, 2): eyes, nose, corners of the mouth, likewise
 
     @property
     def transform(self) -> Floats:
@@ -74,11 +76,25 @@ def choose(settings: Any) -> tuple[str, list[tuple[str, str]]]:
     return detector.name, [] if model.commercial else [("model_terms", f"{model.name} found the face. {model.terms}")]
 
 
+def pack_in_use() -> Pack:
+    """What the imported model has beside its detector: nothing where the built-in finder is used."""
+    return _MODEL[0].pack if _MODEL else Pack()
+
+
+def codes(person: Person, pictures: Mapping[int, Bytes]) -> dict[int, Singles] | None:
+    """Who is seen in each of the person's keyframes, as a code of unit length; ``None`` where no model tells."""
+    identity = pack_in_use().identity
+    if identity is None:
+        return None
+    points = {i: box.points for i, box in person.boxes.items()}
+    return {i: identity.by_points(pictures[i], p) for i, p in points.items() if p is not None}
+
+
 def _box_of(seen: scrfd.Seen) -> Box:
     """A box such as the cascade would draw around these eyes."""
     (x0, y0), (x1, y1) = seen.eyes
     width = float(np.hypot(x1 - x0, y1 - y0)) / EYE_SHARE
-    return Box((x0 + x1) / 2, (y0 + y1) / 2 + EYE_RISE * width, width, (x0, y0, x1, y1))
+    return Box((x0 + x1) / 2, (y0 + y1) / 2 + EYE_RISE * width, width, (x0, y0, x1, y1), seen.points)
 
 
 @cache

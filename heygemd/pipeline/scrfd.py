@@ -7,6 +7,7 @@ build would hold memory that nobody counted.  It reads luma alone: on six clips 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from heygemd.errors import SetupError
 from heygemd.models import Model, Store
+from heygemd.pipeline import pack
 from heygemd.pipeline.geometry import Bytes, Floats
 
 THRESHOLD = 0.5
@@ -24,34 +26,35 @@ SIDE = 640
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One face: eye centres ``(2, 2)`` in luma px, the left of the picture first, and the model's score."""
+    """One face: eyes, nose and corners of the mouth ``(5, 2)`` in luma px, the left of the picture first, and the
+    model's score."""
 
-    eyes: Floats
+    points: Floats
     score: float
+
+    @property
+    def eyes(self) -> Floats:
+        """Both centres ``(2, 2)``."""
+        return self.points[:2]
 
 
 class Detector:
-    """A loaded model."""
+    """A loaded pack: its detector, and what else it has (``pack``)."""
 
-    def __init__(self, model: Model, path: Path, threads: int) -> None:
-        """``path``: the model's detector, whose hash was checked."""
-        import onnxruntime
-        from insightface.model_zoo import get_model
-
+    def __init__(self, model: Model, files: Mapping[str, Path], threads: int) -> None:
+        """``files``: the pack's, by role, whose hashes were checked."""
         self.model = model
         self.name = f"insightface: {model.name} {model.sha256[:12]}"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._net: Any = get_model(str(path), providers=["CPUExecutionProvider"], sess_options=options, download=False)
-        if self._net is None or not getattr(self._net, "use_kps", False):
+        self.pack = pack.opened(files, threads, model.name)
+        self._net: Any = pack.loaded(files["detector"], threads, model.name)
+        if not getattr(self._net, "use_kps", False):
             raise SetupError(f"The imported face model {model.name} gives no landmarks; import another.")
         self._net.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))
 
     def faces(self, luma: Bytes) -> list[Seen]:
         """All faces in one picture ``(h, w)`` uint8."""
         boxes, points = self._net.detect(np.repeat(luma[..., None], 3, axis=2), max_num=0)
-        return [Seen(np.asarray(p[:2], np.float64), float(b[4])) for b, p in zip(boxes, points, strict=True)]
+        return [Seen(np.asarray(p, np.float64), float(b[4])) for b, p in zip(boxes, points, strict=True)]
 
 
 def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:
@@ -65,7 +68,7 @@ def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:
     store = Store(Path(models_dir))
     model = store.one("faces")
     if model is not None:
-        return Detector(model, store.trusted(model)["detector"], threads)
+        return Detector(model, store.trusted(model), threads)
     if wanted == "insightface":
         lack = f"no face model is imported in {store.folder}.  Cure: heygemd models import PACK"
         raise SetupError(f'finder = "insightface", but {lack}')

@@ -12,7 +12,7 @@ A film is not thrown away because it could not be measured: ``report`` then says
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ def measure(
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
         "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
         "picture": picture.compare([pair for _, pair in beside], place)
+        | _identity([pair for _, pair in beside], known)
         | ({} if shown is None else _motion(shown, canonical, looked, known, place, opened.fps)),
     }  # fmt: skip
     passed = sum(last - first + 1 for first, last in known.passed_through)
@@ -112,6 +113,16 @@ def measure(
         evidence.samples = samples
     _show(evidence, shown, numbers, lip, looked, dict(beside), canonical, place)
     return {**grade.of(figures, known.passed_through, settings, opened.fps, ours=known.ours), **figures}, evidence
+
+
+def _identity(beside: Sequence[picture.Pair], known: Known) -> dict[str, float | None]:
+    """``identity``: the median likeness of the film's face with the template's of the same frame, 1: the same;
+    ``None`` where no imported model tells people apart."""
+    identity = known.track.pack.identity
+    if identity is None or not beside:
+        return {"identity": None}
+    codes = ((identity.by_transform(bgr(p), pair.transform) for p in (pair.film, pair.template)) for pair in beside)
+    return {"identity": round(float(np.median([float(film @ template) for film, template in codes])), 3)}
 
 
 def _structure(film: Film, samples: Singles | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.crops import kept
-from heygemd.pipeline.engines.footage import mouth, person, target, voice
+from heygemd.pipeline.engines.footage import landmarks, mouth, person, target, voice
 from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer
 from heygemd.pipeline.engines.footage.plan import Drawer, Plan, shares
 from heygemd.pipeline.engines.footage.shapes import measure
@@ -56,10 +56,12 @@ class Footage:
         ``template_audio`` is the template's own sound, 16 kHz mono, where it has one.
         """
         order = np.asarray(order, np.int64)
-        where = mouth.locate(track.crops)
-        shapes, known = measure(
-            clip, track, where, np.unique(order).tolist(), tell, cores(settings.threads)
-        )
+        points = landmarks.seen(track)
+        if points is None:
+            where = mouth.locate(track.crops)
+        else:
+            where = landmarks.place(points, track.usable[track.crops.index])
+        shapes, known = measure(clip, track, where, np.unique(order).tolist(), tell, cores(settings.threads), points)
         scene = Scene(clip, track, shapes, where, order, shares(track.usable[order]))
         usable = track.crops.index[track.usable[track.crops.index]]
         bank = usable[kept(len(usable), BANK_MAX)]
@@ -89,6 +91,7 @@ class Footage:
             "speaks_io": round(amplitude, 3),
             "usable_seconds": round(seconds, 2),
             "mouth_confidence": round(where.confidence, 2),
+            "mouth_code": "flow" if points is None else "landmarks",
             "spoken_share": round(float((want.gate > 0).mean()), 2) if len(order) else 0.0,
             **facts,
         }

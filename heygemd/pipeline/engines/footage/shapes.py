@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline import parallel
+from heygemd.pipeline.engines.footage import landmarks
 from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.face import FaceTrack
-from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Singles, cut_out
+from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
 
 COMPONENTS = 20
+_LIPS, _SPREAD = 0, 2  # columns of Shapes.reads
 _FIT_MAX = 500  # fields that the components are fitted on
 
 
@@ -32,7 +34,8 @@ class Shapes:
     pose     (n, 5) float32: components of the upper face, z-scored over the kept frames: head pose and expression
     look     (n, 6) float32: components of the lower face's picture, z-scored
     reads    (n, 3) float32: lower lip drop, chin drop, corner spread of the field as measured, canonical px; these
-             agree better with landmarks when read before the components cut the field down
+             agree better with landmarks when read before the components cut the field down.  Where an imported model
+             gives landmarks, the first and the last are theirs
     """
 
     mean: Singles
@@ -50,9 +53,12 @@ class Shapes:
 
 
 def measure(
-    clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any, threads: int = 1
-) -> tuple[Shapes, bool]:
+    clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any, threads: int = 1,
+    points: Floats | None = None,
+) -> tuple[Shapes, bool]:  # fmt: skip
     """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip).
+
+    ``points``: the kept frames' landmarks, which lips are read from then.
 
     Also returned: whether the shapes were known from an earlier job.  Which frames are measured is part of what they
     are kept under, because the neighbours of a frame have a say in how it is smoothed.
@@ -62,7 +68,7 @@ def measure(
     known = memory.recall("hub", *_KEPT)
     if known is not None:
         return Shapes(**known | {"hub": int(known["hub"])}), True
-    shapes = _measured(clip, track, mouth, missing, tell, threads)
+    shapes = _measured(clip, track, mouth, missing, tell, threads, points)
     memory.keep(hub=np.array(shapes.hub), **{name: getattr(shapes, name) for name in _KEPT})
     return shapes, False
 
@@ -71,8 +77,9 @@ _KEPT = ("mean", "basis", "scores", "pose", "look", "reads")
 
 
 def _measured(
-    clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any, threads: int
-) -> Shapes:
+    clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any, threads: int,
+    points: Floats | None,
+) -> Shapes:  # fmt: skip
     crops = track.crops
     count, good = len(track.transforms), track.usable[crops.index]
     fields = Fields(crops.y[good] if good.any() else crops.y)
@@ -89,11 +96,15 @@ def _measured(
     read = reader(mouth)
     scores[crops.index] = base.scores(raw)
     reads[crops.index] = [read(f) for f in raw]
+    if points is not None:
+        reads[crops.index[:, None], [_LIPS, _SPREAD]] = landmarks.reads(points)
     pose[crops.index], look[crops.index] = base.views(thumbs)
     for i, frame in zip(missing, clip.walk(missing) if missing else (), strict=False):
         picture = cut_out(frame.y, track.transforms[i], (WIDTH, HEIGHT))
         field = fields.of(picture)
         scores[i], reads[i] = base.scores(field[None])[0], read(field)
+        if points is not None and track.pack.landmarks is not None:
+            reads[i, [_LIPS, _SPREAD]] = landmarks.reads(track.pack.landmarks.of(picture)[None])[0]
         pose[i], look[i] = (a[0] for a in base.views(_thumbs(picture)[None]))
         tell.progress("shape", i, count)
     hub = int(crops.index[np.flatnonzero(good)[fields.hub]] if good.any() else crops.index[fields.hub])
