@@ -21,7 +21,7 @@ from heygemd.pipeline.engines.duix.shared import Shared
 from heygemd.pipeline.settings import Quiet
 from tests.fakes.duix import Duix, Faults, serving
 
-RULES = Rules(poll=0.02, task=20, busy=0.2, silence=0.2, film=0.6)
+RULES = Rules(poll=0.02, task=20, busy=0.2, silence=0.2, trouble=0.2, film=0.6)
 PICTURES = b"pictures" * 1000
 
 

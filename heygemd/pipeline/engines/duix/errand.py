@@ -36,13 +36,15 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Seconds: between two questions; for one task; that a busy container is waited for before the job gives way; that
-    one without an answer is; that a film may take to appear."""
+    """Seconds: between two questions; for one task; that a busy container is waited for, and one that is away, before
+    the job gives way, which costs it nothing; that answers may be none before the task is given up; that a film may
+    take to appear."""
 
     poll: float = 2.0
     task: float = 900.0
-    busy: float = 60.0
-    silence: float = 60.0
+    busy: float = 20.0
+    silence: float = 20.0
+    trouble: float = 60.0
     film: float = 60.0
 
 
@@ -208,8 +210,10 @@ class Runner:
                 progress = said.progress
             if state not in ("trouble", "away"):
                 clear = self._clock()
-            elif self._clock() - clear > self._rules.silence:
-                raise self._away(str(said)) if state == "away" else Unfit(f"it answers {said}")
+            elif state == "away" and self._clock() - clear > self._rules.silence:
+                raise self._away(str(said))
+            elif state == "trouble" and self._clock() - clear > self._rules.trouble:
+                raise Unfit(f"it answers {said}")
             gone = gone + 1 if state == "no_task" else 0
             if gone and self._left_film(entry):
                 return
