@@ -450,6 +450,10 @@ class LineConfig:
     status_page: Annotated[
         str, Rule("on or off: STATUS.html and status.json in the outbox say what is going on", choices=("on", "off"))
     ] = "on"
+    folder_control: Annotated[
+        bool,
+        Rule("true: files <name>.cancel, <name>.retry and PAUSE in the inbox are orders"),
+    ] = False
     require_consent: Annotated[
         bool,
         Rule("true: no template without the consent of the person shown, a file <template>.consent.* beside it"),

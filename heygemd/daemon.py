@@ -37,6 +37,7 @@ from heygemd.journal import DropState
 from heygemd.lines import Line
 from heygemd.monitor import Monitor
 from heygemd.notify import Notifier
+from heygemd.orders import Orders
 from heygemd.rendering import Rendering
 from heygemd.shares import Share
 from heygemd.tasks import Later, ended
@@ -99,6 +100,7 @@ class Daemon:
         self.rendering = Rendering(config, journal, self.store, self.lines, later, self._wake)
         self.delivery = Delivery(journal, self.store, self.lines, later)
         self.answers = Answers(journal, self.store, self.lines, self.rendering, self._reload, self._wake)
+        self.orders = Orders(journal, self.store, self.rendering.cancel)
         self.board = Board(lambda: self.config, self.lines, self.answers.status)
         self.monitor = Monitor(lambda: self.config, journal, self.lines, self.rendering)
         self.hooks = Hooks(config)
@@ -163,7 +165,7 @@ class Daemon:
         name = settings.name
         self.shares[name] = Share(name, self.config.intake.share_seconds)
         self.store.lines[name] = settings
-        self.lines[name] = Line(self.config, settings, self.store, self._wake)
+        self.lines[name] = Line(self.config, settings, self.store, self._wake, self.orders.obey)
         self._watches[name] = asyncio.create_task(self.lines[name].run())
 
     async def _close_lines(self, names: Collection[str]) -> None:
@@ -221,7 +223,7 @@ class Daemon:
         """With ``once``: every line has been looked at, nothing is on its way, and no job is left that could run."""
         if not all(line.looked and line.at_rest for line in self.lines.values()):
             return False
-        reachable = {line.line.name for line in self.lines.values() if line.open}
+        reachable = {line.line.name for line in self.lines.values() if line.open and not line.paused}
         states = (DropState.CLAIMING, DropState.HELD, DropState.FILING, DropState.RETURNING)
         return not any(drop.line in reachable for drop in self.journal.drops(*states))
 

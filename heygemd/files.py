@@ -322,6 +322,20 @@ def file_drop(source: str, target: str) -> str:
     return answer
 
 
+def remove_seen(path: str, stamp: list[int]) -> str:
+    """Remove a regular file if it still has the ``[size, mtime_ns, inode]`` with which it was listed: ``"removed"``,
+    ``"gone"`` or ``"changed"``."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return "gone"
+    if [info.st_size, info.st_mtime_ns, info.st_ino] != stamp or not stat.S_ISREG(info.st_mode):
+        return "changed"
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return "removed"
+
+
 def remove_empty(folder: str) -> None:
     """Remove a folder of ours if nothing is in it."""
     with suppress(OSError):
@@ -439,8 +453,8 @@ def _pretty(data: dict[str, Any]) -> bytes:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
-        open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move, stage,
-        free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty,
+        open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move,
+        stage, free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty, remove_seen,
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from heygemd.inbox import Entry, Settled, Settler, Watcher
 from heygemd.jobs import Store
 from heygemd.listing import consent_of
 from heygemd.names import display, folded, split
+from heygemd.orders import Answer, Desk, Order
 from heygemd.requests import Stamp
 from heygemd.shares import ShareError
 
@@ -31,9 +32,13 @@ RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away
 class Line:
     """The inbox of one line, watched."""
 
-    def __init__(self, config: Config, line: LineConfig, store: Store, claimed: Callable[[], None]) -> None:
-        """``claimed`` is called whenever new jobs are in the journal."""
+    def __init__(
+        self, config: Config, line: LineConfig, store: Store, claimed: Callable[[], None],
+        obey: Callable[[str, Order], Awaitable[Answer]],
+    ) -> None:  # fmt: skip
+        """``claimed`` is called whenever new jobs are in the journal; ``obey`` carries out people's orders."""
         self.config, self.line, self.store, self.claimed = config, line, store, claimed
+        self._desk = Desk(line.name, obey)
         self.share = store.shares[line.name]
         self.open = False
         self.blind = True
@@ -158,7 +163,7 @@ class Line:
 
     async def _look(self) -> None:
         rows = await self.share.do("scan", str(self.line.inbox))
-        entries = [Entry.from_list(row) for row in rows]
+        entries = await self._heed_orders([Entry.from_list(row) for row in rows])
         now = time.monotonic()
         settled = self._settler.observe(now, entries)
         if settled.to_inspect:
@@ -174,6 +179,19 @@ class Line:
         self._note_waiting(now, plan.waiting)
         self.at_rest = not plan.drops and self._settler.next_due(now) is None
         self.looked += 1
+
+    @property
+    def paused(self) -> bool:
+        """Whether a file PAUSE lies in the inbox: then no job of this line is begun."""
+        return self._desk.paused
+
+    async def _heed_orders(self, entries: list[Entry]) -> list[Entry]:
+        """Carry out the orders among what was found; the rest is for intake."""
+        before, obeyed = self._desk.paused, self._desk.obeyed
+        rest = await self._desk.heed(entries, self.share, self.line)
+        if before != self._desk.paused or obeyed != self._desk.obeyed:
+            self.claimed()
+        return rest
 
     async def _inspect(self, settled: Settled) -> None:
         paths = [entry.path for entry in settled.to_inspect]
@@ -269,8 +287,8 @@ class Line:
         """The line as ``status`` shows it."""
         return {
             "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
-            "state": "unavailable" if not self.open else "full" if self.full else "ok",
-            "problem": self.problem or self.full,
+            "state": "unavailable" if not self.open else "full" if self.full else "paused" if self.paused else "ok",
+            "problem": self.problem or self.full, "paused": self.paused, "orders": list(self._desk.answers),
         }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ class Rendering:
     def _ready(self) -> list[Job]:
         """The queued jobs, in order, whose line is reachable and whose time has come."""
         held = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
-        open_lines = {name for name, line in self.lines.items() if line.open and not line.full}
+        open_lines = {name for name, line in self.lines.items() if line.open and not line.full and not line.paused}
         queued = self.journal.jobs_in(JobState.QUEUED)
         return [job for job in queued if held.get(job.drop_id) in open_lines and self.later.due(job.id)]
 

@@ -47,6 +47,8 @@ def data(status: Row, line: str) -> dict[str, Any]:
         "line": line,
         "state": status.get("state"),
         "problem": row.get("problem"),
+        "paused": bool(row.get("paused")),
+        "orders": [dict(order) for order in row.get("orders") or []],
         "running": [_running(job) for job in own],
         "elsewhere": bool(status.get("running")) and not own,
         "queue": [_queued(job) for job in status.get("queue", []) if job["line"] == line],
@@ -115,6 +117,7 @@ def to_html(told: Row, at: str, language: str, failed: str) -> bytes:
     parts += [
         _section(word("queue"), [_queue_row(n, job, word) for n, job in enumerate(told["queue"], 1)]),
         _section(word("waiting"), [_waiting_row(w, word) for w in told["waiting"]]),
+        _section(word("orders"), [_order_row(order, language) for order in told["orders"]]),
         _section(word("delivered"), [_delivered_row(job, language, word) for job in told["delivered"]]),
         _section(
             word("failed"), [_failed_row(job, language) for job in told["failed"]], word("failed_hint", folder=failed)
@@ -134,6 +137,8 @@ def _state(told: Row, at: str, word: Any) -> str:
     state = told["state"] or "stopped"
     idle = state == "running" and not told["running"] and not told["queue"] and not told["elsewhere"]
     said = word("idle") if idle else word(f"state_{state}")
+    if told["paused"] and state == "running":
+        said = word("state_line_paused")
     problem = f'<p class="bad">{html.escape(display(str(told["problem"])))}</p>' if told["problem"] else ""
     return f'<p>{said}</p>{problem}<p class="small">{word("at", at=at[:19].replace("T", " "))}</p>'
 
@@ -172,6 +177,12 @@ def _waiting_row(waiting: Row, word: Any) -> str:
     since = word("since", at=_clock(waiting["since"])) if waiting["since"] else ""
     reason = html.escape(display(str(waiting["reason"])))
     return f'<tr><td>{html.escape(display(waiting["path"]))}<br><span class="small">{reason} {since}</span></td></tr>'
+
+
+def _order_row(order: Row, language: str) -> str:
+    said = html.escape(say(language, order["code"], order["values"]))
+    name = html.escape(order["order"])
+    return f'<tr><td class="when">{_clock(order["at"])}</td><td>{name}<br><span class="small">{said}</span></td></tr>'
 
 
 def _delivered_row(job: Row, language: str, word: Any) -> str:

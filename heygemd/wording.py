@@ -174,6 +174,31 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The files are in the folder {folder}, with a reason.txt. Mend what it says, then drop them again.",
         "文件在 {folder} 文件夹中，附有 reason.txt。请按说明处理后重新放入。",
     ),
+    "page:state_line_paused": (
+        "Paused: a file PAUSE lies in the inbox. No further film is begun until it is taken away.",
+        "已暂停：收件夹中有 PAUSE 文件。删除该文件后继续。",
+    ),
+    "page:orders": ("Orders from the folder", "文件夹指令"),
+    # ---- answers to orders that are given by files
+    "order:paused": (
+        "Paused: no further film is begun while the file is there.",
+        "已暂停：该文件存在期间不再开始新的影片。",
+    ),
+    "order:resumed": ("The file PAUSE is gone: films are made again.", "PAUSE 文件已删除：继续制作影片。"),
+    "order:cancelled": (
+        "{name}: cancelled ({count}). The files go to the folder of failed drops.",
+        "{name}：已取消（{count} 项）。文件将移到失败文件夹。",
+    ),
+    "order:again": ("{name}: will be tried again ({count}).", "{name}：将重新制作（{count} 项）。"),
+    "order:too_late": (
+        "{name}: nothing to cancel any more; it is finished, or ended already.",
+        "{name}：已无可取消的任务，任务已完成或已结束。",
+    ),
+    "order:unknown": (
+        "{name}: nothing of this name was found for this order. Files that are still in the inbox can be taken away.",
+        "{name}：找不到该名称对应的任务。仍在收件夹中的文件可直接取走。",
+    ),
+    "order:refused": ("{name}: not done. {why}", "{name}：未执行。{why}"),
     # ---- why a job failed: in English the error's own sentence says it
     "why:no_face": ("", "视频中找不到人脸。请使用正对镜头、头部端正的视频。"),
     "why:face_too_small": ("", "人脸太小。请使用更近或更清晰的画面。"),
