@@ -203,7 +203,9 @@ def _add_looking(commands: Any) -> None:
     check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
     _add(commands, "doctor", _doctor, "say what would work on this machine, and what is missing")
     _add(commands, "hook", _hook, "run one hook; what heygemd-hook@.service does", reports=False, config=False)
-    _add(commands, "purge", _purge, "forget what was learned of templates (it shows faces)")
+    purge = _add(commands, "purge", _purge, "forget what was learned of templates (it shows faces), or footage")
+    purge.add_argument("--drop", metavar="NAME", help="inputs and films too, of this drop or every one with this file")
+    purge.add_argument("--yes", action="store_true", help="really remove them; without, they are only listed")
     state = _add(commands, "status", _status, "say what the daemon is doing")
     state.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="go on showing it, live")
     jobs = _add(commands, "jobs", _jobs, "list jobs, the newest first")
@@ -359,16 +361,21 @@ def _hook(_args: argparse.Namespace) -> int:
 
 
 def _purge(args: argparse.Namespace) -> int:
-    from heygemd.pipeline.cache import purge
+    from heygemd import purging
 
-    folder = _settings(args).daemon.state_dir / "cache"
-    try:
-        count = purge(folder)
-    except OSError as error:
-        raise SetupError(f"{folder} could not be emptied: {error.strerror or error}. Run this as its owner.") from error
-    what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
-    print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
-    return OK
+    config = _settings(args)
+    if args.drop is None:
+        count = purging.faces(config)
+        what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+        print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
+        return OK
+    found = purging.find(config, args.drop)
+    stayed = purging.remove(found) if args.yes else []
+    told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
+    if args.yes:
+        told["forgotten"] = purging.faces(config)
+    purging.tell(told, as_json=args.json)
+    return OK if not stayed else FAILED
 
 
 def _status(args: argparse.Namespace) -> int:

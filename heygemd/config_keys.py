@@ -450,6 +450,11 @@ class LineConfig:
     status_page: Annotated[
         str, Rule("on or off: STATUS.html and status.json in the outbox say what is going on", choices=("on", "off"))
     ] = "on"
+    done_days: Annotated[
+        float, Rule("inputs in done are removed after so many days; 0: never", low=0, high=36_500)
+    ] = 0.0
+    failed_days: Annotated[float, Rule("… and those in failed", low=0, high=36_500)] = 0.0
+    review_days: Annotated[float, Rule("… and films that are held in review", low=0, high=36_500)] = 0.0
     folder_control: Annotated[
         bool,
         Rule("true: files <name>.cancel, <name>.retry and PAUSE in the inbox are orders"),

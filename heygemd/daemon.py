@@ -39,6 +39,7 @@ from heygemd.monitor import Monitor
 from heygemd.notify import Notifier
 from heygemd.orders import Orders
 from heygemd.rendering import Rendering
+from heygemd.retention import Housekeeper
 from heygemd.shares import Share
 from heygemd.tasks import Later, ended
 from heygemd.worker import Message
@@ -103,6 +104,7 @@ class Daemon:
         self.orders = Orders(journal, self.store, self.rendering.cancel)
         self.board = Board(lambda: self.config, self.lines, self.answers.status)
         self.monitor = Monitor(lambda: self.config, journal, self.lines, self.rendering)
+        self.housekeeper = Housekeeper(lambda: self.config, journal, self.lines)
         self.hooks = Hooks(config)
         self._stop = asyncio.Event()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -147,6 +149,7 @@ class Daemon:
         for settings in self.config.lines:
             self._open_line(settings)
         self._watches["status pages"] = asyncio.create_task(self.board.run())  # no line's name has a space
+        self._watches["house keeping"] = asyncio.create_task(self.housekeeper.run())
         self._watches["the metrics"] = asyncio.create_task(self.monitor.run())
         try:
             yield

@@ -336,6 +336,53 @@ def remove_seen(path: str, stamp: list[int]) -> str:
     return "removed"
 
 
+def remove_filed(folder: str, files: list[list[Any]], ours: list[str]) -> dict[str, Any]:
+    """Remove from a drop's folder what was filed there: ``files`` (``[path, size, mtime_ns]``) that are still so,
+    those called as in ``ours`` at its top, and litter of systems; then the folders that are empty.
+
+    Returns ``{"removed": count, "left": [paths]}``.  No link is followed.  Again: what is still there.
+    """
+    wanted = {path: (size, mtime_ns) for path, size, mtime_ns in files}
+    removed, left = 0, []
+    if not os.path.isdir(folder):
+        return {"removed": 0, "left": []}
+    for here, _, names, fd in os.fwalk(folder, topdown=False, follow_symlinks=False):
+        inner = os.path.relpath(here, folder)
+        for name in names:
+            path = name if inner == "." else os.path.join(inner, name)
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            regular = stat.S_ISREG(info.st_mode)
+            same = regular and wanted.get(path) == (info.st_size, info.st_mtime_ns)
+            if same or (regular and (path in ours or ignored(name))):
+                os.unlink(name, dir_fd=fd)
+                removed += 1
+            else:
+                left.append(path)
+        remove_empty(here)
+    return {"removed": removed, "left": left}
+
+
+def remove_film(base: str, size: int, job: str) -> str:
+    """Remove a film of ours with its page and log: ``"removed"``, ``"gone"``, or ``"changed"`` where the log is not
+    that of ``job``; a film of another size is somebody else's and stays.  Again: what is still there."""
+    record = f"{base}.json"
+    try:
+        with _open_regular(record) as file:
+            if f'"job": "{job}"'.encode() not in file.read(1 << 24):
+                return "changed"
+    except FileNotFoundError:
+        return "gone"
+    with suppress(FileNotFoundError):
+        info = os.lstat(f"{base}.mp4")
+        if info.st_size != size or not stat.S_ISREG(info.st_mode):
+            return "changed"
+        os.unlink(f"{base}.mp4")
+    for path in (f"{base}.report.html", record):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return "removed"
+
+
 def remove_empty(folder: str) -> None:
     """Remove a folder of ours if nothing is in it."""
     with suppress(OSError):
@@ -455,6 +502,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     for operation in (
         open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move,
         stage, free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty, remove_seen,
+        remove_filed, remove_film,
     )
 }  # fmt: skip
 

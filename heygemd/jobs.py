@@ -359,6 +359,8 @@ class Store:
             raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is not configured any more.")
         if drop.state is DropState.FILING:
             drop = await self._file(drop)
+        if drop.state is DropState.ENDED and drop.home is None:
+            raise HeygemdError(f"The inputs of {job.id} were removed after their time; drop them into the inbox again.")
         if drop.state is DropState.ENDED:
             drop = self.journal.set_drop(drop, DropState.RETURNING, ended=None, batch_ready=0)
         if drop.state is DropState.RETURNING:

@@ -275,6 +275,24 @@ class Journal:
         query = f"SELECT {_DROP} FROM drops WHERE state IN ({marks}) ORDER BY created,id"
         return [_drop(row, self._request(row["id"])) for row in self._db.execute(query, states).fetchall()]
 
+    def filed_before(self, line: str, verdict: str, stamp: str, limit: int) -> list[Drop]:
+        """Drops of a line that were filed as ``verdict`` before then, and whose inputs have not been removed since."""
+        query = (
+            f"SELECT {_DROP} FROM drops WHERE state=? AND line=? AND verdict=? AND home IS NOT NULL "
+            "AND julianday(ended) < julianday(?) ORDER BY ended LIMIT ?"
+        )
+        rows = self._db.execute(query, (DropState.ENDED, line, verdict, stamp, limit)).fetchall()
+        return [_drop(row, self._request(row["id"])) for row in rows]
+
+    def held_before(self, line: str, stamp: str, limit: int) -> list[Job]:
+        """Jobs of a line whose films went to review before then, and have not been removed since."""
+        where = (
+            "JOIN drops ON drops.id=jobs.drop_id WHERE jobs.state=? AND drops.line=? AND jobs.base IS NOT NULL "
+            "AND json_extract(jobs.result, '$.held') AND julianday(jobs.ended) < julianday(?) "
+            "ORDER BY jobs.ended LIMIT ?"
+        )
+        return self._jobs(where, (JobState.DELIVERED, line, stamp, limit))
+
     def set_drop(self, drop: Drop, state: DropState, **columns: Any) -> Drop:
         """Change a drop's state and any of its columns, durably."""
         with self.change():

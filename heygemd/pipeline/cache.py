@@ -99,17 +99,19 @@ class Store:
             raise
         self.prune()
 
-    def prune(self) -> None:
-        """Forget what is too old, and what has not been used for longest where there is too much."""
-        now, room = time.time(), self.most_bytes
+    def prune(self) -> int:
+        """Forget what is too old, and what has not been used for longest where there is too much; how many entries."""
+        now, room, forgotten = time.time(), self.most_bytes, 0
         for used, size, path in sorted(self._entries(), reverse=True):
             room -= size
             if room < 0 or now - used > self.most_seconds:
                 path.unlink(missing_ok=True)
+                forgotten += 1
         for part in self.folder.glob(f"{_PART}*"):
             with contextlib.suppress(OSError):
                 if now - part.stat().st_mtime > _PART_SECONDS:
                     part.unlink()
+        return forgotten
 
     def purge(self) -> int:
         """Forget everything; how many entries there were."""
