@@ -124,9 +124,9 @@ class Matrix:
         """What it did."""
         return [line.removeprefix("do ") for line in self.operations if line.startswith("do ")]
 
-    def killed(self, at: int | str, victim: str = "group") -> bool:
+    def killed(self, at: int | str, victim: str = "group", **told: str) -> bool:
         """A life that ends before its operation ``at`` (or the first of that sign); false where it ended before."""
-        self.life(DEATHS_AT=str(at), DEATHS_VICTIM=victim)
+        self.life(DEATHS_AT=str(at), DEATHS_VICTIM=victim, **told)
         return len(self.done) >= at if isinstance(at, int) else at in self.done
 
     def recovered(self) -> list[str]:
