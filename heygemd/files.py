@@ -100,8 +100,8 @@ def _read_marker(path: Path) -> str | None:
 def scan(inbox: str) -> list[list[Any]]:
     """Everything below the inbox that is not on the ignore list (files on their way are listed all the same).
 
-    Returns rows ``[path, is_dir, size, mtime_ns, inode, other]``; ``path`` is relative with ``/``; ``other`` is true
-    for what is neither a regular file nor a folder (symbolic links are not followed).
+    Returns rows ``[path, is_dir, size, mtime_ns, inode, other, ctime_ns]``; ``path`` is relative with ``/``; ``other``
+    is true for what is neither a regular file nor a folder (symbolic links are not followed).
     """
     return list(_walk(inbox, ""))
 
@@ -118,7 +118,7 @@ def _walk(folder: str, prefix: str) -> Iterator[list[Any]]:
             path = prefix + entry.name
             is_dir = stat.S_ISDIR(info.st_mode)
             other = not is_dir and not stat.S_ISREG(info.st_mode)
-            yield [path, is_dir, info.st_size, info.st_mtime_ns, info.st_ino, other]
+            yield [path, is_dir, info.st_size, info.st_mtime_ns, info.st_ino, other, info.st_ctime_ns]
             if is_dir:
                 with suppress(PermissionError, FileNotFoundError):
                     yield from _walk(entry.path, path + "/")
@@ -219,7 +219,7 @@ def stage(source: str, target: str) -> dict[str, Any]:
             digest.update(chunk)
             copy.write(chunk)
         after = os.fstat(file.fileno())
-    steady = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    steady = _times(before) == _times(after)
     return {"sha256": digest.hexdigest(), "size": after.st_size, "steady": steady}
 
 
@@ -449,6 +449,10 @@ def _exists(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _times(info: os.stat_result) -> tuple[int, int, int]:
+    return info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _open_regular(path: str) -> Any:

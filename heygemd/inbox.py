@@ -74,14 +74,15 @@ class Entry:
     other: bool = False
 
     def to_list(self) -> list[Any]:
-        """For JSON: ``[path, is_dir, size, mtime_ns, inode, other]``."""
-        return [self.path, self.is_dir, self.stamp.size, self.stamp.mtime_ns, self.stamp.inode, self.other]
+        """For JSON: ``[path, is_dir, size, mtime_ns, inode, other, ctime_ns]``."""
+        stamp = self.stamp
+        return [self.path, self.is_dir, stamp.size, stamp.mtime_ns, stamp.inode, self.other, stamp.ctime_ns]
 
     @staticmethod
     def from_list(data: Sequence[Any]) -> Entry:
         """The inverse of ``to_list``."""
-        path, is_dir, size, mtime_ns, inode, other = data
-        return Entry(path, is_dir, Stamp(size, mtime_ns, inode), other)
+        path, is_dir, size, mtime_ns, inode, other, ctime_ns = data
+        return Entry(path, is_dir, Stamp(size, mtime_ns, inode, ctime_ns), other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Settler:
     """Remembers every listed path and says which have come to rest.
 
     A file rests when ``readings`` listings in a row, at least ``seconds`` apart from first to last, showed
-    the same size, time and inode, and a look at its structure found it complete; or, if it looks unfinished,
+    the same size, times and inode, and a look at its structure found it complete; or, if it looks unfinished,
     when nothing has changed for ``incomplete_seconds``.  Paths that are no longer listed are forgotten.
     """
 

@@ -41,11 +41,16 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a listing says of one file; two equal stamps mean that nothing was seen to change."""
+    """What a listing says of one file; two equal stamps mean that nothing was seen to change.
+
+    ``ctime_ns`` is the file server's own: a copy that has the final size and the original's time from its first moment
+    on changes nothing else while it goes on.
+    """
 
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -347,3 +347,13 @@ def test_a_share_is_blind_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     proc = 0x9FA0
     monkeypatch.setitem(inbox._REMOTE, proc, "proc")
     assert blind(Path("/proc"))
+
+
+def test_a_copy_that_has_its_final_size_and_an_old_time_from_the_first_moment_is_still_seen_to_change() -> None:
+    settler = Settler(2, 1.0, 10.0, 60.0)
+
+    def look(now: float, ctime: int) -> frozenset[str]:
+        return settler.observe(now, [Entry("a.mp3", False, Stamp(100, 5, 7, ctime))]).files
+
+    assert [look(0.0, 1), look(0.6, 2), look(1.2, 3)] == [frozenset()] * 3
+    assert look(2.2, 3) == {"a.mp3"}
