@@ -16,7 +16,7 @@ _MATROSKA = frozenset({".mkv", ".webm"})
 _RIFF = frozenset({".wav", ".avi"})
 
 #: Suffixes for which there is anything to look at.
-CHECKED_SUFFIXES = _MP4 | _MATROSKA | _RIFF | STILL_SUFFIXES
+CHECKED_SUFFIXES = _MP4 | _MATROSKA | _RIFF | STILL_SUFFIXES | {".gif"}
 
 #: Boxes that may open an ISO or QuickTime file; with anything else in front it is not one, whatever its name.
 _FIRST_BOXES = frozenset(b"ftyp moov mdat free skip wide pnot uuid styp sidx moof emsg".split())
@@ -47,20 +47,22 @@ def incomplete(head: BinaryIO, size: int, suffix: str) -> str | None:
         return _matroska(head, size)
     if suffix in _RIFF:
         return _riff(head, size)
-    if suffix in STILL_SUFFIXES:
+    if suffix in STILL_SUFFIXES or suffix == ".gif":
         return _picture(head, size, start)
     return None
 
 
 def _picture(file: BinaryIO, size: int, start: bytes) -> str | None:
-    """PNG and JPEG have a mark at their end; some cameras put more behind it."""
+    """PNG, JPEG and GIF have a mark at their end; some cameras put more behind it (not behind a GIF's)."""
     if start.startswith(b"\x89PNG"):
         mark = b"IEND"
     elif start.startswith(b"\xff\xd8"):
         mark = b"\xff\xd9"
+    elif start.startswith(b"GIF8"):
+        mark = b";"
     else:
         return None
-    there = mark in _at(file, max(0, size - _TAIL), _TAIL)
+    there = mark in _at(file, max(0, size - (_TAIL if len(mark) > 1 else 1)), _TAIL)
     return None if there else "the end of the picture is not there yet"
 
 

@@ -96,13 +96,11 @@ def safe_component(name: str, limit: int = FOLDER_BYTES) -> str:
     """``name`` as one that any file system and any Windows client can hold: at most ``limit`` bytes, never
     empty.
 
-    Control characters, ``/``, characters that turn the reading direction and bytes that are not UTF-8 become
-    ``_``; dots and spaces at the end and dots at the beginning go; a device name such as ``CON`` gets a
-    ``_``.
+    Control characters, ``/`` and what else Windows refuses, characters that turn the reading direction and bytes that
+    are not UTF-8 become ``_``; dots and spaces at the end and dots at the beginning go; a device name such as ``CON``
+    gets a ``_``.
     """
-    text = nfc(name)
-    if not text.isprintable() or "/" in text:
-        text = "".join("_" if _unusable(c) else c for c in text)
+    text = "".join("_" if c in _FORBIDDEN or _unusable(c) else c for c in nfc(name))
     text = clipped(text.strip().lstrip("."), limit).rstrip(". ")
     if not text:
         return "unnamed"

@@ -38,6 +38,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "a.avi": ["-c:v", "mpeg4"],
         "a.png": ["-frames:v", "1"],
         "a.jpg": ["-frames:v", "1"],
+        "a.gif": [],
         "a.wav": [],
         "a.m4a": [],
     }.items():

@@ -48,6 +48,7 @@ def test_a_name_is_split_into_stem_and_lower_case_suffix(name: str, parts: tuple
         ("课程😀 一", "课程😀 一"),
         ("a\nb\tc", "a_b_c"),
         ("a/b", "a_b"),
+        ('<a>: "b"|?*\\c', "_a__ _b_____c"),
         (os.fsdecode(b"caf\xe9"), "caf_"),
         ("end. . ", "end"),
         ("..", "unnamed"),

@@ -22,6 +22,7 @@ LONG_SECONDS = 300  # HeyGem's own advice: sound of up to five minutes
 SLOW_RATE = 15  # pictures a second below which speech does not look like speech
 _LOSSLESS = ("pcm", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")  # beginnings of codec names
 _TELEPHONE = ("pcm_mulaw", "pcm_alaw")
+_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 _MODULES = {"opencv": "cv2", "torch": "torch", "numpy": "numpy", "scipy": "scipy", "insightface": "insightface"}
 
 
@@ -93,12 +94,6 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
         said.append(
             ("slow_rate", f"{video_name} shows {float(picture.fps):g} pictures a second; lips need 20 or more.")
         )
-    if picture.field_order not in (None, "progressive"):
-        said.append(("interlaced", f"{video_name} is interlaced; it is kept as it is, combing included."))
-    if picture.bit_depth > 8 or "420" not in picture.pix_fmt:
-        said.append(
-            ("converted", f"The pictures of {video_name} ({picture.pix_fmt}) are converted to 8-bit 4:2:0 once.")
-        )
     return said
 
 
@@ -108,6 +103,7 @@ def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
     if facts["padded_to_even"]:
         said.append(("padded", f"{name} has an odd width or height; the film is padded to {clip.width}x{clip.height}."))
+    said += _conversions(clip)
     if facts["scaled"]:
         said.append(
             ("scaled", f"{name} ({info.width}x{info.height}) is scaled to {clip.width}x{clip.height} for the film.")
@@ -124,6 +120,36 @@ def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
         said.append(
             ("damaged", f"{name} is damaged: ffmpeg complained {facts['decode_faults']} times while decoding it.")
         )
+    return said
+
+
+def _conversions(clip: Clip) -> list[tuple[str, str]]:
+    """What was done to every picture."""
+    info, facts, name = clip.info, clip.facts(), clip.name
+    said: list[tuple[str, str]] = []
+    if facts["deinterlaced"]:
+        said.append(
+            (
+                "interlaced",
+                f"{name} is interlaced: of the two moments in each picture one is shown, {facts['fps']} a second.",
+            )
+        )
+    elif info.fields:
+        said.append(("interlaced", f"{name} is interlaced and turned on its side; it is kept so, combing included."))
+    if facts["tone_mapped_from"]:
+        said.append(
+            ("hdr", f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is made for plain screens (BT.709).")
+        )
+    elif info.color_transfer in _HDR:
+        said.append(
+            (
+                "hdr",
+                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot make it plain (it lacks zscale): "
+                "the film is HDR with 8 bits, smooth areas may show bands, and some players show it pale.",
+            )
+        )
+    if info.bit_depth > 8 or "420" not in info.pix_fmt:
+        said.append(("converted", f"The pictures of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
     return said
 
 

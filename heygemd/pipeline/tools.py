@@ -47,7 +47,7 @@ _LAST_WORDS = 5.0  # seconds that stderr may stay open after the end: something 
 _PIPE = 1 << 20  # bytes that a pipe of pictures holds, the most that an ordinary user may ask for; 64 KiB is usual
 _MAX_CAPTURE = 64 << 20  # bytes of a child's stdout that are kept at most: a listing is never larger
 
-DEMUXERS = "mov,matroska,avi,mpeg,mpegts,asf,flv,wav,w64,aiff,mp3,aac,flac,ogg,jpeg_pipe,png_pipe"
+DEMUXERS = "mov,matroska,avi,gif,mpeg,mpegts,asf,flv,wav,w64,aiff,mp3,aac,flac,ogg,jpeg_pipe,png_pipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +296,13 @@ def ffmpeg_version() -> str:
     first = run(["ffmpeg", "-version"], stall=20.0).stdout.decode("utf-8", "replace").splitlines()[:1]
     found = re.match(r"ffmpeg version (\S+)", first[0]) if first else None
     return found.group(1) if found else "unknown"
+
+
+@functools.lru_cache(maxsize=8)
+def has_filters(*names: str) -> bool:
+    """Whether the installed ffmpeg was built with all of these filters."""
+    listing = run([*FFMPEG, "-filters"], stall=20.0).stdout.decode("utf-8", "replace")
+    return set(names) <= {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
 
 
 @functools.lru_cache(maxsize=1)

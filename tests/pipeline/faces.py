@@ -37,6 +37,7 @@ class FakeClip:
         self._picture, self.count, self.width, self.height = picture, count, width, height
         self.fps = Fraction(25)
         self.memory = NOTHING
+        self.colour: dict[str, str | None] = {}
 
     def frame(self, i: int) -> Frame:
         planes = cv2.cvtColor(self._picture(i), cv2.COLOR_BGR2YUV_I420)

@@ -11,7 +11,7 @@ import pytest
 
 from heygemd.errors import EngineError
 from heygemd.pipeline.media import clip as clip_module
-from heygemd.pipeline.media import open_clip, output_order, probe
+from heygemd.pipeline.media import open_clip, output_order, over, probe
 from heygemd.pipeline.settings import Settings
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, number, numbered, pictures, raw_planes, turned
 
@@ -41,6 +41,23 @@ def test_every_order_gives_the_pixels_of_the_forward_pass(
     pixels = pictures(forward)
     order = [*output_order(COUNT, 2 * COUNT, "bounce"), 50, 50, 3, 49, 49, 48, 59, 0]
     assert pictures(clip.walk(order)) == [pixels[k] for k in order]
+
+
+def test_a_deinterlaced_picture_is_the_same_wherever_decoding_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made of its neighbours too, of which a search that lands on it knows nothing."""
+    words = ("-vf", "interlace=scan=tff:lowpass=off", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10")
+    path = numbered(tmp_path / "a.mp4", 300, *words, "-flags", "+ildct+ilme", "-x264-params", "tff=1", fps="50")
+    clip = clip_of(path)
+    assert (clip.info.fields, clip.fps) == ("tff", 25)
+    pixels = pictures(clip.frames())
+    assert len(pixels) == 150
+    monkeypatch.setattr(clip_module, "REVERSE_BYTES", 20 * clip.width * clip.height * 3 // 2)
+    monkeypatch.setattr(clip_module, "SKIP_PICTURES", 12)
+    order = [*range(149, 90, -1), 3, 0, 149, *range(100, 130)]
+    assert pictures(clip.walk(order)) == [pixels[k] for k in order]
+    assert not over.possible(clip)
 
 
 def test_frames_may_begin_anywhere(tmp_path: Path) -> None:

@@ -146,6 +146,8 @@ def test_a_name_that_looks_like_a_pattern_is_one_file(tmp_path: Path) -> None:
         ("90000/1", "2997/100", (Fraction(30000, 1001), True)),
         ("240/1", "240/1", (Fraction(120), False)),
         ("0/0", "25/1", (Fraction(25), False)),
+        ("19001/317", "19001/317", (Fraction(60000, 1001), False)),
+        ("2999/100", "2999/100", (Fraction(2999, 100), False)),
         ("0/0", "0/0", None),
     ],
 )

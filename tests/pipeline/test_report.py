@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from heygemd.pipeline.media import AudioInfo, Media, VideoInfo
-from heygemd.pipeline.report import Stages, advice, versions
-from heygemd.pipeline.settings import Quiet
+from heygemd.pipeline.media import AudioInfo, Media, VideoInfo, decoder, open_clip
+from heygemd.pipeline.media.film import colour_argv
+from heygemd.pipeline.report import Stages, advice, clip_warnings, versions
+from heygemd.pipeline.settings import Quiet, Settings
 
 SOUND = AudioInfo(0, "pcm_s16le", 44100, 2, 20.0, 0.0, 0)
 PICTURE = VideoInfo(
@@ -51,13 +53,37 @@ def test_lossless_sound_gets_none(codec: str) -> None:
     [
         ({"codec": "hevc"}, "not_h264"),
         ({"fps": Fraction(8)}, "slow_rate"),
-        ({"field_order": "tt"}, "interlaced"),
-        ({"pix_fmt": "yuv420p10le", "bit_depth": 10}, "converted"),
-        ({"pix_fmt": "yuvj444p"}, "converted"),
     ],
 )
 def test_advice_on_pictures(picture: dict[str, Any], code: str) -> None:
     assert codes(picture=replace(PICTURE, **picture)) == [code]
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        ({}, {}),
+        ({"field_order": "tt"}, {}),  # a flag alone, with whole pictures behind it
+        ({"fields": "tff"}, {"interlaced": "25/1 a second"}),
+        ({"fields": "bff", "rotation": 90}, {"interlaced": "combing included"}),
+        ({"pix_fmt": "yuv420p10le", "bit_depth": 10}, {"converted": "yuv420p10le"}),
+        ({"pix_fmt": "yuvj444p"}, {"converted": "yuvj444p"}),
+        ({"bit_depth": 10, "color_transfer": "smpte2084"}, {"hdr": "PQ", "converted": "8-bit"}),
+        ({"color_transfer": "arib-std-b67"}, {"hdr": "HLG"}),
+    ],
+)
+def test_what_was_done_to_the_pictures_is_said(picture: dict[str, Any], said: dict[str, str]) -> None:
+    clip = open_clip(Path("v.mp4"), replace(PICTURE, **picture), Settings())
+    found = dict(clip_warnings(clip))
+    assert found.keys() == said.keys()
+    assert all(word in found[code] for code, word in said.items())
+
+
+def test_hdr_that_this_ffmpeg_cannot_convert_is_said_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "has_filters", lambda *_: False)
+    info = replace(PICTURE, color_transfer="smpte2084", color_primaries="bt2020")
+    assert "bands" in dict(clip_warnings(open_clip(Path("v.mp4"), info, Settings())))["hdr"]
+    assert colour_argv(info) == ["-color_primaries", "bt2020", "-color_trc", "smpte2084"]
 
 
 def test_a_photo_need_not_be_h264() -> None:

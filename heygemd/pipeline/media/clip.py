@@ -21,7 +21,16 @@ import numpy as np
 
 from heygemd.errors import EngineError, InputError
 from heygemd.pipeline.cache import NOTHING, Memory
-from heygemd.pipeline.media.decoder import MICRO, Decoder, Shown, converted, working_size
+from heygemd.pipeline.media.decoder import (
+    MICRO,
+    Decoder,
+    Shown,
+    converted,
+    deinterlaced,
+    output_colour,
+    tone_mapped,
+    working_size,
+)
 from heygemd.pipeline.media.frame import Frame, even, fingerprint
 from heygemd.pipeline.media.index import Index
 from heygemd.pipeline.media.probe import VideoInfo
@@ -30,6 +39,7 @@ from heygemd.pipeline.settings import Settings, Tell
 REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
 ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
+NEIGHBOURS = 2  # before and after a picture, that a deinterlacer looks at
 SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
 
 
@@ -66,6 +76,7 @@ class Clip:
         self.height = even(height)
         self.padded = (width, height) != (self.width, self.height)
         self.fps = info.fps
+        self._needed_before = NEIGHBOURS if deinterlaced(info) else 0  # decoded pictures, for one to be what it is
         self._settings = settings
         self._start = start
         self._limit = limit
@@ -96,6 +107,11 @@ class Clip:
         return (self._index.first or 0) / MICRO - self._start if self._index.timed else 0.0
 
     @property
+    def colour(self) -> dict[str, str | None]:
+        """What the planes of its pictures mean; see ``output_colour``."""
+        return output_colour(self.info)
+
+    @property
     def key_pictures(self) -> list[int]:
         """Pictures, rising, at which decoding can start: those that follow one are cheap to come by."""
         keys = set(self._index.keys)
@@ -113,6 +129,8 @@ class Clip:
             "padded_to_even": self.padded,
             "scaled": working_size(self.info) != (self.info.width, self.info.height),
             "converted_from": self.info.pix_fmt if converted(self.info) else None,
+            "deinterlaced": self.info.fields if deinterlaced(self.info) else None,
+            "tone_mapped_from": self.info.color_transfer if tone_mapped(self.info) else None,
             "decode_faults": self._index.faults,
             "cut_at_limit": self.count == self._limit,
         }
@@ -307,6 +325,8 @@ class Clip:
                 return
             if run_up is not None and not self._worth_searching(first):
                 continue
+            if run_up == 0 and self._needed_before:
+                continue
             for source, frame in self._attempt(first, last, run_up):
                 first = source + 1
                 yield source, frame
@@ -344,7 +364,7 @@ class Clip:
             return -1
         place = bisect_left(self._index.times, shown.time)
         known = place < len(self._index.times) and self._index.times[place] == shown.time
-        return place if known and place <= first else -1
+        return place if known and place <= first - self._needed_before else -1
 
     def _search_point(self, source: int, run_up: float) -> float:
         """Seconds after the container's start: halfway between a picture and the one before it."""

@@ -16,7 +16,7 @@ from heygemd.pipeline.media.frame import Frame, even, padded
 from heygemd.pipeline.media.probe import VideoInfo, input_argv
 from heygemd.pipeline.media.stills import UPRIGHT, turn_of
 from heygemd.pipeline.settings import Settings
-from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child, cores
+from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child, cores, has_filters
 
 MICRO = 1_000_000  # times are whole microseconds on the container's clock
 
@@ -24,6 +24,9 @@ MICRO = 1_000_000  # times are whole microseconds on the container's clock
 _SHOWN = re.compile(r"\] n: *\d+ pts: *(\S+).*? iskey:(\d)")
 _FAULT = re.compile(r"^(\[[^\]]*\] )*\[(error|fatal)\]")
 _CHATTER = re.compile(r"^(\[[^\]]*\] )*\[info\]|^\s*$")
+
+HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG, as ffprobe names them
+_HDR_WHITE = 203  # cd/m² of a white page
 
 MAX_STILL_SIDE = 2160  # pixels: a photo holds more than a film needs, and than most players can decode as H.264
 
@@ -47,8 +50,37 @@ def working_size(info: VideoInfo) -> tuple[int, int]:
 
 
 def output_range(info: VideoInfo) -> str:
-    """``"pc"`` or ``"tv"``: the template's own where it has one; RGB pictures become ``tv``."""
-    return "pc" if info.color_range == "pc" and not is_rgb(info) else "tv"
+    """``"pc"`` or ``"tv"``: the template's own where it has one; RGB and HDR pictures become ``tv``."""
+    return "pc" if info.color_range == "pc" and not is_rgb(info) and not tone_mapped(info) else "tv"
+
+
+def output_colour(info: VideoInfo) -> dict[str, str | None]:
+    """What the planes mean that leave the filters, by ffprobe's names: the template's own tags, nothing invented."""
+    if tone_mapped(info):
+        plain: dict[str, str | None] = dict.fromkeys(("color_space", "color_primaries", "color_transfer"), "bt709")
+        return plain | {"color_range": "tv"}
+    rgb = is_rgb(info)  # converted, see upright_filters
+    return {
+        "color_space": "bt709" if rgb else info.color_space if info.color_space != "gbr" else None,
+        "color_primaries": info.color_primaries,
+        "color_transfer": info.color_transfer,
+        "color_range": output_range(info) if info.color_range or rgb else None,
+    }
+
+
+def is_hdr(info: VideoInfo) -> bool:
+    """Whether the pictures are brighter than a plain screen: PQ (HDR10) or HLG."""
+    return info.color_transfer in HDR_TRANSFERS
+
+
+def tone_mapped(info: VideoInfo) -> bool:
+    """Whether HDR pictures are made plain ones: 8 bits of H.264 show bands in HDR, and most players show it pale."""
+    return is_hdr(info) and has_filters("zscale", "tonemap")
+
+
+def deinterlaced(info: VideoInfo) -> bool:
+    """Whether one moment of each picture is kept, and the rows of the other made anew."""
+    return info.fields is not None and not info.rotation
 
 
 def is_rgb(info: VideoInfo) -> bool:
@@ -62,8 +94,8 @@ def has_alpha(info: VideoInfo) -> bool:
 
 
 def converted(info: VideoInfo) -> bool:
-    """Whether the pictures are anything but 8-bit 4:2:0 and so had to be converted once."""
-    return info.pix_fmt not in ("yuv420p", "yuvj420p")
+    """Whether the pictures are anything but plain 8-bit 4:2:0 and so had to be converted once."""
+    return info.pix_fmt not in ("yuv420p", "yuvj420p") or tone_mapped(info)
 
 
 def picture_filters(info: VideoInfo, path: Path) -> str:
@@ -74,6 +106,10 @@ def picture_filters(info: VideoInfo, path: Path) -> str:
 def upright_filters(info: VideoInfo, path: Path) -> str:
     """The filter chain from what the decoder gives to planar 8-bit 4:2:0, upright, the range kept, in microseconds."""
     filters = list(turn_of(path, info.still).filters) if info.still else list(UPRIGHT.filters)
+    if deinterlaced(info):
+        filters.append(f"bwdif=mode=send_frame:parity={info.fields}:deint=all")
+    if tone_mapped(info):
+        filters += _plain_light(info)
     if has_alpha(info):  # laid on white: 1 - (1 - colour) * alpha
         filters.append("format=gbrap,negate,premultiply=inplace=1,format=gbrp,negate")
     width, height = working_size(info)
@@ -86,6 +122,24 @@ def upright_filters(info: VideoInfo, path: Path) -> str:
         filters.append(f"scale={width}:{height}:flags=bicubic+accurate_rnd")
     filters.append("format=yuv420p|yuvj420p")
     return ",".join([*filters, f"settb=1/{MICRO}"])
+
+
+def _plain_light(info: VideoInfo) -> list[str]:
+    """HDR to BT.709: light up to 120 cd/m² keeps its share of a white page, what is brighter is squeezed in above.
+
+    A white page has 203 cd/m² in HDR (BT.2408) and is the brightest there is without; 1000 is what is filmed at most.
+    """
+    space, primaries = info.color_space or "bt2020nc", info.color_primaries or "bt2020"
+    return [
+        f"setparams=range={info.color_range or 'tv'}:color_primaries={primaries}:color_trc={info.color_transfer}"
+        f":colorspace={space}",
+        f"zscale=transfer=linear:npl={_HDR_WHITE}",
+        "format=gbrpf32le",
+        "zscale=primaries=bt709",
+        f"tonemap=mobius:param=0.6:peak={1000 / _HDR_WHITE:.3f}:desat=0",
+        "zscale=transfer=bt709:matrix=bt709:range=tv",
+        "format=yuv420p",
+    ]
 
 
 class Decoder:

@@ -11,7 +11,7 @@ from typing import Any
 
 from heygemd.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.pipeline.media.clip import Clip
-from heygemd.pipeline.media.decoder import is_rgb, output_range
+from heygemd.pipeline.media.decoder import output_colour
 from heygemd.pipeline.media.frame import Frame
 from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv, probe
 from heygemd.pipeline.settings import Settings
@@ -23,6 +23,7 @@ _NVENC_PRESETS = {
 }  # fmt: skip
 _COPIED = frozenset({"aac", "mp3", "alac", "ac3", "eac3"})  # what mp4 holds and every player plays
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_GAMMAS = {"bt470m": "gamma22", "bt470bg": "gamma28"}  # transfers that ffprobe names otherwise than ffmpeg's options
 _AAC_BITS_PER_CHANNEL = 96_000
 
 
@@ -57,15 +58,15 @@ def encoder_argv(settings: Settings, encoder: str) -> list[str]:
 
 
 def colour_argv(info: VideoInfo) -> list[str]:
-    """The tags that tell a player how to read the planes: the template's own, nothing invented."""
-    rgb = is_rgb(info)  # converted, see picture_filters
-    told = {
-        "-color_range": output_range(info) if info.color_range or rgb else None,
-        "-colorspace": "bt709" if rgb else info.color_space,
-        "-color_primaries": info.color_primaries,
-        "-color_trc": info.color_transfer,
+    """The tags that tell a player how to read the planes; see ``output_colour``."""
+    told = output_colour(info)
+    words = {
+        "-color_range": told["color_range"],
+        "-colorspace": told["color_space"],
+        "-color_primaries": told["color_primaries"],
+        "-color_trc": _GAMMAS.get(told["color_transfer"] or "", told["color_transfer"]),
     }
-    return [word for key, value in told.items() if value for word in (key, value)]
+    return [word for key, value in words.items() if value for word in (key, value)]
 
 
 def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineError:

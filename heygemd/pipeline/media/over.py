@@ -17,7 +17,7 @@ import numpy as np
 
 from heygemd.errors import EngineError
 from heygemd.pipeline.media.clip import Clip, Stretch
-from heygemd.pipeline.media.decoder import converted, output_range, upright_filters
+from heygemd.pipeline.media.decoder import converted, deinterlaced, output_range, upright_filters
 from heygemd.pipeline.media.film import Laid, choose_encoder, colour_argv, encoder_argv, encoder_failed
 from heygemd.pipeline.media.frame import ROWS_APART
 from heygemd.pipeline.media.probe import input_argv
@@ -33,10 +33,10 @@ class Differs(Exception):
 
 def possible(clip: Clip) -> bool:
     """Whether pictures of this template come out of the filters as they are and go into the encoder so: narrow range,
-    nothing turned, padded or scaled."""
+    nothing turned, padded, scaled or made of its neighbours."""
     info = clip.info
     plain = info.still is None and not info.rotation and not clip.padded and not converted(info)
-    return plain and output_range(info) == "tv"
+    return plain and not deinterlaced(info) and output_range(info) == "tv"
 
 
 class OverWriter:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from heygemd.errors import InputError
+from heygemd.pipeline.media.fields import flagged, order_of_fields
 from heygemd.pipeline.media.rates import frame_rate
 from heygemd.pipeline.media.stills import still_demuxer, turn_of
 from heygemd.pipeline.settings import Settings
@@ -47,8 +48,9 @@ class VideoInfo:
     color_space: str | None
     color_primaries: str | None
     color_transfer: str | None
-    field_order: str | None
+    field_order: str | None  # as the container or codec tells
     still: str | None  # the demuxer of a still picture, None for a film
+    fields: str | None = None  # "tff" or "bff": two moments are in each picture, this field first; known with ``want``
 
     def to_json(self) -> dict[str, Any]:
         """For the log: fractions as ``"30000/1001"``."""
@@ -132,7 +134,7 @@ def probe(path: Path, name: str, settings: Settings, want: Want | None = None) -
     if want == "audio":
         _try_audio(path, name, settings, media)
     elif want in ("video", "still"):
-        _try_video(path, name, settings, media)
+        media = replace(media, video=_try_video(path, name, settings, media))
     return media
 
 
@@ -306,20 +308,32 @@ def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
         )
 
 
-def _try_video(path: Path, name: str, settings: Settings, media: Media) -> None:
+def _try_video(path: Path, name: str, settings: Settings, media: Media) -> VideoInfo:
+    """The picture stream, of which one picture decodes, with the order of its fields."""
     info = media.video
     if info is None:
         what = "only sound" if media.audio else "neither picture nor sound"
         raise InputError(f"{name} has no picture in it, {what}; a video is needed.", reason="no_video")
-    argv = [*FFMPEG, *input_argv(path, info), "-map", f"0:{info.index}", "-frames:v", "1"]
-    argv += ["-vf", "scale=16:16,format=gray", "-f", "rawvideo", "pipe:1"]
-    done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
+    source = [*input_argv(path, info), "-map", f"0:{info.index}"]
+    shown: list[str] = []
+
+    def hear(line: str) -> bool:
+        told = "[Parsed_showinfo" in line
+        if told:
+            shown.append(line)
+        return told or "[info]" in line
+
+    argv = [*FFMPEG[:-1], "repeat+level+info", *source, "-frames:v", "1"]
+    argv += ["-vf", "showinfo=checksum=0,scale=16:16,format=gray", "-f", "rawvideo", "pipe:1"]
+    done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=hear)
     if not done.stdout:
         raise InputError(
             f"Not one picture of {name} ({info.codec}) can be decoded: it is damaged, cut off or protected.",
             detail=done.stderr,
             reason="undecodable",
         )
+    flag = None if info.still else flagged("\n".join(shown), info.field_order)
+    return replace(info, fields=order_of_fields(source, flag, settings)) if flag else info
 
 
 def _number(told: Any) -> float:

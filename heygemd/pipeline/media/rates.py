@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 FASTEST = 120  # frames a second; more is slow motion material or nonsense
+_ROUNDED = Fraction(1, 100_000)  # Matroska tells 60000/1001 as 19001/317
 STANDARD = tuple(
     Fraction(n, d)
     for n, d in (
@@ -34,7 +35,7 @@ def frame_rate(told: Mapping[str, Any]) -> tuple[Fraction, bool] | None:
     if abs(ratio - 2) < Fraction(2, 100):
         return _tidy(average), False
     if grid <= FASTEST and Fraction(99, 100) <= ratio <= Fraction(21, 10):
-        return grid, varies
+        return _tidy(grid, _ROUNDED), varies
     return nearest_standard(average), varies
 
 
@@ -43,11 +44,11 @@ def nearest_standard(rate: Fraction) -> Fraction:
     return min(STANDARD, key=lambda standard: max(standard / rate, rate / standard))
 
 
-def _tidy(rate: Fraction) -> Fraction:
-    """An average such as 2997003/100000 is measured, not meant: within 1/500 of a standard rate it is that
+def _tidy(rate: Fraction, nearness: Fraction = Fraction(1, 500)) -> Fraction:
+    """An average such as 2997003/100000 is measured, not meant: within ``nearness`` of a standard rate it is that
     rate."""
     near = nearest_standard(rate)
-    return near if abs(near - rate) / near < Fraction(1, 500) else min(rate, Fraction(FASTEST))
+    return near if abs(near - rate) / near < nearness else min(rate, Fraction(FASTEST))
 
 
 def _read(told: Any) -> Fraction:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -193,7 +192,7 @@ def test_the_offset_moves_the_sound_under_the_mouth(plan: Plan) -> None:
 
 @pytest.mark.parametrize(("space", "spread"), [("bt709", "tv"), ("smpte170m", "pc"), (None, None), ("bt2020nc", "tv")])
 def test_colours_survive_the_way_there_and_back(space: str | None, spread: str | None) -> None:
-    tones = colour.of(SimpleNamespace(color_space=space, color_range=spread), 1080)
+    tones = colour.of({"color_space": space, "color_range": spread}, 1080)
     y, u, v = (np.full((2, 2), n, np.uint8) for n in (120, 110, 140))
     back = tones.planes(tones.bgr(y, u, v))
     assert np.abs(back - [120, 110, 140]).max() < 1.2
@@ -202,7 +201,7 @@ def test_colours_survive_the_way_there_and_back(space: str | None, spread: str |
 
 
 def test_mouths_are_sharpened_to_the_templates_own_detail(clip: FakeClip, track: face.FaceTrack) -> None:
-    painter = Painter(track.transforms, 96, clip.width, clip.height, colour.of(None, clip.height))
+    painter = Painter(track.transforms, 96, clip.width, clip.height, colour.of(clip.colour, clip.height))
     flat = np.full((96, 96, 3), 128, np.uint8)
     noisy = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
     ratios = [painter.detail(clip.frame(0), 0, mouth) for mouth in (flat, noisy)]

@@ -111,7 +111,7 @@ class Wav2Lip:
         order = np.asarray(order, np.int64)
         fps = float(clip.fps)
         spoken = np.asarray(gate(np.asarray(lip.voice, np.float64)))
-        tones = colour.of(getattr(clip, "info", None), clip.height)
+        tones = colour.of(clip.colour, clip.height)
         usable = track.usable[order]
         plan = Plan(
             boxes=Boxes(clip, track, runner.size, tones),

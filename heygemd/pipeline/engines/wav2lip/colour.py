@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,9 +35,9 @@ class Colour:
         return out
 
 
-def of(info: Any, height: int) -> Colour:
-    """The colour of a stream: ``info`` is its VideoInfo, or None where nothing is known."""
-    matrix, spread = getattr(info, "color_space", None), getattr(info, "color_range", None)
+def of(told: Mapping[str, str | None], height: int) -> Colour:
+    """The colour of pictures of which ``told`` says what media's ``output_colour`` does, or nothing."""
+    matrix, spread = told.get("color_space"), told.get("color_range")
     red, blue = _MATRICES.get(str(matrix), _709 if height >= _HD else _601)
     green = 1 - red - blue
     to_bgr = np.array(
