@@ -14,6 +14,7 @@ from heygemd.pipeline.media import clip as clip_module
 from heygemd.pipeline.media import open_clip, output_order, over, probe
 from heygemd.pipeline.settings import Settings
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, number, numbered, pictures, raw_planes, turned
+from tests.pipeline.messy import scene
 
 COUNT = 60
 KINDS = {
@@ -47,9 +48,9 @@ def test_a_deinterlaced_picture_is_the_same_wherever_decoding_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made of its neighbours too, of which a search that lands on it knows nothing."""
-    words = ("-vf", "interlace=scan=tff:lowpass=off", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10")
-    path = numbered(tmp_path / "a.mp4", 300, *words, "-flags", "+ildct+ilme", "-x264-params", "tff=1", fps="50")
-    clip = clip_of(path)
+    words = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-flags", "+ildct+ilme", "-x264-params", "tff=1")
+    fields = "interlace=scan=tff:lowpass=off"
+    clip = clip_of(scene(tmp_path / "a.mp4", *words, count=300, fps="50", filters=fields, shows=lambda n: n // 3))
     assert (clip.info.fields, clip.fps) == ("tff", 25)
     pixels = pictures(clip.frames())
     assert len(pixels) == 150
