@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from heygemd import manifest, names
 from heygemd.errors import Fault
-from heygemd.listing import Item, Listing, Waiting, be, some, target, urgency, wants_consent
+from heygemd.listing import Clause, Item, Listing, Waiting, be, some, target, urgency, wants_consent
 from heygemd.manifest import Manifest, ManifestJob
 from heygemd.requests import DropRequest, JobRequest, Move, Source
 
@@ -151,7 +151,8 @@ class _Batch:
             return f"waits: {names.display(path)} is named by {first} too, which was there first"
         if self.missing and not late:
             words = [f"{path} ({why})" if why else path for path, why in self.missing.items()]
-            return f"waits for what it names and is not there: {some(words)}"
+            files = some(words)
+            return Clause(f"waits for what it names and is not there: {files}", "manifest_files", files=files)
         lacking = [job.video for job in self.parsed.jobs if self._lacks_consent(job)]
         if lacking and not late:
             return wants_consent([names.leaf(path) for path in dict.fromkeys(lacking)])

@@ -85,8 +85,11 @@ class Deferrals:
         known = self._waiting.get(row["id"])
         if known is None:
             return row
-        said = {"deferred_since": known.since, "deferred_reason": known.wait.reason, "holders": told(known.wait)}
-        return {**row, **said}
+        wait = known.wait
+        return {
+            **row, "deferred_since": known.since, "deferred_reason": wait.reason, "holders": told(wait),
+            "deferred_kind": wait.kind, "deferred_values": dict(wait.values),
+        }  # fmt: skip
 
 
 def told(wait: Wait) -> list[str]:

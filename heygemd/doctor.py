@@ -81,7 +81,16 @@ def _ffmpeg(config: Config) -> list[Check]:
     if checks[0].verdict == "fail":
         return checks
     known = _said(["ffmpeg", "-hide_banner", "-encoders"]) or ""
-    return [*checks, _encoder("libx264", known), _encoder("aac", known), _nvenc(known, config.render.encoder)]
+    checks += [_encoder("libx264", known), _encoder("aac", known), _nvenc(known, config.render.encoder)]
+    return checks if config.mark.label == "off" else [*checks, _lettering()]
+
+
+def _lettering() -> Check:
+    """What draws the visible label."""
+    if re.search(r"\bdrawtext\b", _said(["ffmpeg", "-hide_banner", "-filters"]) or ""):
+        return Check("label", "ok", "ffmpeg can draw letters")
+    cure = 'install an ffmpeg with it, as distributions have it, or set label = "off" in [mark]'
+    return Check("label", "fail", "this ffmpeg has no filter drawtext (libfreetype)", cure)
 
 
 def _tool(name: str) -> Check:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from heygemd import manifest, names
 from heygemd.batches import Batches
-from heygemd.listing import JOB_FILE, Item, Listing, Waiting, some, target, urgency
+from heygemd.listing import JOB_FILE, Clause, Item, Listing, Waiting, some, target, urgency
 from heygemd.manifest import FolderOptions
 from heygemd.requests import DropRequest, JobRequest, Move, Source
 
@@ -97,9 +97,9 @@ class _Folder:
             shown = names.display(names.leaf(others[0]))
             return f"holds {shown}, which is no regular file (a link, pipe or socket); take it out"
         if (moving := self.listing.arriving(self.items)) is not None:
-            return f"waits until all of it has arrived: {moving}"
+            return Clause(f"waits until all of it has arrived: {moving}", "folder_arriving")
         if self.path not in self.listing.view.quiet_dirs:
-            return "waits until nothing in it has changed for a while"
+            return Clause("waits until nothing in it has changed for a while", "quiet")
         return None
 
     def _wait(self, reason: str, *, until_late: bool = False) -> None:

@@ -60,13 +60,15 @@ class Go:
 class Wait:
     """Not now.  ``kind`` is a stable word; the numbers in ``reason`` may change while it stays.
 
-    ``settling``: there is room, but it has not held for long enough to be trusted.
+    ``settling``: there is room, but it has not held for long enough to be trusted.  ``values``: the numbers and names
+    of ``reason``, from which ``wording`` makes it in other languages (``waits:<kind>``).
     """
 
     reason: str
     kind: str = "gpu_memory"
     holders: tuple[Holder, ...] = ()
     settling: bool = False
+    values: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,9 @@ def _short(wanted: int, gpu: Gpu, taken: int) -> Wait:
     reserved = f"; another heygemd has reserved {taken} MiB of it" if taken > 0 else ""
     has = f"{gpu.name} has {gpu.free_mib} MiB free of {gpu.total_mib} MiB"
     kind = "gpu_reserved" if taken > 0 and gpu.free_mib >= wanted else "gpu_memory"
-    return Wait(f"The job needs {wanted} MiB of GPU memory; {has}{reserved}{held}.", kind, gpu.processes)
+    values = {"need": wanted, "gpu": gpu.name, "free": gpu.free_mib, "total": gpu.total_mib, "taken": taken}
+    told = f"The job needs {wanted} MiB of GPU memory; {has}{reserved}{held}."
+    return Wait(told, kind, gpu.processes, values=values)
 
 
 def _too_hot(gpu: Gpu, rules: GuardConfig) -> bool:
@@ -184,7 +188,8 @@ def _too_hot(gpu: Gpu, rules: GuardConfig) -> bool:
 
 
 def _hot(gpu: Gpu, rules: GuardConfig) -> Wait:
-    return Wait(f"{gpu.name} is at {gpu.celsius} °C; jobs wait above {rules.max_celsius} °C (max_celsius).", "gpu_hot")
+    told = f"{gpu.name} is at {gpu.celsius} °C; jobs wait above {rules.max_celsius} °C (max_celsius)."
+    return Wait(told, "gpu_hot", values={"gpu": gpu.name, "celsius": gpu.celsius, "most": rules.max_celsius})
 
 
 # ---------------------------------------------------------------- the rest of the machine
@@ -197,7 +202,8 @@ def _memory(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
         return Never(f"{told}; this machine has {readings.ram_total_mib} MiB in all.")
     if need.ram_mib + keep > readings.ram_available_mib:
         free = f"{readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available"
-        return Wait(f"{told}; {free}.", "memory")
+        values = {"need": need.ram_mib, "keep": keep, "free": readings.ram_available_mib}
+        return Wait(f"{told}; {free}.", "memory", values=values)
     return Go()
 
 
@@ -207,13 +213,16 @@ def _disk(path: Path, wanted: int, readings: Readings, limits: LimitsConfig) -> 
         return Wait(f"The free space of {path} cannot be read.", "disk")
     if wanted + limits.free_disk_mib > free:
         keep = f"{limits.free_disk_mib} MiB must stay free (free_disk_mib)"
-        return Wait(f"The job needs {wanted} MiB of disk for {path} and {keep}; {free} MiB are free.", "disk")
+        told = f"The job needs {wanted} MiB of disk for {path} and {keep}; {free} MiB are free."
+        values = {"need": wanted, "path": str(path), "keep": limits.free_disk_mib, "free": free}
+        return Wait(told, "disk", values=values)
     return Go()
 
 
 def _hours(rules: GuardConfig, at: time | None) -> Verdict:
     if at is not None and quiet(rules.quiet_hours, at):
-        return Wait(f"No job starts in the quiet hours {rules.quiet_hours} (quiet_hours).", "quiet_hours")
+        told = f"No job starts in the quiet hours {rules.quiet_hours} (quiet_hours)."
+        return Wait(told, "quiet_hours", values={"hours": rules.quiet_hours})
     return Go()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from heygemd import names
 from heygemd.batches import Batches, sort_batches
 from heygemd.folders import Folders, sort_folders
-from heygemd.listing import JOB_FILE, Item, Line, Listing, Rules, View, Waiting, some, target, urgency
+from heygemd.listing import JOB_FILE, Clause, Item, Line, Listing, Rules, View, Waiting, some, target, urgency
 from heygemd.requests import DropRequest, JobRequest, Move, Source
 
 __all__ = ["Line", "Plan", "Rules", "View", "Waiting", "plan"]
@@ -75,7 +75,7 @@ class _Pairs:
         for paths in self._listing.others.values():
             for path in paths:
                 reason = "is no regular file (a link, pipe, socket or device); heygemd leaves it alone"
-                self._wait(path, reason)
+                self._wait(path, Clause(reason, "no_file"))
         for folder, items in self._listing.folders.items():
             if folder in self._folders.taken:
                 continue
@@ -98,19 +98,20 @@ class _Pairs:
                 self._lone(group[0])
             elif kinds != ["audio", "visual"]:
                 same = some([item.name for item in group])
-                self._wait(
-                    group[0].path,
+                reason = (
                     f"{same} have the same name, and heygemd does not guess which belong together: leave one sound "
-                    "file and one video or picture, and rename the others",
+                    "file and one video or picture, and rename the others"
                 )
+                self._wait(group[0].path, Clause(reason, "same_name", files=same))
             elif (moving := self._listing.arriving(group)) is not None:
                 self._wait(group[0].path, moving)
             elif (lacking := self._lacks_consent(group)) is not None:
                 self._wait(group[0].path, lacking)
             elif holder is not None:
-                self._wait(group[0].path, f"waits until {names.display(holder)} has been read")
+                shown = names.display(holder)
+                self._wait(group[0].path, Clause(f"waits until {shown} has been read", "manifest", file=shown))
             elif not quiet:
-                self._wait(group[0].path, "waits until nothing more arrives in its folder")
+                self._wait(group[0].path, Clause("waits until nothing more arrives in its folder", "quiet"))
             else:
                 self.drops.append(self._pair(*sorted(group, key=lambda item: item.kind)))
 
@@ -137,32 +138,32 @@ class _Pairs:
             self._wait(item.path, moving)
             return
         wanted = "a video or picture" if item.kind == "audio" else "a sound file"
-        like = f"{names.display(item.stem)}.*"
+        like, code = f"{names.display(item.stem)}.*", "picture" if item.kind == "audio" else "sound"
         since = self._view.since(item.path)
         if self._view.now - since < self._view.patience:
             self.due.append(since + self._view.patience)
-            self._wait(item.path, f"waits for its partner: {wanted} named {like}")
+            self._wait(item.path, Clause(f"waits for its partner: {wanted} named {like}", code, like=like))
         else:
-            self._wait(
-                item.path,
-                f"has had no partner for {self._view.patience_words}: put {wanted} named {like} beside it, "
-                "or take it away",
-            )
+            waited = f"has had no partner for {self._view.patience_words}"
+            reason = f"{waited}: put {wanted} named {like} beside it, or take it away"
+            self._wait(item.path, Clause(reason, f"no_{code}", like=like))
 
     def _stray(self, item: Item) -> None:
         if item.kind == "consent":
             self._lone_consent(item)
         if item.kind == "unknown":
-            self._wait(item.path, "is not a kind of file that heygemd takes")
+            self._wait(item.path, Clause("is not a kind of file that heygemd takes", "kind"))
         elif item.kind == "job":
             where = "a folder with one sound file and its videos"
             self._wait(item.path, f"{JOB_FILE} belongs in a job folder ({where}), not here")
 
     def _lone_consent(self, item: Item) -> None:
         if not item.stamp.size:
-            self._wait(item.path, "is empty, so it is no consent; put the whole file there")
+            self._wait(item.path, Clause("is empty, so it is no consent; put the whole file there", "consent_empty"))
         elif not any(other.key == item.key and other.kind == "visual" for other in self._listing.folders[item.folder]):
-            self._wait(item.path, f"is a consent; the video or picture {names.display(item.stem)}.* is not beside it")
+            like = f"{names.display(item.stem)}.*"
+            reason = f"is a consent; the video or picture {like} is not beside it"
+            self._wait(item.path, Clause(reason, "consent_alone", like=like))
 
     def _wait(self, path: str, reason: str) -> None:
         since = self._view.since(path)

@@ -19,7 +19,7 @@ from heygemd.config import Config, IntakeConfig, LineConfig
 from heygemd.errors import StorageError
 from heygemd.inbox import Entry, Settled, Settler, Watcher
 from heygemd.jobs import Store
-from heygemd.listing import consent_of
+from heygemd.listing import Clause, consent_of
 from heygemd.names import display, folded, split
 from heygemd.orders import Answer, Desk, Order
 from heygemd.requests import Stamp
@@ -260,7 +260,10 @@ class Line:
         for item in waiting:
             since = (wall - timedelta(seconds=now - item.since)).isoformat(timespec="seconds")
             name = display(item.path)
-            self.waiting.append({"line": self.line.name, "path": name, "reason": item.reason, "since": since})
+            row: dict[str, Any] = {"line": self.line.name, "path": name, "reason": str(item.reason), "since": since}
+            if isinstance(item.reason, Clause):
+                row |= {"code": item.reason.code, "values": item.reason.values}
+            self.waiting.append(row)
             if item.overdue and item.path not in self._named:
                 self._named.add(item.path)
                 self._log.warning("still_waiting", file=name, reason=item.reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from heygemd.inbox import Entry, ignored
 from heygemd.names import display, folded, nfc, parent, split
@@ -112,6 +112,19 @@ class View:
         if minutes < 1:
             return f"{self.patience:g} seconds"
         return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
+class Clause(str):
+    """A reason in English that knows itself in other languages too: ``waits:<code>`` of ``wording``, with values."""
+
+    code: str
+    values: dict[str, Any]
+
+    def __new__(cls, text: str, code: str, **values: Any) -> Clause:
+        """``text`` is what ``code`` and ``values`` say."""
+        made = super().__new__(cls, text)
+        made.code, made.values = code, values
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +263,10 @@ class Listing:
         if unfinished is not None:
             seconds = f"{self.view.rules.incomplete_seconds:g} seconds"
             why = self.view.incomplete[unfinished.path]
-            return f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
-        return f"{some([item.name for item in moving])} {be(moving)} still arriving"
+            said = f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
+            return Clause(said, "unfinished", file=display(unfinished.name), why=why)
+        files = some([item.name for item in moving])
+        return Clause(f"{files} {be(moving)} still arriving", "arriving", files=files)
 
 
 _CONSENT = re.compile(r"(.+)\.consent(\.[^.]+)?", re.IGNORECASE | re.DOTALL)
@@ -267,7 +282,8 @@ def wants_consent(templates: Sequence[str]) -> str:
     """What a person must do so that these templates may be used, as a clause."""
     files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
     who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
-    return f"waits for {who} in {some(templates)}: put it as a file such as {files} beside it"
+    said = f"waits for {who} in {some(templates)}: put it as a file such as {files} beside it"
+    return Clause(said, "consent", templates=some(templates), files=files)
 
 
 def some(found: Sequence[str], at_most: int = 5) -> str:

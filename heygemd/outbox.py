@@ -136,7 +136,8 @@ def batch_log(drop: Drop, jobs: Sequence[Job]) -> dict[str, Any]:
 def reason_text(drop: Drop, jobs: Sequence[Job], language: str = "en") -> str:
     """``reason.txt``: for the person who dropped the files."""
     if drop.request.problem:
-        return f"{drop.request.problem}\n"
+        meaning = why(language, "manifest")
+        return f"{meaning} {drop.request.problem}\n" if meaning else f"{drop.request.problem}\n"
     bad = [job for job in jobs if job.state is not JobState.DELIVERED]
     if len(jobs) == 1:
         return f"{_why(bad[0], language)}\n"

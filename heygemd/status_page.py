@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from heygemd.names import display
-from heygemd.wording import say, why
+from heygemd.wording import say, waits, why
 
 PAGE, DATA = "STATUS.html", "status.json"
 REFRESH_SECONDS = 10
@@ -53,7 +53,7 @@ def data(status: Row, line: str) -> dict[str, Any]:
         "elsewhere": bool(status.get("running")) and not own,
         "queue": [_queued(job) for job in status.get("queue", []) if job["line"] == line],
         "waiting": [
-            {key: w.get(key) for key in ("path", "reason", "since")}
+            {key: w.get(key) for key in ("path", "reason", "since", "code", "values")}
             for w in status.get("waiting", [])
             if w["line"] == line
         ],
@@ -74,6 +74,7 @@ def _queued(job: Row) -> dict[str, Any]:
     return {
         "job": job["id"], "name": _name(job), "priority": job.get("priority"), "waits_for": job.get("deferred_reason"),
         "since": job.get("deferred_since"), "holders": job.get("holders") or [],
+        "code": job.get("deferred_kind"), "values": job.get("deferred_values"),
     }  # fmt: skip
 
 
@@ -115,8 +116,8 @@ def to_html(told: Row, at: str, language: str, failed: str) -> bytes:
     if told["elsewhere"]:
         parts.append(f"<section><p>{word('elsewhere')}</p></section>")
     parts += [
-        _section(word("queue"), [_queue_row(n, job, word) for n, job in enumerate(told["queue"], 1)]),
-        _section(word("waiting"), [_waiting_row(w, word) for w in told["waiting"]]),
+        _section(word("queue"), [_queue_row(n, job, language, word) for n, job in enumerate(told["queue"], 1)]),
+        _section(word("waiting"), [_waiting_row(w, language, word) for w in told["waiting"]]),
         _section(word("orders"), [_order_row(order, language) for order in told["orders"]]),
         _section(word("delivered"), [_delivered_row(job, language, word) for job in told["delivered"]]),
         _section(
@@ -163,20 +164,22 @@ def _running_row(job: Row, language: str, word: Any) -> str:
     return f'<p><b>{html.escape(job["name"])}</b></p>{bar}<p class="small">{" · ".join(facts)}</p>'
 
 
-def _queue_row(place: int, job: Row, word: Any) -> str:
+def _queue_row(place: int, job: Row, language: str, word: Any) -> str:
     why_not = word("next")
     if job["waits_for"]:
-        since = word("since", at=_clock(job["since"])) if job["since"] else ""
+        since = f" · {word('since', at=_clock(job['since']))}" if job["since"] else ""
         holders = f" ({html.escape(display(', '.join(job['holders'])))})" if job["holders"] else ""
-        why_not = f"{html.escape(display(job['waits_for']))}{holders} {since}"
+        reason = waits(language, job["code"], job["values"], job["waits_for"])
+        why_not = f"{html.escape(display(reason))}{holders}{since}"
     name = html.escape(job["name"])
     return f'<tr><td class="when">{place}</td><td>{name}<br><span class="small">{why_not}</span></td></tr>'
 
 
-def _waiting_row(waiting: Row, word: Any) -> str:
-    since = word("since", at=_clock(waiting["since"])) if waiting["since"] else ""
-    reason = html.escape(display(str(waiting["reason"])))
-    return f'<tr><td>{html.escape(display(waiting["path"]))}<br><span class="small">{reason} {since}</span></td></tr>'
+def _waiting_row(waiting: Row, language: str, word: Any) -> str:
+    since = f" · {word('since', at=_clock(waiting['since']))}" if waiting["since"] else ""
+    said = waits(language, waiting["code"], waiting["values"], str(waiting["reason"]))
+    reason = html.escape(display(said))
+    return f'<tr><td>{html.escape(display(waiting["path"]))}<br><span class="small">{reason}{since}</span></td></tr>'
 
 
 def _order_row(order: Row, language: str) -> str:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from heygemd.config import Config, LineConfig
 from heygemd.requests import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
+from heygemd.wording import LANGUAGES, say
 
 NAME = "README.txt"
+_OWN = (("readme:consent", "require_consent"), ("readme:orders", "folder_control"))
+"""What holds for some lines only."""
 _TEMPLATE = Path(__file__).parent / "data" / "inbox-readme.txt"
 
 
@@ -19,6 +22,9 @@ def text(config: Config, line: LineConfig) -> bytes:
         "outbox": line.outbox.name, "done": line.done.name, "failed": line.failed.name,
     }  # fmt: skip
     whole = _TEMPLATE.read_text(encoding="utf-8")
+    for language in LANGUAGES:
+        asked = [say(language, code) for code, key in _OWN if getattr(line, key)]
+        whole = whole.replace(f"{{own_{language}}}\n", "".join(f"{rule}\n" for rule in asked))
     for name, value in values.items():
         whole = whole.replace(f"{{{name}}}", value)
     return whole.replace("\n", "\r\n").encode("utf-8-sig")

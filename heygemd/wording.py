@@ -164,7 +164,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "page:left": ("about {time} left", "约剩 {time}"),
     "page:queue": ("Queue", "排队"),
     "page:next": ("waits for its turn", "等候中"),
-    "page:since": ("since {at}", "（自 {at} 起）"),
+    "page:since": ("since {at}", "自 {at} 起"),
     "page:waiting": ("In the inbox, not begun", "收件夹中，尚未开始"),
     "page:delivered": ("Delivered", "已交付"),
     "page:held": ("is poor and waits in review", "质量较差，已放入 review 待检"),
@@ -225,6 +225,44 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The other {good} of {all} films were delivered.",
         "其余 {good} 部（共 {all} 部）影片已交付。",
     ),
+    "why:engine_not_allowed": ("", "该产线不允许使用这个引擎。"),
+    "why:size_differs": ("", "画面尺寸不一致。"),
+    "why:manifest": ("", "清单或任务文件有误，请改正后重新放入。"),
+    # ---- the README in an inbox, for lines with settings of their own
+    "readme:consent": (
+        "  Each film or picture needs the consent of the person shown: anna.consent.pdf beside anna.mp4.",
+        "  每个视频或照片都需要其中人物的同意书：在 anna.mp4 旁边放 anna.consent.pdf。",
+    ),
+    "readme:orders": (
+        "  A file lesson.cancel stops lesson, lesson.retry tries it again; while PAUSE is here, nothing is begun.",
+        "  空文件 lesson.cancel 取消 lesson，lesson.retry 重新制作；PAUSE 文件存在期间全部暂停。",
+    ),
+    # ---- why something waits: in English its own sentence says it
+    "waits:gpu_memory": ("", "任务需要 {need} MiB 显存；{gpu} 共 {total} MiB，目前空闲 {free} MiB。"),
+    "waits:gpu_reserved": (
+        "",
+        "任务需要 {need} MiB 显存；{gpu} 空闲 {free} MiB，其中 {taken} MiB 已被另一个 heygemd 预留。",
+    ),
+    "waits:gpu_hot": ("", "{gpu} 温度为 {celsius} °C；高于 {most} °C 时任务等待。"),
+    "waits:memory": ("", "任务需要 {need} MiB 内存，另须保留 {keep} MiB；目前可用 {free} MiB。"),
+    "waits:disk": ("", "任务需要 {need} MiB 磁盘空间（{path}），另须保留 {keep} MiB；目前空闲 {free} MiB。"),
+    "waits:quiet_hours": ("", "静默时段 {hours} 内不开始新的任务。"),
+    "waits:picture": ("", "等待配对文件：名为 {like} 的视频或图片。"),
+    "waits:sound": ("", "等待配对文件：名为 {like} 的声音文件。"),
+    "waits:no_picture": ("", "长时间没有配对文件：请放入名为 {like} 的视频或图片，或取走此文件。"),
+    "waits:no_sound": ("", "长时间没有配对文件：请放入名为 {like} 的声音文件，或取走此文件。"),
+    "waits:same_name": ("", "{files} 同名，无法判断如何配对：请只保留一个声音文件和一个视频或图片，其余改名。"),
+    "waits:arriving": ("", "{files} 仍在复制中。"),
+    "waits:folder_arriving": ("", "等待文件夹全部复制完成。"),
+    "waits:quiet": ("", "等待文件夹不再有变化。"),
+    "waits:unfinished": ("", "{file} 似乎不完整（{why}）；若不再变化，稍后将按现状处理。"),
+    "waits:manifest": ("", "等待读取 {file}。"),
+    "waits:manifest_files": ("", "等待清单中列出但尚未放入的文件：{files}。"),
+    "waits:consent": ("", "等待 {templates} 中人物的同意书：请在旁边放入 {files} 之类的文件。"),
+    "waits:consent_empty": ("", "同意书文件为空，请放入完整的文件。"),
+    "waits:consent_alone": ("", "这是同意书；旁边没有名为 {like} 的视频或图片。"),
+    "waits:kind": ("", "不支持的文件类型。"),
+    "waits:no_file": ("", "不是普通文件（链接等），不予处理。"),
     "why:no_consent": ("", "缺少本人同意书文件（<名称>.consent.*）。"),
 }
 
@@ -232,6 +270,16 @@ _TEXTS: dict[str, tuple[str, str]] = {
 def why(language: str, code: str | None) -> str:
     """What a reason's stable word means in a language that is not the errors' own; empty where that adds nothing."""
     return say(language, f"why:{code}") if f"why:{code}" in _TEXTS else ""
+
+
+def waits(language: str, code: str | None, values: Mapping[str, Any] | None, english: str) -> str:
+    """Why something waits: ``english`` itself, or its code's text in a language that has one for it."""
+    if language == "en" or f"waits:{code}" not in _TEXTS:
+        return english
+    try:
+        return say(language, f"waits:{code}", values)
+    except KeyError:  # another reason of the same kind, without the numbers
+        return english
 
 
 def say(language: str, code: str, values: Mapping[str, Any] | None = None) -> str:

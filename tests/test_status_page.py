@@ -134,3 +134,17 @@ def test_the_daemon_lays_both_files_into_the_outbox_and_takes_them_for_nothing_e
     site.stop()
     assert site.tree("outbox") == ["STATUS.html", "lesson.json", "lesson.mp4", "status.json"]
     assert json.loads((site.outbox / "status.json").read_text())["state"] == "stopped"
+
+
+def test_what_is_waited_for_is_chinese_on_the_chinese_page() -> None:
+    numbers = {"need": 4000, "gpu": "L4", "free": 1200, "total": 24000, "taken": 0}
+    queued = job(
+        3, "queued", deferred_reason="The job needs …", deferred_since=AT, holders=["vllm (pid 77)"],
+        deferred_kind="gpu_memory", deferred_values=numbers,
+    )  # fmt: skip
+    alone = {"line": "main", "path": "a.wav", "reason": "waits …", "since": AT}
+    alone |= {"code": "picture", "values": {"like": "a.*"}}
+    told = page(status(queue=[queued], waiting=[alone]), "zh")
+    assert "任务需要 4000 MiB 显存；L4 共 24000 MiB，目前空闲 1200 MiB。" in told and "vllm (pid 77)" in told
+    assert "等待配对文件：名为 a.* 的视频或图片。" in told and "…" not in told
+    assert "The job needs …" in page(status(queue=[queued], waiting=[alone]))

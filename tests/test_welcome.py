@@ -38,3 +38,11 @@ def test_laying_it_down_twice_is_the_same(tmp_path: Path) -> None:
     path = str(tmp_path / "README.txt")
     assert [files.lay_down(path, "YQ=="), files.lay_down(path, "Yg==")] == ["moved", "taken"]
     assert Path(path).read_text() == "a" and [p.name for p in tmp_path.iterdir()] == ["README.txt"]
+
+
+def test_what_holds_for_this_line_only_is_told_in_both_languages() -> None:
+    plain = welcome.text(Config(), LineConfig("main", Path("/srv/line"))).decode("utf-8-sig")
+    assert "consent" not in plain and "PAUSE" not in plain
+    line = LineConfig("main", Path("/srv/line"), require_consent=True, folder_control=True)
+    told = welcome.text(Config(), line).decode("utf-8-sig")
+    assert told.count("anna.consent.pdf") == told.count("PAUSE") == 2 and not re.search(r"[{}]", told)

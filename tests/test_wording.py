@@ -32,3 +32,22 @@ def test_every_reason_that_the_grade_gives_has_words() -> None:
 def test_a_reason_is_told_with_its_values_and_what_to_do() -> None:
     told = wording.told([{"code": "mouth_late", "level": "fair", "values": {"ms": 120}}], "zh")
     assert "120" in told[0]["message"] and told[0]["advice"]
+
+
+def test_every_reason_for_waiting_that_names_its_code_has_words() -> None:
+    import ast
+    from pathlib import Path
+
+    named = set()
+    for file in ("intake", "folders", "batches", "listing"):
+        tree = ast.parse((Path(wording.__file__).parent / f"{file}.py").read_text())
+        calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Clause")
+        named |= {c.args[1].value for c in calls if isinstance(c.args[1], ast.Constant)}
+    assert len(named) > 10 and {f"waits:{code}" for code in named} <= wording.codes().keys()
+
+
+def test_a_reason_for_waiting_is_told_in_english_where_its_numbers_are_not_known() -> None:
+    values = {"hours": "08:00-18:00"}
+    assert wording.waits("zh", "quiet_hours", values, "english") == "静默时段 08:00-18:00 内不开始新的任务。"
+    assert wording.waits("zh", "quiet_hours", {}, "english") == wording.waits("en", "quiet_hours", values, "english")
+    assert wording.waits("zh", None, None, "english") == wording.waits("zh", "unheard_of", {}, "english") == "english"
