@@ -18,6 +18,7 @@ import pytest
 
 from heygemd import cli, training
 from heygemd.completion import SHELLS
+from heygemd.config_keys import ENGINES
 
 JOB = "20261126-042501-a1b2c3.1"
 
@@ -112,7 +113,7 @@ def test_bash_offers_every_command_and_option(
     ("typed", "offered"),
     [
         (["re"], ["reload", "render", "report", "resume", "retry"]),
-        (["render", "--engine", ""], ["command", "footage", "wav2lip"]),
+        (["render", "--engine", ""], sorted(ENGINES)),
         (["render", "--engine", "foo"], ["footage"]),
         (["render", "--engine", "=", "foo"], ["footage"]),
         (["render", "--video", "a"], ["a film.mp4", "a folder"]),

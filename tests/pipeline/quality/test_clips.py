@@ -67,8 +67,9 @@ def test_the_right_figure_moves_and_the_grade_falls_in_95_percent_of_the_cases(
             other = CLIPS / CASES[name][1]
             bad = spoiled(way, film, tmp_path / f"{name}-{way}.mp4", its.transforms, other)
             told, _ = quality.report(bad, its, SETTINGS, Quiet())
-            named = code in {reason["code"] for reason in told["reasons"]}
-            if not named or GRADES.index(told["grade"]) <= GRADES.index(honest["grade"]):
+            # The figure that was spoiled must by itself be worse than all of the honest film.
+            named = [reason["level"] for reason in told["reasons"] if reason["code"] == code]
+            if not any(GRADES.index(level) > GRADES.index(honest["grade"]) for level in named):
                 failures.append((name, way, honest["grade"], told["grade"], told["reasons"]))
     assert len(failures) <= 1, failures
 
@@ -77,6 +78,7 @@ def test_the_right_figure_moves_and_the_grade_falls_in_95_percent_of_the_cases(
 def test_a_shift_of_frames_is_measured_within_one(
     films: dict[str, tuple[Path, quality.Known]], tmp_path: Path, frames: int
 ) -> None:
+    compared = []
     for name, (film, its) in films.items():
         honest, _ = quality.report(film, its, SETTINGS, Quiet())
         rate = its.template.fps if its.template else 25
@@ -85,6 +87,8 @@ def test_a_shift_of_frames_is_measured_within_one(
         if honest["sync"]["confidence"] == told["sync"]["confidence"] == "high":
             found = (told["sync"]["offset_ms"] - honest["sync"]["offset_ms"]) / 1000 * float(rate)
             assert abs(found + frames) <= 1, (name, frames, found)
+            compared.append(name)
+    assert len(compared) >= 2, compared  # of most clips it can be told at all
 
 
 def test_a_film_of_which_nothing_is_known_is_measured_with_its_template_and_without(
