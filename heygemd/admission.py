@@ -174,7 +174,8 @@ class Admission:
     def _engine(self, job: Job) -> str:
         return job.request.options.engine or self.config.render.engine
 
-    def _settings(self, job: Job) -> dict[str, Any]:
+    def settings(self, job: Job) -> dict[str, Any]:
+        """The renderer's, with the device that was chosen for the engine."""
         settings = settings_for(self.config, job.request.options)
         return {**settings, "device": self.devices.of(settings["engine"])}
 
@@ -198,7 +199,7 @@ class Admission:
         if go is None:
             return None
         self._log_start(job, go, turn)
-        ticket = Ticket(job, self._settings(job), self._what(job), need, go, overtaken=turn.overtaken)
+        ticket = Ticket(job, self.settings(job), self._what(job), need, go, overtaken=turn.overtaken)
         ticket.sampled_at, self._ticket, self._asked = time.monotonic(), ticket, []
         if ticket.asked.device == "cuda" and go.device is not None and ticket.asked.engine != "command":
             ticket.settings["batch"] = go.batch_size
@@ -341,6 +342,12 @@ class Admission:
             if isinstance(self._judge(only_gpu, _roomy(readings)), Go):
                 self._ageing.lose(candidate.key, passed)
         return None
+
+    def has_memory_for(self, job: Job) -> bool:
+        """Whether so much memory is free that a second job may be prepared beside the running one."""
+        readings = self._reader((), gpus=False)
+        need = Need(ram_mib=self._need_of(self._what(job), readings, {}).ram_mib)
+        return isinstance(guard.decide(need, [readings], self.config.limits, self._rules), Go)
 
     def disk_in_use_mib(self) -> int:
         """What the running job may still write to the work folder's disk, in MiB."""

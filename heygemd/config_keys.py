@@ -257,6 +257,9 @@ class LimitsConfig:
     max_hours: Annotated[float, Rule("a job that takes longer than this is stopped and fails", low=0.01, high=8760)] = (
         24.0
     )
+    nice: Annotated[
+        int, Rule("how much lower than the daemon's the renderer's priority on the processor is", low=0, high=19)
+    ] = 5
     free_disk_mib: Annotated[int, Rule("no job starts that would leave less disk than this free, in MiB", low=0)] = 2048
     free_ram_mib: Annotated[int, Rule("no job starts that would leave less memory than this free, in MiB", low=0)] = (
         1024

@@ -28,16 +28,17 @@ from heygemd.errors import (
     WorkerDied,
 )
 from heygemd.guard import Wait
-from heygemd.jobs import Job, JobState, Journal, Store, settings_for
+from heygemd.jobs import Job, JobState, Journal, Store
 from heygemd.journal import DropState, now
 from heygemd.lines import Line
-from heygemd.staging import Stager
+from heygemd.staging import Stager, task_of
 from heygemd.tasks import Later
 from heygemd.worker import Message, Worker
 
 RETRY_SECONDS = 5.0  # before a share that did not give a job's inputs is asked again
 AWAY_SECONDS, AWAY_LONGEST = 10.0, 120.0  # before an engine's server is asked again: so much longer each time
 TURN_SECONDS = 1.0
+_DRAWING = ("render", "verify", "report")  # stages before which all that is learned of a template was kept
 
 
 @dataclass
@@ -103,8 +104,11 @@ class Rendering:
         hand = [self.running.job.id] if self.running is not None else []
         self.stager.only([*hand, *(job.id for job in ready)])
         if ready and (hand or len(self.admission.deferrals)) and not self.stopping and not self.paused:
-            settings = settings_for(self.config, ready[0].request.options)
+            settings = self.admission.settings(ready[0])
             self.stager.ahead(ready[0], settings, self.admission.disk_in_use_mib() + self.config.limits.free_disk_mib)
+            drawing = self.running is not None and self.running.progress.get("stage") in _DRAWING
+            if drawing and self.admission.has_memory_for(ready[0]):
+                self.stager.plan(ready[0], settings, self.config.limits.nice)
 
     def cancel(self, job: Job) -> None:
         """End a queued or running job.  Raises ``HeygemdError`` for any other."""
@@ -178,13 +182,10 @@ class Rendering:
 
     async def _make(self, job: Job, ticket: Ticket) -> Job:
         staged, probed = await self.stager.take(job, ticket.settings)
-        task = {
-            "audio": staged["audio"]["path"], "video": staged["video"]["path"], "work": str(self.store.scratch(job)),
-            "audio_name": staged["audio"]["name"], "video_name": staged["video"]["name"], "probed": probed,
-        }  # fmt: skip
+        await self.stager.planned(job)
         await self.admission.confirm(ticket)
-        await self.worker.use(ticket.device)
-        task["settings"] = ticket.settings
+        await self.worker.use(ticket.device, self.config.limits.nice)
+        task = task_of(self.store, job, staged, probed, ticket.settings)
         job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
         if self.running is not None and self.running.cancelled:
             raise Cancelled("Cancelled before it was begun.")

@@ -1,24 +1,26 @@
 """The inputs of jobs, copied to the local disk and looked at: for the next job already while another one runs.
 
 What is staged ahead is not copied again when its turn comes, its media need not be probed again, and the guard knows
-the size of its frames.  Staging ahead is a favour: where it fails, staging at the job's turn says why.
+the size of its frames.  Where its template is known, its plan is made too, in a child of its own that ends with it, so
+that the first frame follows at once.  All that is a favour: where it fails, the job's turn says why.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heygemd import machine, needs
+from heygemd import log, machine, needs
 from heygemd.errors import Cancelled, HeygemdError, InputError, StorageError
 from heygemd.jobs import Job, Store
 from heygemd.tasks import ended
 from heygemd.worker import Message, Worker
 
 LOOK_SECONDS = 120.0
+PLAN_NICE = 5  # more than the renderer, which must not be held up
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Stager:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tasks: dict[str, asyncio.Task[_Staged]] = {}
+        self._plans: dict[str, asyncio.Task[None]] = {}
         self._frames: dict[str, str] = {}  # by job
 
     def ahead(self, job: Job, settings: Message, keep_free_mib: int) -> None:
@@ -55,10 +58,26 @@ class Stager:
             raise staged
         return staged.inputs, staged.probed
 
+    def plan(self, job: Job, settings: Message, nice: int) -> None:
+        """Begin to make the plan of a job that is staged, once; ``nice`` is the renderer's."""
+        task = self._tasks.get(job.id)
+        if job.id in self._plans or task is None or not task.done() or task.cancelled() or task.exception():
+            return
+        staged = task.result()
+        if staged.probed is not None:
+            request = {"task": "plan", "job": task_of(self._store, job, staged.inputs, staged.probed, settings)}
+            self._plans[job.id] = asyncio.create_task(_plan(request, nice + PLAN_NICE))
+
+    async def planned(self, job: Job) -> None:
+        """Wait for a plan that is being made: what is left of it takes less than to begin anew."""
+        if job.id in self._plans:
+            await asyncio.wait([self._plans[job.id]])
+
     def cancel(self, job_id: str) -> None:
         """Stop staging it, ahead or at its turn; ``take`` raises ``Cancelled``."""
-        if job_id in self._tasks:
-            self._tasks.pop(job_id).cancel()
+        for tasks in (self._tasks, self._plans):
+            if job_id in tasks:
+                tasks.pop(job_id).cancel()
 
     def frame(self, job_id: str) -> str:
         """The size class of the job's frames; empty while nobody has looked."""
@@ -67,16 +86,18 @@ class Stager:
     def only(self, names: Collection[str]) -> None:
         """Forget what was staged for any but these jobs; their work folders are not ours."""
         for name in [name for name in self._tasks if name not in names]:
-            self._tasks.pop(name).cancel()
+            self.cancel(name)
             self._frames.pop(name, None)
 
     async def close(self) -> None:
         """End what is on its way."""
-        await ended(list(self._tasks.values()))
+        await ended([*self._tasks.values(), *self._plans.values()])
 
     def _begin(self, job: Job, settings: Message) -> asyncio.Task[_Staged]:
         task = self._tasks[job.id] = asyncio.create_task(self._stage(job, settings))
         task.add_done_callback(_seen)
+        if job.id in self._plans:
+            self._plans.pop(job.id).cancel()
         return task
 
     async def _stage(self, job: Job, settings: Message) -> _Staged:
@@ -98,6 +119,26 @@ async def _look(inputs: dict[str, Any], settings: Message) -> Message | None:
         return None
     finally:
         await worker.stop()
+
+
+async def _plan(request: Message, nice: int) -> None:
+    """Have a plan made; a failure is left to the render to tell."""
+    worker = Worker(stall_seconds=LOOK_SECONDS, nice=min(nice, 19))
+    try:
+        await worker.run(request, lambda _: None)
+    except HeygemdError as error:
+        log.get().info("plan_not_made_ahead", reason=error.message)
+    finally:
+        await worker.stop()
+
+
+def task_of(store: Store, job: Job, staged: Mapping[str, Any], probed: Message | None, settings: Message) -> Message:
+    """A job as the child reads it (``pipeline.settings.Task``)."""
+    audio, video = staged["audio"], staged["video"]
+    return {
+        "audio": audio["path"], "video": video["path"], "work": str(store.scratch(job)), "audio_name": audio["name"],
+        "video_name": video["name"], "probed": probed, "settings": settings,
+    }  # fmt: skip
 
 
 async def _result(task: asyncio.Task[_Staged]) -> _Staged | HeygemdError:

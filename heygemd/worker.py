@@ -39,14 +39,17 @@ class Worker:
     """At most one child, doing at most one task at a time."""
 
     def __init__(
-        self, *, stall_seconds: float, idle_seconds: float = 60.0, max_seconds: float = 86400.0, max_jobs: int = 0
-    ) -> None:
-        """A child that reports nothing for ``stall_seconds`` hangs and is ended; one that has done ``max_jobs`` tasks
-        (0: any number) is ended too, and so is one after any error: the next begins with a clean one."""
+        self, *, stall_seconds: float, idle_seconds: float = 60.0, max_seconds: float = 86400.0, max_jobs: int = 0,
+        nice: int = 0,
+    ) -> None:  # fmt: skip
+        """A child that gets no further for ``stall_seconds`` hangs and is ended; one that has done ``max_jobs`` tasks
+        (0: any number) is ended too, and so is one after any error: the next begins with a clean one.  ``nice``: how
+        much lower than ours its priority on the processor is, 0 to 19."""
         self.stall_seconds = stall_seconds
         self.idle_seconds = idle_seconds
         self.max_seconds = max_seconds
         self.max_jobs = max_jobs
+        self.nice = nice
         self.busy = False
         self._child: asyncio.subprocess.Process | None = None
         self._stderr: deque[str] = deque(maxlen=40)
@@ -83,9 +86,9 @@ class Worker:
         child.stdin.write(json.dumps(request).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await child.stdin.drain()
-        ends = time.monotonic() + self.max_seconds
+        ends, moved = time.monotonic() + self.max_seconds, time.monotonic()
         while True:
-            patience = min(self.stall_seconds, ends - time.monotonic())
+            patience = min(moved + self.stall_seconds, ends) - time.monotonic()
             try:
                 line = await asyncio.wait_for(child.stdout.readline(), max(patience, 0.01))
             except TimeoutError:
@@ -100,6 +103,8 @@ class Worker:
             message = _parse(line)
             if message is None or message.get("id") != request["id"]:
                 continue
+            if not message.get("again"):  # what is said again because nothing is new is no progress
+                moved = time.monotonic()
             if message["type"] == "done":
                 result: Message = message["result"]
                 return result
@@ -107,14 +112,15 @@ class Worker:
                 raise _error(message["error"])
             hear(message)
 
-    async def use(self, device: str | None) -> None:
-        """What is started from now on sees only this GPU, by UUID, or with ``None`` whatever there is.
+    async def use(self, device: str | None, nice: int = 0) -> None:
+        """What is started from now on sees only this GPU, by UUID, or with ``None`` whatever there is, and runs at a
+        priority that is ``nice`` lower than ours.
 
-        A warm child that saw another is ended: CUDA looks once in a process's life.
+        A warm child that saw another is ended: CUDA looks once in a process's life, and nobody is let up again.
         """
-        if device != self._device:
+        if (device, nice) != (self._device, self.nice):
             await self.stop()
-            self._device = device
+            self._device, self.nice = device, nice
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is not None and self._child.returncode is None:
@@ -122,7 +128,7 @@ class Worker:
         self._stderr.clear()
         self._done = 0
         self._child = await asyncio.create_subprocess_exec(
-            *python("heygemd.pipeline"), start_new_session=True, limit=1 << 24,
+            *python("heygemd.pipeline"), f"--nice={self.nice}", start_new_session=True, limit=1 << 24,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment() | ({"CUDA_VISIBLE_DEVICES": self._device} if self._device else {}),
         )  # fmt: skip

@@ -25,6 +25,9 @@ class Shelf:
         self.held = asyncio.Event()
         self.held.set()
 
+    def scratch(self, job: Any) -> Path:
+        return self.work / str(job.id)
+
     def input_bytes(self, job: Any) -> tuple[int, int]:
         return self.size, 0
 
@@ -112,6 +115,63 @@ def test_a_job_that_is_cancelled_while_it_is_staged_ends_at_once(tmp_path: Path)
             await asyncio.wait_for(taken, 5)
         shelf.held.set()
         await stager.take(job("a"), {})  # asked for again
+
+    asyncio.run(story())
+
+
+def test_the_plan_of_what_is_staged_is_made_once_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        asked: list[tuple[dict[str, Any], int]] = []
+        held = asyncio.Event()
+
+        async def plan(request: dict[str, Any], nice: int) -> None:
+            asked.append((request, nice))
+            await held.wait()
+
+        monkeypatch.setattr(staging, "_plan", plan)
+        stager = Stager(Shelf(tmp_path))  # type: ignore[arg-type]
+        stager.plan(job("a"), {}, 5)
+        stager.ahead(job("a"), {}, 0)
+        stager.plan(job("a"), {}, 5)
+        await asyncio.sleep(0)
+        assert asked == [], "it is not staged yet"
+        await stager.take(job("a"), {})
+        for _ in range(2):
+            stager.plan(job("a"), {"crf": 3}, 5)
+            await asyncio.sleep(0)
+        ((request, nice),) = asked
+        assert (request["task"], nice) == ("plan", 5 + staging.PLAN_NICE) and request["job"]["settings"] == {"crf": 3}
+        assert request["job"]["probed"] == PROBED and request["job"]["work"] == str(tmp_path / "a")
+        waited = asyncio.create_task(stager.planned(job("a")))
+        await asyncio.sleep(0.01)
+        assert not waited.done()
+        held.set()
+        await asyncio.wait_for(waited, 5)
+        await stager.planned(job("b"))  # of which there is none
+
+    asyncio.run(story())
+
+
+def test_a_plan_goes_with_the_job_that_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        ended = asyncio.Event()
+
+        async def plan(request: Any, nice: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(staging, "_plan", plan)
+        stager = Stager(Shelf(tmp_path))  # type: ignore[arg-type]
+        stager.ahead(job("a"), {}, 0)
+        await stager.take(job("a"), {})
+        stager.plan(job("a"), {}, 0)
+        await asyncio.sleep(0)
+        stager.only(["b"])
+        await asyncio.wait_for(ended.wait(), 5)
 
     asyncio.run(story())
 

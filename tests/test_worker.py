@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -79,6 +80,44 @@ def test_an_idle_child_is_ended_so_that_its_memory_goes_back() -> None:
 
     process, stayed = run(story)
     assert not stayed and not alive(process)
+
+
+def test_the_child_gives_way_on_the_processor_as_far_as_it_is_told() -> None:
+    async def story(worker: Worker) -> tuple[int, int, bool]:
+        before = await pid(worker)
+        first = os.getpriority(os.PRIO_PROCESS, before)
+        await worker.use(None, nice=9)
+        after = await pid(worker)
+        await worker.use(None, nice=9)
+        return first, os.getpriority(os.PRIO_PROCESS, after), await pid(worker) == after != before
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert run(story, nice=3) == (min(own + 3, 19), min(own + 9, 19), True)
+
+
+SAYS = """
+import json, sys, time
+request = json.loads(sys.stdin.readline())
+def say(**fields):
+    told = {"id": request["id"], "type": "progress", "stage": "join", "frame": 0, "of": 0, **fields}
+    print(json.dumps(told), flush=True)
+say()
+while True:
+    time.sleep(0.1)
+    say(%s)
+"""
+
+
+def test_what_is_said_again_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def story(worker: Worker) -> None:
+        with pytest.raises(WorkerDied, match="made no progress for 1 s"):
+            await worker.run({"task": "render"}, heard.append)
+
+    monkeypatch.setattr("heygemd.worker.python", lambda _: [sys.executable, "-c", SAYS % "again=True"])
+    run(story, stall_seconds=1.0)
+    assert len(heard) > 2 and not heard[0].get("again") and heard[-1]["again"], "it is told all the same"
 
 
 def test_work_that_is_given_up_ends_with_the_reason_that_was_given() -> None:

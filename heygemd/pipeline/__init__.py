@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from heygemd.pipeline.engines import Engine
     from heygemd.pipeline.lips import LipTrack
     from heygemd.pipeline.media import Media, Samples
-    from heygemd.pipeline.report import Result
+    from heygemd.pipeline.plans import Planned
+    from heygemd.pipeline.report import Result, Stages
     from heygemd.pipeline.settings import Settings, Task, Tell
 
 _TELL_SECONDS = 1.0
@@ -44,31 +46,17 @@ def lipsync(task: Task, tell: Tell) -> Result:
 
         return duix.make_film(task, audio, video, stages)
 
-    engine = engines.load(settings.engine)
-    from heygemd.pipeline import face, label, mark, painting
+    from heygemd.pipeline import label, mark, painting, plans
 
-    assert audio.audio is not None and video.video is not None
-    with stages("audio"):  # 1  the sound, as it will be heard
-        samples = media.sound_of(task.audio, audio, settings, task.audio_name)
-        seconds = len(samples) / media.SAMPLE_RATE
-    clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
-    with ThreadPoolExecutor(1, "lips") as beside:
-        heard_so_far = [0, 0]
-        heard = beside.submit(_heard, samples, heard_so_far)
-        with stages("face", clip.count):  # 2  frames -> the tracked face
-            track = face.track(clip, settings, task.video_name, tell)
-            order = media.shown(clip, seconds, settings.extend)
-            own_voice = media.sound_beside(clip, video, settings) if video.audio else None
-        with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
-            while not wait([heard], _TELL_SECONDS).done:
-                tell.progress("lips", *heard_so_far)
-            lip = heard.result()
-    with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
-        plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
+    engine = engines.load(settings.engine)
+    made = plans.recalled(task, video, engine, stages)  # 1 to 4: in an earlier life of this job, or ahead of its turn
+    if made is None:
+        made = plans.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
+    clip, order, plan, track = made.clip, made.order, made.plan, made.track
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
         tools = (media.choose_encoder(settings), str(plan.facts.get("weights", "")), track.finder)
-        segments = media.cut(task, len(order), clip.fps, tools)
+        segments = media.cut(task, made.digest, len(order), clip.fps, tools)
         words = label.of(settings, clip, len(order))
         kept = {segment.number for segment in segments if segment.done()}
         if kept:
@@ -78,12 +66,14 @@ def lipsync(task: Task, tell: Tell) -> Result:
                 painting.paint(segment, engine, plan, clip, order, settings, tell, words)
         media.join(segments, silent, settings)
     with stages("verify", len(order)):
+        assert audio.audio is not None
         marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks)
-        output = media.verify(whole, len(order), clip.fps, seconds, settings, tell)
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks)
+        output = media.verify(whole, len(order), clip.fps, made.seconds, settings, tell)
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
         part.unlink()
+    plans.forget(task.work)
 
     from heygemd.pipeline.quality import deliver
 
@@ -101,6 +91,55 @@ def lipsync(task: Task, tell: Tell) -> Result:
         passed_through=plan.passed_through,
         quality=deliver.judge(task, film, clip, track, order, plan, words, engine.name, stages),
     )
+
+
+def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Stages) -> Planned:
+    """Steps 1 to 4.  What they took beside the plan, which is much for a long sound, goes with this function."""
+    from heygemd.pipeline import face, media
+    from heygemd.pipeline.plans import Planned
+
+    settings, tell = task.settings, stages.tell
+    with stages("audio"):  # 1  the sound, as it will be heard
+        samples = media.sound_of(task.audio, audio, settings, task.audio_name)
+        seconds = len(samples) / media.SAMPLE_RATE
+    clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
+    with ThreadPoolExecutor(1, "lips") as beside:
+        heard_so_far = [0, 0]
+        heard = beside.submit(_heard, samples, heard_so_far)
+        with stages("face", clip.count):  # 2  frames -> the tracked face
+            track = face.track(clip, settings, task.video_name, tell)
+            order = media.shown(clip, seconds, settings.extend)
+            own_voice = media.sound_beside(clip, video, settings) if video.audio else None
+        with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
+            while not wait([heard], _TELL_SECONDS).done:
+                tell.progress("lips", *heard_so_far)
+            lip = heard.result()
+    with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
+        plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
+        return Planned(clip, face.thinned(track), order, plan, seconds)
+
+
+def plan_ahead(task: Task, tell: Tell) -> bool:
+    """Make the plan of a film that is rendered later, so that its first frame follows at once; whether it is there.
+
+    Only of a template that is known: a first look at one takes long, and is made at the job's turn.  Raises as
+    ``lipsync``.
+    """
+    if task.settings.engine != "footage" or task.probed is None:
+        return False
+    from heygemd.pipeline import engines, face, media, plans, report
+    from heygemd.pipeline.media.probe import from_exact
+
+    engine, stages = engines.load(task.settings.engine), report.Stages(tell)
+    audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+    if plans.recalled(task, video, engine, stages) is not None:
+        return True
+    assert audio.audio is not None
+    clip = media.template(task.video, video, task.settings, task.video_name, audio.audio.seconds, tell)
+    if not face.is_known(clip, task.settings):
+        return False
+    plans.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
+    return True
 
 
 def _heard(samples: Samples, so_far: list[int]) -> LipTrack:

@@ -6,13 +6,15 @@ stdin, one request a line::
     {"id", "task": "probe", "path", "name", "kind": "audio"|"video"|"still"}   -> what the file is
     {"id", "task": "look", "audio": {"path", "name"}, "video": {"path", "name"}, "settings"}
                                                    -> {"audio", "video"}: a render's Task.probed
+    {"id", "task": "plan", "job": Task}            -> {"planned": whether a render will find its plan}
     {"id", "task": "sheet", …}                     -> what heygemd.pipeline.sheet.make returns
     {"id", "task": "report", "film", "video", "audio", "settings"}   -> the film's figures, and a page of them
     {"id", "task": "ping"}                         -> {"pid": int}
 
 stdout: any number of ``{"id", "type": "progress", "stage", "frame", "of", "fps", "eta"}`` and ``{"id", "type":
 "event", "level", "event", …}``, then one ``{"id", "type": "done", "result"}`` or ``{"id", "type": "failed", "error":
-{"code", "reason", "message", "detail"}}``.  Seconds; ``eta`` is ``null`` while nothing can be said.
+{"code", "reason", "message", "detail"}}``.  Seconds; ``eta`` is ``null`` while nothing can be said.  A progress line
+with ``"again": true`` repeats the last one, so that two seconds never pass without any.
 
 The end of stdin means that nobody waits for an answer any more: the child ends at once, with everything that it has
 started.  It dies with its parent thread too, so it must be started by a thread that lives as long as it is wanted.
@@ -20,6 +22,7 @@ started.  It dies with its parent thread too, so it must be started by a thread 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import json
@@ -42,6 +45,7 @@ from heygemd.pipeline.settings import Settings, Task
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts
 _PROGRESS_SECONDS = 0.25  # between two progress lines of one stage
+_AGAIN_SECONDS = 1.4  # of silence, after which the last line is said again
 
 Request = Mapping[str, Any]
 
@@ -54,23 +58,54 @@ class Reporter:
         self._out = out
         self._id = request_id
         self._clock = clock
+        self._lock = threading.Lock()  # lines are written by the task and by ``repeating``'s thread
         self._stage = ""
         self._began = 0.0
         self._sent = 0.0
+        self._frames = (0, 0)
 
     def progress(self, stage: str, frame: int, of: int) -> None:
-        """At most four lines a second; a stage's first and last are always written."""
+        """At most four lines a second; a stage's begin, its first frame and its last are always written."""
         now = self._clock()
-        fresh = stage != self._stage
-        if fresh:
-            self._stage, self._began = stage, now
-        if not fresh and now - self._sent < _PROGRESS_SECONDS and not 0 < of <= frame:
-            return
+        with self._lock:
+            fresh, first = stage != self._stage, self._frames[0] == 0 < frame
+            if fresh:
+                self._stage, self._began = stage, now
+            self._frames = (frame, of)
+            if not (fresh or first) and now - self._sent < _PROGRESS_SECONDS and not 0 < of <= frame:
+                return
+            self._tell(now)
+
+    def again(self) -> None:
+        """Say once more what was said last, where nothing was said for a while: a stage that cannot count goes on."""
+        now = self._clock()
+        with self._lock:
+            if self._stage and now - self._sent >= _AGAIN_SECONDS:
+                self._tell(now, again=True)
+
+    @contextlib.contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Within, something is said every two seconds at least, whatever the task is at."""
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(_AGAIN_SECONDS / 4):
+                self.again()
+
+        thread = threading.Thread(target=repeat, name="again", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _tell(self, now: float, **more: Any) -> None:
         self._sent = now
-        spent = now - self._began
+        (frame, of), spent = self._frames, now - self._began
         fps = frame / spent if spent > 0 else 0.0
         eta = round((of - frame) / fps, 1) if fps > 0 and of >= frame else None
-        self.send("progress", stage=stage, frame=frame, of=of, fps=round(fps, 2), eta=eta)
+        self._write("progress", stage=self._stage, frame=frame, of=of, fps=round(fps, 2), eta=eta, **more)
 
     def event(self, name: str, level: str = "info", **fields: Any) -> None:
         """One line for the job's log."""
@@ -78,6 +113,10 @@ class Reporter:
 
     def send(self, kind: str, **fields: Any) -> None:
         """Write one line."""
+        with self._lock:
+            self._write(kind, **fields)
+
+    def _write(self, kind: str, **fields: Any) -> None:
         line = json.dumps({**fields, "id": self._id, "type": kind}, ensure_ascii=True, default=_plain)
         self._out.write(line + "\n")
         self._out.flush()
@@ -152,6 +191,14 @@ def _look(request: Request, tell: Reporter) -> Any:
     return dict(zip(("audio", "video"), map(exact, found), strict=True))
 
 
+def _plan(request: Request, tell: Reporter) -> Any:
+    from heygemd.pipeline import plan_ahead
+
+    task = Task.from_json(request["job"])
+    with _temporary_files_in(task.work):
+        return {"planned": plan_ahead(task, tell)}
+
+
 def _sheet(request: Request, tell: Reporter) -> Any:
     del tell
     from heygemd.pipeline import sheet
@@ -194,6 +241,7 @@ TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
     "render": _render,
     "probe": _probe,
     "look": _look,
+    "plan": _plan,
     "sheet": _sheet,
     "report": _report,
     "ping": _ping,
@@ -213,7 +261,9 @@ def answer(request: Request, tell: Reporter) -> None:
         task = TASKS.get(str(request.get("task")))
         if task is None:
             raise EngineError(f"The renderer knows no task {request.get('task')!r}.")
-        tell.send("done", result=task(request, tell))
+        with tell.repeating():
+            result = task(request, tell)
+        tell.send("done", result=result)
     except HeygemdError as error:
         tell.send("failed", error=_told(error))
     except MemoryError:
@@ -253,7 +303,10 @@ def _listen(requests: queue.SimpleQueue[str]) -> None:
 
 
 def main() -> None:
-    """Serve requests until stdin ends."""
+    """Serve requests until stdin ends; ``--nice=N``: at a priority that is so much lower."""
+    chosen = argparse.ArgumentParser()
+    chosen.add_argument("--nice", type=int, default=0)
+    os.nice(chosen.parse_args().nice)  # before there is a thread or a child, which inherit it
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below

@@ -160,6 +160,11 @@ class Memory:
                 path.unlink()
             return None
 
+    @property
+    def has_some(self) -> bool:
+        """Whether anything is kept about this subject."""
+        return self.store is not None and self.store.path(self.parts).exists()
+
     def keep(self, raw: BinaryIO | None = None, /, **arrays: Any) -> None:
         """Keep these arrays, and the bytes of the file ``raw``, which may be more than memory should hold.  Where that
         fails, a warning is told: the film can be made without."""
@@ -198,10 +203,10 @@ def of(template: Path, settings: Settings, tell: Tell) -> Memory:
         return NOTHING
     with template.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    return Memory(store, tell, (content, *_versions()))
+    return Memory(store, tell, (content, *versions()))
 
 
-def _versions() -> tuple[str, ...]:
+def versions() -> tuple[str, ...]:
     """Of everything whose results may differ from one version to the next."""
     import cv2
     import numpy as np

@@ -29,8 +29,10 @@ from heygemd.pipeline.patches import Patches
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
+    from heygemd.pipeline.settings import Settings
 
 KEYFRAMES = 12
+PICTURES = 400  # of a track that are kept for the measuring of the film
 NO_PACK = Pack()
 _LOWER_FACE = np.array([[8, 78], [184, 78], [184, 256], [8, 256]], np.float64)  # corners in the canonical face
 
@@ -84,16 +86,42 @@ def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     """
     parallel.alone()
     found_by, told = finder.choose(settings)
-    about = ("face", found_by, settings.face, settings.min_eye_px)
-    if clip.counted and (known := clip.memory.about(*about).recall("told", *_KEPT)) is not None:
-        return replace(_recalled(known, clip.memory.about(*about)), pack=finder.pack_in_use())
+    if clip.counted and (known := _about(clip, settings).recall("told", *_KEPT)) is not None:
+        return replace(_of_arrays(known, _about(clip, settings)), pack=finder.pack_in_use())
     found = _tracked(clip, settings, name, tell)
-    memory = clip.memory.about(*about)
+    memory = _about(clip, settings)
     found = replace(
         found, memory=memory, finder=found_by, warnings=[*told, *found.warnings], pack=finder.pack_in_use()
     )
-    memory.keep(**_arrays(found))
+    memory.keep(**arrays(found))
     return found
+
+
+def is_known(clip: Clip, settings: Settings) -> bool:
+    """Whether an earlier film has found the face of this clip."""
+    return clip.counted and _about(clip, settings).has_some
+
+
+def _about(clip: Clip, settings: Settings) -> Memory:
+    """What is kept about the face of a counted clip."""
+    return clip.memory.about("face", finder.choose(settings)[0], settings.face, settings.min_eye_px)
+
+
+def thinned(track: FaceTrack) -> FaceTrack:
+    """The track with as few pictures as measuring the film takes: thousands would lie in memory while it is drawn."""
+    index = track.crops.index
+    rows = np.flatnonzero(track.usable[index])
+    rows = rows if len(rows) else np.arange(len(index))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int))]
+    planes = (plane[rows] for plane in (track.crops.y, track.crops.u, track.crops.v))
+    return replace(track, crops=Crops(index[rows], *planes), patches=None)
+
+
+def read_again(kept: Mapping[str, Any], settings: Settings) -> FaceTrack:
+    """The inverse of ``arrays``, ready to be measured by."""
+    parallel.alone()
+    finder.choose(settings)
+    return replace(_of_arrays(kept, NOTHING), pack=finder.pack_in_use())
 
 
 _PATH, _CROPS = ("transforms", "quality", "usable"), ("index", "y", "u", "v")
@@ -101,15 +129,15 @@ _TOLD = ("eye_px", "support", "faces_seen", "cuts", "covered", "warnings", "find
 _KEPT = (*_PATH, *_CROPS)
 
 
-def _arrays(found: FaceTrack) -> dict[str, npt.NDArray[Any]]:
+def arrays(found: FaceTrack) -> dict[str, npt.NDArray[Any]]:
     """All of a track, to be kept."""
     told = {name: getattr(found, name) for name in _TOLD}
     path = {name: getattr(found, name) for name in _PATH}
     return {"told": np.array(json.dumps(told)), **path, **{name: getattr(found.crops, name) for name in _CROPS}}
 
 
-def _recalled(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
-    """The inverse of ``_arrays``."""
+def _of_arrays(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
+    """The inverse of ``arrays``."""
     told = json.loads(str(arrays["told"]))
     told |= {"cuts": tuple(told["cuts"]), "warnings": [(code, message) for code, message in told["warnings"]]}
     told["covered"] = tuple((first, last) for first, last in told["covered"])

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from heygemd.errors import EngineError
+from heygemd.pipeline import __main__ as child_module
 from heygemd.pipeline.__main__ import Reporter, answer
 from heygemd.pipeline.settings import Settings, Task
 from tests.pipeline.films import QUICK, numbered, tone
@@ -162,6 +163,34 @@ def test_progress_is_told_at_most_four_times_a_second_and_at_the_end() -> None:
     middle = lines[4]
     assert middle["fps"] == pytest.approx(50, abs=1)
     assert middle["eta"] == pytest.approx((100 - middle["frame"]) / 50, abs=0.1)
+
+
+def test_the_first_frame_is_told_at_once_and_a_silent_stage_says_that_it_goes_on() -> None:
+    out, now = StringIO(), [0.0]
+    tell = Reporter(out, "7", clock=lambda: now[0])
+    tell.again()
+    assert out.getvalue() == "", "there is nothing to repeat"
+    tell.progress("render", 0, 100)
+    now[0] = 0.01
+    tell.progress("render", 1, 100)
+    for now[0] in (1.0, 1.5, 1.6, 3.0):
+        tell.again()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    told = [(line["frame"], line.get("again", False)) for line in lines]
+    assert told == [(0, False), (1, False), (1, True), (1, True)]
+    assert lines[-1]["eta"] > lines[-2]["eta"] > lines[1]["eta"], "what was expected moves away"
+
+
+def test_two_seconds_never_pass_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "_AGAIN_SECONDS", 0.02)
+    out, deadline = StringIO(), time.monotonic() + 30
+    tell = Reporter(out, "7")
+    with tell.repeating():
+        tell.progress("join", 0, 0)
+        while len(out.getvalue().splitlines()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(lines) >= 4 and [line["stage"] for line in lines] == ["join"] * len(lines)
 
 
 def test_numpy_s_numbers_and_paths_can_be_told() -> None:

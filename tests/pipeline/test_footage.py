@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +102,21 @@ def test_applying_again_and_in_another_order_gives_the_same_bytes(scene: SimpleN
     for k in (20, 3, 20):
         one, other = (drawn(p, k, scene.clip.frame(scene.order[k])) for p in (scene.plan, again))
         assert (one.data == other.data).all()
+
+
+def test_a_plan_that_was_written_and_read_draws_the_same_bytes(scene: SimpleNamespace, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.savez(file, **Footage().pack(scene.plan, tmp_path))
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as entry:
+        read = Footage().unpack(dict(entry), tmp_path)
+    assert read.facts == scene.plan.facts and read.passed_through == scene.plan.passed_through
+    for k in range(0, 60, 4):
+        assert (read.region(k), read.at_hand(k)) == (scene.plan.region(k), scene.plan.at_hand(k))
+        one, other = (drawn(p, k, scene.clip.frame(scene.order[k])) for p in (scene.plan, read))
+        assert (one.data == other.data).all()
+        if read.pixels(k) is not None:
+            assert all((a == b).all() for a, b in zip(read.pixels(k)[1], scene.plan.pixels(k)[1], strict=True))
 
 
 def test_a_template_that_never_speaks_is_left_alone_in_silence() -> None:

@@ -37,7 +37,7 @@ def _shown(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     lip = speech(70 / float(clip.fps))
     engine = Footage()
     plan = engine.plan(clip, track, lip, np.zeros(0, np.float32), order, Settings(threads=1), None, Silent())
-    fields = flow.Fields(track.crops.y)
+    fields = flow.Fields(track.crops.y[flow.some(np.arange(len(track.crops.y)))])
     read = flow.reader(mouth.locate(track.crops))
     values = []
     for k, frame in enumerate(clip.walk(order.tolist())):

@@ -54,6 +54,9 @@ class Painter:
             region=lambda _: (0, 0, 16, 16), at_hand=lambda _: False,
         )  # fmt: skip
 
+    def pack(self, plan: Any, folder: Path) -> None:
+        return None
+
     def apply(self, plan: Any, k: int, frame: Frame) -> None:
         if plan.loud[k]:
             frame.y[40:60, 10:118] = 128
@@ -64,7 +67,7 @@ def painter(monkeypatch: pytest.MonkeyPatch) -> Painter:
     """The stand-ins put in their places."""
     engine = Painter()
     track = SimpleNamespace(finder="nobody", warnings=[("weak", "Grey is not a mouth.")])
-    face = SimpleNamespace(track=lambda *_: track)
+    face = SimpleNamespace(track=lambda *_: track, thinned=lambda track: track)
     lips = SimpleNamespace(speak=lambda *_, **__: None)
     monkeypatch.setattr(heygemd.pipeline, "face", face, raising=False)
     monkeypatch.setattr(heygemd.pipeline, "lips", lips, raising=False)

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heygemd.errors import SetupError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
+    from heygemd.pipeline.cache import Arrays
     from heygemd.pipeline.compose import Area, Planes
     from heygemd.pipeline.face import FaceTrack
     from heygemd.pipeline.lips import LipTrack
@@ -76,6 +79,13 @@ class Engine(Protocol):
 
     def apply(self, plan: Any, k: int, frame: Frame) -> None:
         """Edit output frame ``k``, a copy of template picture ``order[k]``, in place."""
+
+    def pack(self, plan: Any, folder: Path) -> Arrays | None:
+        """All of a plan as arrays without objects in them, and files in ``folder`` whose names begin with ``plan-``;
+        ``None`` where it is quickly made again.  Raises ``OSError``."""
+
+    def unpack(self, arrays: Arrays, folder: Path) -> Any:
+        """The inverse of ``pack``."""
 
 
 @cache

@@ -21,7 +21,7 @@ from typing import Any
 from heygemd.errors import EngineError, SetupError
 from heygemd.pipeline import mark
 from heygemd.pipeline.media import SAMPLE_RATE, Media, VideoInfo, measure, sound_of
-from heygemd.pipeline.media.segments import key_of
+from heygemd.pipeline.media.segments import content_of, key_of
 from heygemd.pipeline.media.verify import agree, describe
 from heygemd.pipeline.report import Result, Stages, advice
 from heygemd.pipeline.settings import Settings, Task, Tell
@@ -50,7 +50,8 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         fps = measured.video.fps
         agree(float(frames / fps), heard, due, float(1 / fps) + _SLACK)
     words = _labelled(task, made, measured.video, frames, stages)
-    marks = mark.made(settings, key_of(task, frames), "command") | (words[1] if words is not None else {})
+    key = key_of(settings, content_of(task), frames)
+    marks = mark.made(settings, key, "command") | (words[1] if words is not None else {})
     if marks:
         mark.stamp(made, film, marks, settings)
         made.unlink()

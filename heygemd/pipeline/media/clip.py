@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from heygemd.errors import EngineError, InputError
-from heygemd.pipeline.cache import NOTHING, Memory
+from heygemd.pipeline.cache import NOTHING, Arrays, Memory
+from heygemd.pipeline.media.aside import Aside
 from heygemd.pipeline.media.decoder import (
     MICRO,
     Decoder,
@@ -36,7 +37,7 @@ from heygemd.pipeline.media.index import Index
 from heygemd.pipeline.media.probe import VideoInfo
 from heygemd.pipeline.settings import Settings, Tell
 
-REVERSE_BYTES = 256 << 20  # of decoded pictures that a reversed stretch holds at most
+REVERSE_BYTES = 384 << 20  # of decoded pictures that a reversed stretch lays aside at most: 11 s of 720p25
 RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
 ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
 NEIGHBOURS = 2  # before and after a picture, that a deinterlacer looks at
@@ -79,7 +80,7 @@ class Clip:
         self._needed_before = NEIGHBOURS if deinterlaced(info) else 0  # decoded pictures, for one to be what it is
         self._settings = settings
         self._start = start
-        self._limit = limit
+        self.limit = limit
         self._index = Index(info.fps)
         self._file_memory = NOTHING  # what is kept about the file
         self.memory = NOTHING  # what is kept about these pictures, once they are counted
@@ -89,7 +90,7 @@ class Clip:
         """Pictures of one pass at ``fps``."""
         if self._index.whole:
             return len(self._index.ticks)
-        return self.info.frames if self._limit is None else min(self.info.frames, self._limit)
+        return self.info.frames if self.limit is None else min(self.info.frames, self.limit)
 
     @property
     def counted(self) -> bool:
@@ -132,7 +133,7 @@ class Clip:
             "deinterlaced": self.info.fields if deinterlaced(self.info) else None,
             "tone_mapped_from": self.info.color_transfer if tone_mapped(self.info) else None,
             "decode_faults": self._index.faults,
-            "cut_at_limit": self.count == self._limit,
+            "cut_at_limit": self.count == self.limit,
         }
 
     def recall(self, memory: Memory) -> None:
@@ -143,18 +144,26 @@ class Clip:
         """
         self._file_memory = memory
         about = memory.about("index", self.fps, self._start)
-        for subject in (about, about.about(self._limit)):
+        for subject in (about, about.about(self.limit)):
             known = subject.recall(*Index.KEPT)
-            if known is not None and (self._limit is None or len(known["ticks"]) <= self._limit):
+            if known is not None and (self.limit is None or len(known["ticks"]) <= self.limit):
                 self._index, self.memory = Index.recalled(self.fps, known), subject
                 return
+
+    def index_arrays(self) -> Arrays:
+        """What one whole pass found out, once it was made; ``take_index`` spares another clip on the same file it."""
+        return self._index.arrays()
+
+    def take_index(self, arrays: Arrays) -> None:
+        """See ``index_arrays``."""
+        self._index = Index.recalled(self.fps, arrays)
 
     def _counted(self, index: Index) -> None:
         """A whole pass has been made."""
         index.whole = True
         self._index = index
         about = self._file_memory.about("index", self.fps, self._start)
-        self.memory = about.about(self._limit) if self.count == self._limit else about
+        self.memory = about.about(self.limit) if self.count == self.limit else about
         self.memory.keep(**index.arrays())
 
     def learn(self, tell: Tell | None = None) -> None:
@@ -224,7 +233,7 @@ class Clip:
             for shown in decoder:
                 yield from _repeat(held, self._within_limit(index, index.add(shown)))
                 held = shown.frame
-                if len(index.ticks) == self._limit:
+                if len(index.ticks) == self.limit:
                     break
             if held is None:
                 raise InputError(
@@ -233,14 +242,14 @@ class Clip:
                     reason="undecodable",
                 )
             index.faults = decoder.faults
-        if len(index.ticks) != self._limit:
+        if len(index.ticks) != self.limit:
             index.ticks.append(len(index.times) - 1)  # the last picture is shown for one tick
             yield held
         self._counted(index)
 
     def _within_limit(self, index: Index, added: int) -> int:
         """Take back ticks beyond the limit; how many of the ``added`` ones remain."""
-        excess = max(0, len(index.ticks) - self._limit) if self._limit is not None else 0
+        excess = max(0, len(index.ticks) - self.limit) if self.limit is not None else 0
         del index.ticks[len(index.ticks) - excess :]
         return added - excess
 
@@ -291,6 +300,7 @@ class Clip:
         """A run of source pictures that only steps back, decoded forward in chunks and handed out
         reversed."""
         room = max(2, REVERSE_BYTES // (self.width * self.height * 3 // 2))
+        aside = Aside(self.width, self.height)
         at = 0
         while at < len(run):
             first = self._chunk_start(run[at], room, run[-1])
@@ -298,11 +308,12 @@ class Clip:
             while stop < len(run) and run[stop] >= first:
                 stop += 1
             wanted = set(run[at:stop])
-            held = {source: frame for source, frame in self._pictures(first, run[at]) if source in wanted}
-            for place in range(at, stop):
-                source = run[place]
-                again = place + 1 < stop and run[place + 1] == source
-                yield held[source].copy() if again else held.pop(source)
+            aside.clear()
+            for source, frame in self._pictures(first, run[at]):
+                if source in wanted:
+                    aside.put(source, frame)
+            for source in run[at:stop]:
+                yield aside.get(source)
             at = stop
 
     def _chunk_start(self, last: int, room: int, lowest: int) -> int:

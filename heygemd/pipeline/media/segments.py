@@ -1,6 +1,6 @@
 """Long films in segments: each is encoded by itself, receipted, kept over a death, and joined without re-encoding.
 
-A segment's pictures are a pure function of (inputs, settings, tools, range), all of which are in the *key*; so one that
+A segment's pictures are a pure function of (plan, settings, tools, range), all of which are in the *key*; so one that
 was finished before the worker died is taken as it is, and the joined film equals that of an undisturbed run.
 """
 
@@ -19,8 +19,7 @@ from heygemd.errors import EngineError
 from heygemd.pipeline.settings import Settings, Task
 from heygemd.pipeline.tools import FFMPEG, OURS, run
 
-_CHUNK = 1 << 20
-_BESIDE = frozenset(
+BESIDE = frozenset(
     {"batch", "cache_dir", "cache_mib", "cache_days", "models_dir", "media_seconds", "command_seconds", "language"}
     | {"duix_url", "duix_shared", "duix_seconds", "duix_poll_seconds"}
 )
@@ -71,26 +70,30 @@ class Segment:
         return {"key": self.key, "first": self.first, "stop": self.stop, "bytes": size}
 
 
-def key_of(task: Task, frames: int, tools: Sequence[str] = ()) -> str:
-    """What decides every picture of the film: both inputs, the settings, the number of frames, this version, and the
-    ``tools`` that the settings leave open: which encoder, which model."""
-    told = task.settings.to_json()
-    settings = {key: told[key] for key in told if key not in _BESIDE and not key.startswith("report")}
-    digest = hashlib.sha256(json.dumps([__version__, frames, settings, *tools], sort_keys=True).encode())
+def key_of(settings: Settings, plan: str, frames: int, tools: Sequence[str] = ()) -> str:
+    """What decides every picture of the film: the plan by its hash, the settings, the number of frames, this version,
+    and the ``tools`` that the settings leave open: which encoder, which model."""
+    told = settings.to_json()
+    chosen = {key: told[key] for key in told if key not in BESIDE and not key.startswith("report")}
+    return hashlib.sha256(json.dumps([__version__, plan, frames, chosen, *tools], sort_keys=True).encode()).hexdigest()
+
+
+def content_of(task: Task) -> str:
+    """What both inputs are, as a hash."""
+    digest = hashlib.sha256()
     for path in (task.audio, task.video):
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def cut(task: Task, frames: int, fps: Fraction, tools: Sequence[str] = ()) -> list[Segment]:
+def cut(task: Task, plan: str, frames: int, fps: Fraction, tools: Sequence[str] = ()) -> list[Segment]:
     """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter.
 
-    ``tools``: see ``key_of``.
+    ``plan`` and ``tools``: see ``key_of``.
     """
     length = max(1, round(task.settings.segment_seconds * fps))
-    key = key_of(task, frames, tools)
+    key = key_of(task.settings, plan, frames, tools)
     starts = range(0, frames, length)
     return [Segment(task.work, key, n, first, min(first + length, frames)) for n, first in enumerate(starts)]
 

@@ -26,7 +26,7 @@ from heygemd.pipeline.engines.duix.errand import Order, Rules, Runner, Unfit
 from heygemd.pipeline.engines.duix.ledger import Ledger
 from heygemd.pipeline.engines.duix.parts import Part
 from heygemd.pipeline.engines.duix.shared import Shared
-from heygemd.pipeline.media.segments import key_of
+from heygemd.pipeline.media.segments import content_of, key_of
 from heygemd.pipeline.settings import Settings, Task, Tell
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _Maker:
         self._settings, self._tell = settings, tell
         self._frames = parts[-1].stop
         tools = (media.choose_encoder(settings), "duix", *(str(part.stop) for part in parts))
-        key = key_of(task, self._frames, tools)
+        key = key_of(settings, content_of(task), self._frames, tools)
         self.segments = [media.Segment(task.work, key, part.number, part.first, part.stop) for part in parts]
         self.words = label.of(settings, clip, self._frames)
         self.warnings: list[tuple[str, str]] = []

@@ -7,14 +7,15 @@ mouths to show, ``warp`` where it never does (stills too).
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.crops import kept
-from heygemd.pipeline.engines.footage import landmarks, mouth, person, target, voice
-from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer
+from heygemd.pipeline.engines.footage import landmarks, mouth, packed, person, target, voice
+from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went
 from heygemd.pipeline.engines.footage.plan import Drawer, Plan, shares
 from heygemd.pipeline.engines.footage.shapes import measure
 from heygemd.pipeline.face import FaceTrack
@@ -23,6 +24,7 @@ from heygemd.pipeline.geometry import IO, Floats, Singles
 from heygemd.pipeline.tools import cores
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.cache import Arrays
     from heygemd.pipeline.media import Clip, Frame
 
 __all__ = ["Footage", "Plan"]
@@ -73,10 +75,10 @@ class Footage:
         if renderer == "two-layer":
             who = person.learn(shapes, where, bank)
             codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
-            drawer = LayersDrawer(scene, who, codes, tell)
-            facts = heard | drawer.facts
+            drawer = LayersDrawer.decided(scene, who, codes, tell)
+            facts = heard | how_it_went(codes, drawer, float(clip.fps))
         else:
-            drawer = WarpDrawer(scene, want)
+            drawer = WarpDrawer.decided(scene, want)
             facts = drawer.facts
         lost = runs(~track.usable[order])
         facts = {
@@ -100,6 +102,14 @@ class Footage:
     def apply(self, plan: Plan, k: int, frame: Frame) -> None:
         """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
         plan.drawer.draw(k, frame)
+
+    def pack(self, plan: Plan, folder: Path) -> Arrays | None:
+        """See ``engines.Engine``."""
+        return packed.pack(plan, folder)
+
+    def unpack(self, arrays: Arrays, folder: Path) -> Plan:
+        """See ``engines.Engine``."""
+        return packed.unpack(arrays, folder)
 
 
 def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:

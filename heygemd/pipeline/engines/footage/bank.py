@@ -19,23 +19,29 @@ KEPT_BYTES = 384 << 20
 class PixelBank:
     """Rectangles of frames by frame number."""
 
-    def __init__(self, clip: Clip, areas: Mapping[int, Area], known: Patches | None, tell: Any) -> None:
-        """``areas``: what will be asked for; what ``known`` does not cover is read in one pass over the clip."""
-        self._areas = dict(areas)
-        self._known, self._read = known, Patches()
+    def __init__(self, areas: Mapping[int, Area], known: Patches | None, more: Patches) -> None:
+        """``areas``: what will be asked for; of those that ``known`` does not cover, ``more`` has the pixels."""
+        self.areas, self.more = dict(areas), more
+        self._known = known
+
+    @staticmethod
+    def read(clip: Clip, areas: Mapping[int, Area], known: Patches | None, tell: Any) -> PixelBank:
+        """What ``known`` does not cover is read in one pass over the clip."""
+        more = Patches()
         missing = sorted(i for i, area in areas.items() if known is None or not known.covers(i, area))
         for done, (i, frame) in enumerate(zip(missing, clip.walk(missing) if missing else (), strict=False)):
-            self._read.add(i, areas[i], frame)
+            more.add(i, areas[i], frame)
             tell.progress("bank", done, len(missing))
+        return PixelBank(areas, known, more)
 
     def __contains__(self, i: int) -> bool:
-        return i in self._areas
+        return i in self.areas
 
     def get(self, i: int) -> tuple[Area, Planes]:
         """Where the rectangle of frame ``i`` lies in its frame, and its pixels."""
-        area = self._areas[i]
-        if i in self._read or self._known is None:
-            return self._read.get(i)
+        area = self.areas[i]
+        if i in self.more or self._known is None:
+            return self.more.get(i)
         return area, self._known.part(i, area)
 
 

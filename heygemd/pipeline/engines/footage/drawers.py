@@ -41,64 +41,112 @@ class Scene:
     """How much of the wanted mouth each output frame shows (``plan.shares``)."""
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) of the frames."""
-        return self.clip.width, self.clip.height
+    def frames(self) -> Frames:
+        """What is needed of all this once everything is decided."""
+        size = self.clip.width, self.clip.height
+        return Frames(self.order, self.shares, self.track.transforms, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Of each output frame: template frame ``order`` and ``shares`` (see ``Scene``); ``transforms`` of the template's
+    frames, and their ``size``."""
+
+    order: npt.NDArray[np.int64]
+    shares: Floats
+    transforms: Floats
+    size: tuple[int, int]
 
     def usable(self, k: int) -> bool:
         """Whether output frame ``k`` has a face to edit."""
         return bool(self.shares[k] > 0)
 
 
+@dataclass(frozen=True, slots=True)
+class WarpChoice:
+    """What was decided for ``WarpDrawer``.
+
+    Per output frame: ``gap`` (canonical px), ``width``, and whether nothing moves.  Of the template: its mean ``face``,
+    the ``lines`` of its mouth, and what fields are made of.
+    """
+
+    face: lines.HubFace
+    lines: lines.Lines
+    mean: Singles
+    basis: Singles
+    scores: Singles
+    gap: Floats
+    width: Floats
+    still: npt.NDArray[np.bool_]
+
+    def field(self, i: int) -> Singles:
+        """The field ``(ROWS, COLUMNS, 2)`` of template frame ``i``."""
+        result: Singles = (self.mean + self.scores[i] @ self.basis).reshape(ROWS, COLUMNS, 2)
+        return result
+
+
+def choose_gaps(scene: Scene, want: target.Wanted) -> WarpChoice:
+    """How far the lips part in each output frame."""
+    shapes, scores = scene.shapes, _steady(scene.shapes.scores)
+    crops = scene.track.crops
+    rows = np.flatnonzero(scene.track.usable[crops.index])
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(int))]
+    fields = [(shapes.mean + scores[i] @ shapes.basis).reshape(ROWS, COLUMNS, 2) for i in crops.index[rows]]
+    face = lines.hub_face(crops.y[rows], crops.u[rows], crops.v[rows], np.array(fields, np.float32))
+    found = lines.find(face, scene.mouth)
+    gap = found.gap + scene.shares * (target.gaps(want, found.gap, found.widest) - found.gap)
+    width = scene.shares * want.gate * np.clip(want.width, -1, 1)
+    return WarpChoice(face, found, shapes.mean, shapes.basis, scores, gap, width, want.gate * scene.shares <= 0)
+
+
 class WarpDrawer:
     """Draws with ``warp``: gap and width per output frame; outside of speech nothing is touched."""
 
-    def __init__(self, scene: Scene, want: target.Wanted) -> None:
-        self._scene = scene
-        self._scores = _steady(scene.shapes.scores)
-        crops = scene.track.crops
-        rows = np.flatnonzero(scene.track.usable[crops.index])
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(int))]
-        fields = np.array([self._field(int(crops.index[r])) for r in rows], np.float32)
-        face = lines.hub_face(crops.y[rows], crops.u[rows], crops.v[rows], fields)
-        found = lines.find(face, scene.mouth)
-        self._warp = Warp(face, found)
-        self._gap = found.gap + scene.shares * (target.gaps(want, found.gap, found.widest) - found.gap)
-        self._width = scene.shares * want.gate * np.clip(want.width, -1, 1)
-        self._still = want.gate * scene.shares <= 0
-        self._known = known(scene, lambda i: self._warp.area(scene.track.transforms[i], *scene.size))
-        self.facts: dict[str, Any] = {
+    def __init__(self, frames: Frames, choice: WarpChoice, patches: Patches | None) -> None:
+        """``patches``: the template's pixels, as far as they are known."""
+        self.frames, self.choice, self.known = frames, choice, patches
+        self._warp = Warp(choice.face, choice.lines)
+
+    @staticmethod
+    def decided(scene: Scene, want: target.Wanted) -> WarpDrawer:
+        """Ready to draw what the sound wants."""
+        drawer = WarpDrawer(scene.frames, choose_gaps(scene, want), None)
+        size = scene.frames.size
+        drawer.known = known(scene, lambda i: drawer._warp.area(scene.track.transforms[i], *size))
+        return drawer
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the log."""
+        found, gap = self.choice.lines, self.choice.gap
+        return {
             "teeth_at_rest": found.teeth,
             "rest_gap_io": round(found.gap / IO, 3),
-            "opening_range_io": [round(float(v) / IO, 3) for v in (self._gap.min(), self._gap.max())],
+            "opening_range_io": [round(float(v) / IO, 3) for v in (gap.min(), gap.max())],
         }
-
-    def _field(self, i: int) -> Singles:
-        shapes = self._scene.shapes
-        result: Singles = (shapes.mean + self._scores[i] @ shapes.basis).reshape(ROWS, COLUMNS, 2)
-        return result
 
     def area(self, k: int) -> Area | None:
         """See ``plan.Drawer``."""
-        if self._still[k] or not self._scene.usable(k):
+        if self.choice.still[k] or not self.frames.usable(k):
             return None
-        return self._warp.area(self._scene.track.transforms[self._scene.order[k]], *self._scene.size)
+        return self._warp.area(self.frames.transforms[self.frames.order[k]], *self.frames.size)
 
     def at_hand(self, k: int) -> bool:
         """See ``plan.Drawer``."""
-        return _at_hand(self._known, int(self._scene.order[k]), self.area(k))
+        return _at_hand(self.known, int(self.frames.order[k]), self.area(k))
 
     def pixels(self, k: int) -> tuple[Area, Planes] | None:
         """See ``plan.Drawer``."""
-        return _pixels(self._known, int(self._scene.order[k]), self.area(k))
+        return _pixels(self.known, int(self.frames.order[k]), self.area(k))
 
     def draw(self, k: int, frame: Frame) -> None:
         """See ``plan.Drawer``."""
-        if self._still[k] or not self._scene.usable(k):
+        choice = self.choice
+        if choice.still[k] or not self.frames.usable(k):
             return
-        i = int(self._scene.order[k])
-        transform = self._scene.track.transforms[i]
-        self._warp.draw(frame, transform, self._field(i), float(self._gap[k]), float(self._width[k]))
+        i = int(self.frames.order[k])
+        transform = self.frames.transforms[i]
+        self._warp.draw(frame, transform, choice.field(i), float(choice.gap[k]), float(choice.width[k]))
 
 
 def known(scene: Scene, area: Callable[[int], Area | None]) -> Patches | None:
@@ -130,50 +178,64 @@ def _steady(scores: Singles) -> Singles:
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class LayersChoice:
+    """What was decided for ``LayersDrawer``, per output frame: its code ``(N, 2)``, and the frame whose mouth is shown,
+    ``(N,)``."""
+
+    who: person.Person
+    codes: Floats
+    chosen: npt.NDArray[np.int64]
+
+
 class LayersDrawer:
     """Draws with ``layers``: a code and an exemplar per output frame."""
 
-    def __init__(self, scene: Scene, who: person.Person, codes: Floats, tell: Any) -> None:
-        self._scene, order = scene, scene.order
-        views = select.Views(
-            who.codes,
-            scene.shapes.pose,
-            scene.shapes.look,
-            person.ring_colours(who, scene.track.crops, len(scene.track.transforms)),
-        )
-        self._chosen = select.choose(views, who.bank, order, codes, tell)
-        self._codes = _within_reach(codes, who.codes[self._chosen])
-        self._layers = Layers(who, scene.track.transforms, scene.size)
-        self._known = known(scene, self._layers.needed_area)
-        shown = np.unique(self._chosen[scene.shares > 0]).tolist()
-        areas = {i: area for i in shown if (area := self._layers.exemplar_area(i)) is not None}
-        self._bank = PixelBank(scene.clip, areas, self._known, tell)
-        self.facts: dict[str, Any] = {"bank_frames": len(who.bank), **_choice(codes, who, self._chosen, scene)}
+    def __init__(self, frames: Frames, choice: LayersChoice, patches: Patches | None, bank: PixelBank) -> None:
+        """``patches``: the template's pixels, as far as they are known; ``bank``: those of the exemplars."""
+        self.frames, self.choice, self.known, self.bank = frames, choice, patches, bank
+        self._layers = Layers(choice.who, frames.transforms, frames.size)
+
+    @staticmethod
+    def decided(scene: Scene, who: person.Person, codes: Floats, tell: Any) -> LayersDrawer:
+        """Ready to draw these codes."""
+        rings = person.ring_colours(who, scene.track.crops, len(scene.track.transforms))
+        views = select.Views(who.codes, scene.shapes.pose, scene.shapes.look, rings)
+        chosen = select.choose(views, who.bank, scene.order, codes, tell)
+        layers = Layers(who, scene.track.transforms, scene.frames.size)
+        patches = known(scene, layers.needed_area)
+        shown = np.unique(chosen[scene.shares > 0]).tolist()
+        areas = {i: area for i in shown if (area := layers.exemplar_area(i)) is not None}
+        bank = PixelBank.read(scene.clip, areas, patches, tell)
+        choice = LayersChoice(who, _within_reach(codes, who.codes[chosen]), chosen)
+        return LayersDrawer(scene.frames, choice, patches, bank)
 
     def area(self, k: int) -> Area | None:
         """See ``plan.Drawer``."""
-        return self._layers.area(int(self._scene.order[k])) if self._scene.usable(k) else None
+        return self._layers.area(int(self.frames.order[k])) if self.frames.usable(k) else None
 
     def at_hand(self, k: int) -> bool:
         """See ``plan.Drawer``."""
-        return _at_hand(self._known, int(self._scene.order[k]), self.area(k))
+        return _at_hand(self.known, int(self.frames.order[k]), self.area(k))
 
     def pixels(self, k: int) -> tuple[Area, Planes] | None:
         """See ``plan.Drawer``."""
-        return _pixels(self._known, int(self._scene.order[k]), self.area(k))
+        return _pixels(self.known, int(self.frames.order[k]), self.area(k))
 
     def draw(self, k: int, frame: Frame) -> None:
         """See ``plan.Drawer``."""
-        if self._scene.usable(k):
-            i, share = int(self._scene.order[k]), float(self._scene.shares[k])
-            self._layers.draw(frame, i, self._codes[k], int(self._chosen[k]), self._bank, self._before(k), share)
+        if self.frames.usable(k):
+            i, share = int(self.frames.order[k]), float(self.frames.shares[k])
+            exemplar = int(self.choice.chosen[k])
+            self._layers.draw(frame, i, self.choice.codes[k], exemplar, self.bank, self._before(k), share)
 
     def _before(self, k: int) -> int | None:
         """Where the choice jumps: the exemplar that was shown last, or the frame after it."""
-        if k == 0 or abs(int(self._chosen[k]) - int(self._chosen[k - 1])) <= 2:
+        chosen = self.choice.chosen
+        if k == 0 or abs(int(chosen[k]) - int(chosen[k - 1])) <= 2:
             return None
-        last = int(self._chosen[k - 1])
-        return last + 1 if last + 1 in self._bank else last
+        last = int(chosen[k - 1])
+        return last + 1 if last + 1 in self.bank else last
 
 
 def _within_reach(wanted: Floats, found: Floats) -> Floats:
@@ -184,9 +246,10 @@ def _within_reach(wanted: Floats, found: Floats) -> Floats:
     return result
 
 
-def _choice(codes: Floats, who: person.Person, chosen: npt.NDArray[np.int64], scene: Scene) -> dict[str, Any]:
-    """How the choice went: asked against found, jumps and holds a minute."""
-    minutes = max(len(chosen) / float(scene.clip.fps) / 60, 1e-9)
+def how_it_went(codes: Floats, drawer: LayersDrawer, fps: float) -> dict[str, Any]:
+    """For the log: the codes ``(N, 2)`` that were asked for against those found, jumps and holds a minute."""
+    who, chosen = drawer.choice.who, drawer.choice.chosen
+    minutes = max(len(chosen) / fps / 60, 1e-9)
     step = np.diff(chosen)
     found = who.codes[chosen]
 
@@ -196,6 +259,7 @@ def _choice(codes: Floats, who: person.Person, chosen: npt.NDArray[np.int64], sc
         return round(float(np.corrcoef(codes[:, j], found[:, j])[0, 1]), 3)
 
     return {
+        "bank_frames": len(who.bank),
         "asked_chosen_r": agreement(0),
         "asked_chosen_width_r": agreement(1),
         "jumps_per_minute": round(float((np.abs(step) > 2).sum() / minutes), 1),

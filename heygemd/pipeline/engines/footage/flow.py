@@ -28,6 +28,7 @@ LEFT, RIGHT, TOP, BOTTOM = 16, 176, 84, 224
 GRID = 4
 COLUMNS, ROWS = (RIGHT - LEFT) // GRID, (BOTTOM - TOP) // GRID
 _REFERENCES = 3
+_LOOKED_AT = 300
 _HALF = 2  # canonical px per px of the pictures that are matched
 
 
@@ -60,16 +61,22 @@ def in_hub(field: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
     return hx, hy
 
 
+def some(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Of many rows, those that are enough to choose references from, evenly spread."""
+    chosen: npt.NDArray[np.int64] = np.linspace(0, len(rows) - 1, min(_LOOKED_AT, len(rows))).astype(np.int64)
+    result: npt.NDArray[np.int64] = rows[np.unique(chosen)]
+    return result
+
+
 class Fields:
     """Measures the field of a frame from its canonical luma; made from the kept frames of one clip."""
 
     def __init__(self, pictures: Bytes) -> None:
-        """``pictures`` ``(m, 224, 192)`` uint8: the frames that references are chosen from."""
+        """``pictures`` ``(m, 224, 192)`` uint8: the frames that references are chosen from; see ``some``."""
         self._matchers = threading.local()
-        chosen = np.unique(np.linspace(0, len(pictures) - 1, min(300, len(pictures))).astype(int))
-        rows = _references(pictures[chosen])
-        self.hub = int(chosen[rows[0]])
-        self._references = [_region(pictures[chosen[r]]) for r in rows]
+        rows = _references(pictures)
+        self.hub = rows[0]
+        self._references = [_region(pictures[r]) for r in rows]
         hub = self._references[0]
         y, x = np.mgrid[0 : hub.shape[0], 0 : hub.shape[1]].astype(np.float32)
         self._pixels = np.dstack([x, y])

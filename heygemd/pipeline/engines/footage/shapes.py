@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from heygemd.pipeline import parallel
 from heygemd.pipeline.engines.footage import landmarks
-from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader
+from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader, some
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
@@ -82,7 +82,8 @@ def _measured(
 ) -> Shapes:  # fmt: skip
     crops = track.crops
     count, good = len(track.transforms), track.usable[crops.index]
-    fields = Fields(crops.y[good] if good.any() else crops.y)
+    rows = some(np.flatnonzero(good) if good.any() else np.arange(len(good)))
+    fields = Fields(crops.y[rows])
     raw = np.empty((len(crops.index), ROWS, COLUMNS, 2), np.float32)
     for row, field in enumerate(parallel.each(fields.of, crops.y, threads)):
         raw[row] = field
@@ -107,7 +108,7 @@ def _measured(
             reads[i, [_LIPS, _SPREAD]] = landmarks.reads(track.pack.landmarks.of(picture)[None])[0]
         pose[i], look[i] = (a[0] for a in base.views(_thumbs(picture)[None]))
         tell.progress("shape", i, count)
-    hub = int(crops.index[np.flatnonzero(good)[fields.hub]] if good.any() else crops.index[fields.hub])
+    hub = int(crops.index[rows[fields.hub]])
     return Shapes(base.mean, base.basis, scores, pose, look, reads, hub)
 
 

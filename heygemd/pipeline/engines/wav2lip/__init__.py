@@ -151,6 +151,13 @@ class Wav2Lip:
         if plan.weights[k] > SHOWN_FROM:
             plan.painter.paint(frame, int(plan.order[k]), plan.mouth(k), float(plan.weights[k]))
 
+    def pack(self, plan: Plan, folder: Path) -> None:
+        """None: it is made again within a moment, and its network has to be loaded all the same."""
+
+    def unpack(self, arrays: Any, folder: Path) -> Plan:
+        """Never asked for."""
+        raise NotImplementedError
+
     def _network(self, settings: Any, tell: Any) -> tuple[Model, runtime.Runner]:
         store = Store(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)

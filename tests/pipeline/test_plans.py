@@ -1,0 +1,160 @@
+"""A film's plan: written once, read by whoever goes on, never taken for another job's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import heygemd.pipeline
+from heygemd.errors import EngineError
+from heygemd.pipeline import lipsync, look, painting, plan_ahead, plans
+from heygemd.pipeline.media.aside import Aside
+from heygemd.pipeline.media.probe import exact
+from heygemd.pipeline.settings import Quiet, Task
+from tests.pipeline.films import QUICK, ffmpeg, raw_planes
+
+DATA = Path(__file__).parents[2] / "heygemd" / "data"
+SWAY = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=480:360:out_range=tv,format=yuv420p"
+
+
+class Ear(Quiet):
+    """Keeps stages and the names of events."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def progress(self, stage: str, frame: int, of: int) -> None:
+        if stage not in self.heard:
+            self.heard.append(stage)
+
+    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+        self.heard.append(name)
+
+
+class Killed(BaseException):
+    """As a death of the process, in the middle of everything."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    film, voice = folder / "template.mp4", folder / "voice.wav"
+    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "1.6", voice)
+    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "2", "-g", "20", film)
+    return film, voice
+
+
+def task_in(folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Task:
+    """A job with copies of its own, looked at."""
+    folder.mkdir(exist_ok=True)
+    film, voice = (Path(shutil.copy(path, folder / f"staged-{path.name}")) for path in inputs)
+    settings = replace(QUICK, segment_seconds=0.8, cache_dir=str(folder.parent / "cache"), **changes)
+    found = look(voice, "voice.wav", film, "template.mp4", settings)
+    probed = dict(zip(("audio", "video"), map(exact, found), strict=True))
+    return Task(voice, film, folder, "voice.wav", "template.mp4", settings, probed)
+
+
+def pictures(task: Task) -> list[bytes]:
+    return [planes.tobytes() for planes in raw_planes(task.work / "film.mp4", 480, 360)]
+
+
+def test_a_job_that_goes_on_reads_its_plan_and_a_changed_one_makes_it_anew(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, painted = task_in(tmp_path / "work", inputs), []
+    honest = painting.paint
+
+    def dying(segment: Any, *rest: Any) -> None:
+        if painted:
+            raise Killed
+        painted.append(segment)
+        honest(segment, *rest)
+
+    monkeypatch.setattr(painting, "paint", dying)
+    with pytest.raises(Killed):
+        lipsync(task, Quiet())
+    monkeypatch.undo()
+    names = ("kept", "staged anew", "of another voice", "damaged")
+    for name in names:
+        shutil.copytree(task.work, tmp_path / name, copy_function=shutil.copy2)
+    moved = {name: replace(task, work=tmp_path / name) for name in names}
+
+    anew = moved["staged anew"].work / "staged-voice.wav"
+    os.utime(anew, (1, 1))
+    moved["staged anew"] = replace(moved["staged anew"], audio=anew)
+    other = moved["of another voice"].work / "staged-voice.wav"
+    ffmpeg("-i", inputs[1], "-af", "volume=0.5", other)
+    moved["of another voice"] = replace(moved["of another voice"], audio=other)
+    with (moved["damaged"].work / plans.PLAN).open("r+b") as file:
+        file.seek(2000)
+        file.write(b"\0\0\1\2\3")
+
+    heard = {}
+    for name, job in moved.items():
+        ear = Ear()
+        lipsync(job, ear)
+        heard[name] = ear.heard
+        assert not list(job.work.glob("plan*")) and not list(job.work.glob("segment*"))
+    for name in ("kept", "staged anew"):
+        assert "plan_recalled" in heard[name] and "segments_kept" in heard[name] and "face" not in heard[name]
+    assert "plan_damaged" in heard["damaged"] and "face" in heard["damaged"]
+    assert "plan_recalled" not in heard["of another voice"] and "segments_kept" not in heard["of another voice"]
+    assert pictures(moved["kept"]) == pictures(moved["staged anew"]) == pictures(moved["damaged"])
+
+
+def test_a_plan_is_made_ahead_of_a_template_that_is_known_and_of_no_other(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_in(tmp_path / "one", inputs)
+    assert not plan_ahead(task, Quiet()) and not list(task.work.glob("plan*")), "nobody has looked at it yet"
+    assert not plan_ahead(replace(task, settings=replace(task.settings, engine="command")), Quiet())
+    lipsync(task, Quiet())
+    first, following = pictures(task), task_in(tmp_path / "two", inputs, report="on", crf=17)
+    assert plan_ahead(following, Quiet()) and (following.work / plans.RECEIPT).is_file()
+    assert plan_ahead(following, Quiet()), "it is there"
+
+    def nobody(*_: Any) -> None:
+        raise AssertionError("steps 1 to 4 were made already")
+
+    monkeypatch.setattr(heygemd.pipeline, "_planned", nobody)
+    told = lipsync(replace(following, settings=replace(following.settings, crf=18)), Quiet()).to_json()
+    assert pictures(following) == first, "what matters later does not make a plan another's"
+    assert [stage["name"] for stage in told["stages"]] == ["probe", "plan", "render", "verify", "report"]
+    assert told["quality"]["grade"], "it can be measured without the pictures that were not kept"
+
+
+def test_a_plan_that_cannot_be_written_costs_no_film(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plans, "_written", full)
+    task, ear = task_in(tmp_path / "work", inputs), Ear()
+    lipsync(task, ear)
+    assert "plan_not_written" in ear.heard and (task.work / "film.mp4").is_file()
+
+
+def test_pictures_laid_aside_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    from heygemd.pipeline.media import Frame
+
+    aside = Aside(8, 4)
+    frames = [Frame(np.full(48, value, np.uint8), 8, 4) for value in (3, 5)]
+    aside.put(0, frames[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda *_: 7)  # a disk with room for seven bytes
+        aside.put(1, frames[1])
+    frames[1].data[:] = 0
+    assert [int(aside.get(n).data[0]) for n in (1, 0, 1)] == [5, 3, 5]
+    aside.clear()
+    aside.put(9, frames[0])
+    assert aside.get(9).data.tolist() == [3] * 48
+    os.ftruncate(aside._file.fileno(), 0)
+    with pytest.raises(EngineError, match="cannot be read again"):
+        aside.get(9)
