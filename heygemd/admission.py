@@ -105,7 +105,8 @@ class Admission:
         self._frame_of, self._torch = frame_of, torch or torch_build()
         folder, agreed = place(config.guard.lock_dir, config.daemon.state_dir / "gpu")
         self.reservations = Reservations(folder)
-        self._watching = Watching(reader, store.work, worker_pid, config.guard.hold_readings)
+        self._state = config.daemon.state_dir  # journal and cache, which may lie on a disk of their own
+        self._watching = Watching(reader, (store.work, self._state), worker_pid, config.guard.hold_readings)
         self._ageing: Ageing[str] = Ageing(config.guard.ageing_minutes * 60)
         self.deferrals = Deferrals(journal, config.guard.alert_hours)
         self._ticket: Ticket | None = None
@@ -253,7 +254,7 @@ class Admission:
         audio, video = self._bytes(job)
         assert job.request.audio is not None and job.request.video is not None
         work, film = needs.disk_needs((job.request.audio.path, audio), (job.request.video.path, video))
-        disk = {self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film)}
+        disk = {self._state: 0, self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film)}
         need = self._need_of(self._what(job), readings, disk)
         return needs.smaller_ways(need, self._smaller[job.id]) if job.id in self._smaller else need
 

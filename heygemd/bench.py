@@ -43,6 +43,7 @@ settle_seconds = 0.0
 poll_seconds = 0.2
 rescan_seconds = 0.5
 [limits]
+nice = 0
 free_disk_mib = 1
 free_ram_mib = 1
 [quality]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import time
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def decide(
     if need.impossible:
         return Never(need.impossible)
     readings = history[-1]
-    gpu = _gpu(need, history, rules, taken)
+    gpu = _gpu(need, [_shared_out(seen, need, limits) for seen in history], rules, taken)
     found: list[Verdict] = [gpu, _memory(need, readings, limits)]
     found += [_disk(path, mib, readings, limits) for path, mib in need.disk_mib.items()]
     found += [_hours(rules, at)]
@@ -113,6 +113,19 @@ def decide(
 
 
 # ---------------------------------------------------------------- the GPU
+
+
+def _shared_out(readings: Readings, need: Need, limits: LimitsConfig) -> Readings:
+    """Where GPU and processor have one memory, what the job takes of it as memory is not there for the GPU."""
+    if not need.ways or not any(gpu.shared for gpu in readings.gpus):
+        return readings
+    less = need.ram_mib + limits.free_ram_mib
+
+    def beside(gpu: Gpu) -> Gpu:
+        total, free = (max(mib - less, 0) for mib in (gpu.total_mib, gpu.free_mib))
+        return replace(gpu, total_mib=total, free_mib=free) if gpu.shared else gpu
+
+    return replace(readings, gpus=tuple(map(beside, readings.gpus)))
 
 
 def _gpu(need: Need, history: Sequence[Readings], rules: GuardConfig, taken: Mapping[str, int]) -> Verdict:
@@ -176,7 +189,8 @@ def _short(wanted: int, gpu: Gpu, taken: int) -> Wait:
     more = len(gpu.processes) - 3
     held = f"; held by {holders}" + (f" and {more} more" if more > 0 else "") if holders else ""
     reserved = f"; another heygemd has reserved {taken} MiB of it" if taken > 0 else ""
-    has = f"{gpu.name} has {gpu.free_mib} MiB free of {gpu.total_mib} MiB"
+    beside = " beside what it needs of the machine's memory, which the GPU shares" if gpu.shared else ""
+    has = f"{gpu.name} has {gpu.free_mib} MiB free of {gpu.total_mib} MiB{beside}"
     kind = "gpu_reserved" if taken > 0 and gpu.free_mib >= wanted else "gpu_memory"
     values = {"need": wanted, "gpu": gpu.name, "free": gpu.free_mib, "total": gpu.total_mib, "taken": taken}
     told = f"The job needs {wanted} MiB of GPU memory; {has}{reserved}{held}."

@@ -37,6 +37,7 @@ _PROBLEMS = {
 """NVML's return codes as sentences with the cure (nvml.h, nvmlReturn_t)."""
 _SCRIPTS = {"/code/app_local.py": "Duix.Avatar container"}
 """Programs that are known by their script, where "python" would say nothing: what holds memory all the time."""
+_NO_INSTANCE = "it is partitioned (MIG) and has no instance that could be used; make one (nvidia-smi mig -cgi …)"
 _ABSENT = 12
 _NOT_FOUND = 6
 _NOT_SUPPORTED = 3
@@ -208,18 +209,23 @@ def _gpus_at(nvml: Any, index: int, driver: str) -> _GpuReading:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         instances = _instances(nvml, handle)
+        if instances == []:
+            return _GpuReading(problem=f"GPU {index}: {_NO_INSTANCE}", code=_NOT_FOUND)
         return _GpuReading(tuple(_gpu(nvml, h, index, driver, bool(instances)) for h in instances or [handle]))
     except nvml.NVMLError as error:
         failed = _failed(error)
         return replace(failed, problem=f"GPU {index}: {failed.problem}")
 
 
-def _instances(nvml: Any, handle: Any) -> list[Any]:
-    """The handles of a GPU's MIG instances; none where it is not partitioned."""
+def _instances(nvml: Any, handle: Any) -> list[Any] | None:
+    """The handles of a GPU's MIG instances; ``None`` where it is not partitioned."""
     found: list[Any] = []
-    with contextlib.suppress(nvml.NVMLError):
+    try:
         if nvml.nvmlDeviceGetMigMode(handle)[0] != 1:  # NVML_DEVICE_MIG_ENABLE
-            return []
+            return None
+    except nvml.NVMLError:
+        return None
+    with contextlib.suppress(nvml.NVMLError):
         for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
             with contextlib.suppress(nvml.NVMLError):  # places that hold no instance
                 found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))

@@ -31,12 +31,12 @@ class Watching:
     """The GPUs' last readings, with the memory of our own worker counted as free for us."""
 
     def __init__(
-        self, reader: Callable[..., Readings], disk: Path, worker_pid: Callable[[], int | None], hold: int
+        self, reader: Callable[..., Readings], disks: tuple[Path, ...], worker_pid: Callable[[], int | None], hold: int
     ) -> None:
-        """``disk`` is read each time, the GPUs when they are asked for; ``hold`` readings are kept."""
+        """``disks`` are read each time, the GPUs when they are asked for; ``hold`` readings are kept."""
         self.history: deque[Readings] = deque(maxlen=hold)
         self.problem: str | None = None  #: why not every GPU is to be seen, without passing numbers
-        self._reader, self._disk, self._worker_pid = reader, disk, worker_pid
+        self._reader, self._disks, self._worker_pid = reader, disks, worker_pid
         self._returning: _Returning | None = None
         self._log = log.get()
 
@@ -46,7 +46,7 @@ class Watching:
 
     async def read(self, gpus: bool) -> Readings:
         """The readings now."""
-        readings = await asyncio.to_thread(self._reader, (self._disk,), gpus=gpus)
+        readings = await asyncio.to_thread(self._reader, self._disks, gpus=gpus)
         if not gpus:
             return readings
         self._note_problem(readings.gpu_problem)

@@ -69,6 +69,17 @@ def test_where_only_a_smaller_batch_fits_it_is_taken_and_said() -> None:
     assert isinstance(waits, Wait) and "needs 5000 MiB" in waits.reason
 
 
+def test_where_gpu_and_processor_have_one_memory_both_needs_must_fit_into_it() -> None:
+    need, one = Need((Way(6000),), ram_mib=2000), replace(gpu(9000), shared=True, total_mib=16_000)
+    keep = LIMITS.free_ram_mib
+    assert isinstance(judge(need, readings(replace(one, free_mib=8000 + keep))), Go)
+    short = judge(need, readings(replace(one, free_mib=7999 + keep)))
+    assert isinstance(short, Wait) and "5999 MiB free" in short.reason and "which the GPU shares" in short.reason
+    never = judge(need, readings(replace(one, free_mib=7999 + keep, total_mib=7999 + keep)))
+    assert isinstance(never, Never) and "has 5999 MiB" in never.reason
+    assert isinstance(judge(need, readings(gpu(6000))), Go), "a card has memory of its own"
+
+
 def test_a_full_batch_on_any_gpu_comes_before_a_smaller_one() -> None:
     need = Need((Way(16_000, 8), Way(9000, 4)))
     verdict = judge(need, readings(gpu(10_000), gpu(17_000, uuid="GPU-b")))

@@ -71,6 +71,12 @@ def test_a_partitioned_gpu_is_its_instances() -> None:
     assert gpus[0].utilisation is None
 
 
+def test_a_gpu_that_is_partitioned_into_nothing_is_told_and_not_offered() -> None:
+    readings = Machine(FakeNvml([Card(instances=-1), Card()])).read()
+    assert [gpu.uuid for gpu in readings.gpus] == ["GPU-1"]
+    assert str(readings.gpu_problem).startswith("GPU 0: it is partitioned (MIG) and has no instance")
+
+
 def test_who_needs_no_gpu_does_not_ask_the_driver() -> None:
     nvml = FakeNvml([Card()])
     assert Machine(nvml).read(gpus=False).gpus == () and nvml.inits == 0

@@ -14,7 +14,8 @@ MIB = 1 << 20
 
 @dataclass
 class Card:
-    """One GPU; ``memory_error`` is the code that its memory query fails with, v2 only where ``only_v2``."""
+    """One GPU; ``memory_error`` is the code that its memory query fails with, v2 only where ``only_v2``; ``instances``:
+    of MIG, -1: it is partitioned into none."""
 
     name: str = "NVIDIA Fake 24"
     total: int = 24_000

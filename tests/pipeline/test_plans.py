@@ -13,9 +13,11 @@ import pytest
 
 import heygemd.pipeline
 from heygemd.errors import EngineError
-from heygemd.pipeline import lipsync, look, painting, plan_ahead, plans
+from heygemd.pipeline import engines, lipsync, look, painting, plan_ahead, plans
+from heygemd.pipeline.engines.footage.packed import KNOWN
 from heygemd.pipeline.media.aside import Aside
-from heygemd.pipeline.media.probe import exact
+from heygemd.pipeline.media.probe import exact, from_exact
+from heygemd.pipeline.report import Stages
 from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes
 
@@ -45,8 +47,8 @@ class Killed(BaseException):
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("inputs")
     film, voice = folder / "template.mp4", folder / "voice.wav"
-    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "1.6", voice)
-    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "2", "-g", "20", film)
+    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "1.2", voice)
+    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "1.2", "-g", "15", film)
     return film, voice
 
 
@@ -54,7 +56,7 @@ def task_in(folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Task:
     """A job with copies of its own, looked at."""
     folder.mkdir(exist_ok=True)
     film, voice = (Path(shutil.copy(path, folder / f"staged-{path.name}")) for path in inputs)
-    settings = replace(QUICK, segment_seconds=0.8, cache_dir=str(folder.parent / "cache"), **changes)
+    settings = replace(QUICK, segment_seconds=0.6, cache_dir=str(folder.parent / "cache"), **changes)
     found = look(voice, "voice.wav", film, "template.mp4", settings)
     probed = dict(zip(("audio", "video"), map(exact, found), strict=True))
     return Task(voice, film, folder, "voice.wav", "template.mp4", settings, probed)
@@ -64,7 +66,7 @@ def pictures(task: Task) -> list[bytes]:
     return [planes.tobytes() for planes in raw_planes(task.work / "film.mp4", 480, 360)]
 
 
-def test_a_job_that_goes_on_reads_its_plan_and_a_changed_one_makes_it_anew(
+def test_a_job_that_goes_on_reads_its_plan_and_keeps_its_segments(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, painted = task_in(tmp_path / "work", inputs), []
@@ -80,32 +82,37 @@ def test_a_job_that_goes_on_reads_its_plan_and_a_changed_one_makes_it_anew(
     with pytest.raises(Killed):
         lipsync(task, Quiet())
     monkeypatch.undo()
-    names = ("kept", "staged anew", "of another voice", "damaged")
-    for name in names:
-        shutil.copytree(task.work, tmp_path / name, copy_function=shutil.copy2)
-    moved = {name: replace(task, work=tmp_path / name) for name in names}
+    _is_recalled_only_where_it_is_this_jobs_and_whole(task, tmp_path)
+    ear = Ear()
+    lipsync(task, ear)
+    assert "plan_recalled" in ear.heard and "segments_kept" in ear.heard and "face" not in ear.heard
+    assert not list(task.work.glob("plan*")) and not list(task.work.glob("segment*"))
 
-    anew = moved["staged anew"].work / "staged-voice.wav"
-    os.utime(anew, (1, 1))
-    moved["staged anew"] = replace(moved["staged anew"], audio=anew)
-    other = moved["of another voice"].work / "staged-voice.wav"
-    ffmpeg("-i", inputs[1], "-af", "volume=0.5", other)
-    moved["of another voice"] = replace(moved["of another voice"], audio=other)
-    with (moved["damaged"].work / plans.PLAN).open("r+b") as file:
-        file.seek(2000)
-        file.write(b"\0\0\1\2\3")
 
-    heard = {}
-    for name, job in moved.items():
+def _is_recalled_only_where_it_is_this_jobs_and_whole(task: Task, folder: Path) -> None:
+    def found(job: Task) -> tuple[bool, list[str]]:
         ear = Ear()
-        lipsync(job, ear)
-        heard[name] = ear.heard
-        assert not list(job.work.glob("plan*")) and not list(job.work.glob("segment*"))
-    for name in ("kept", "staged anew"):
-        assert "plan_recalled" in heard[name] and "segments_kept" in heard[name] and "face" not in heard[name]
-    assert "plan_damaged" in heard["damaged"] and "face" in heard["damaged"]
-    assert "plan_recalled" not in heard["of another voice"] and "segments_kept" not in heard["of another voice"]
-    assert pictures(moved["kept"]) == pictures(moved["staged anew"]) == pictures(moved["damaged"])
+        video = from_exact(task.probed["video"])
+        return plans.recalled(job, video, engines.load("footage"), Stages(ear)) is not None, ear.heard
+
+    def copied(name: str) -> Task:
+        return replace(task, work=Path(shutil.copytree(task.work, folder / name, copy_function=shutil.copy2)))
+
+    anew = copied("staged anew")
+    anew = replace(anew, audio=anew.work / task.audio.name)
+    os.utime(anew.audio, (1, 1))
+    assert found(anew)[0], "it is read and has not changed"
+    ffmpeg("-i", task.audio, "-af", "volume=0.5", anew.audio)
+    assert found(anew) == (False, []), "another voice"
+    assert found(replace(task, settings=replace(task.settings, extend="loop"))) == (False, [])
+    assert found(replace(task, settings=replace(task.settings, crf=3, report="on", label="start")))[0]
+    for name, at in ((plans.PLAN, 2000), (KNOWN, 0)):
+        damaged = copied(f"damaged {name}")
+        with (damaged.work / name).open("r+b") as file:
+            file.seek(at)
+            file.write(b"\0\1\2\3") if at else file.truncate(0)
+        whole, heard = found(damaged)
+        assert not whole and heard[-1] == "plan_damaged"
 
 
 def test_a_plan_is_made_ahead_of_a_template_that_is_known_and_of_no_other(
