@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from heygemd import bench
+from heygemd import bench, control
 from heygemd.children import environment, python
 from tests.site import ROOT, ffmpeg
 
@@ -112,6 +112,43 @@ def test_ten_minutes_take_hardly_more_memory_than_one(minute: tuple[Path, Peak],
     print(f"ten minutes against one: {growth[0]:+.1f} % (RSS), {growth[1]:+.1f} % (PSS)")
     assert log["film"]["frames"] == 15_000
     assert ten.rss <= GROWTH * one.rss and ten.rss <= MOST_MIB
+
+
+def test_the_first_frame_of_the_next_film_follows_at_once(minute: tuple[Path, Peak], tmp_path: Path) -> None:
+    """Of a template that is known, while another film of it is rendered; the seconds are printed, not judged."""
+    folder, _ = minute
+    inbox, socket = tmp_path / "line" / "inbox", tmp_path / "state" / "heygemd.sock"
+    inbox.mkdir(parents=True)
+    config = tmp_path / "config.toml"
+    places = {"state": json.dumps(str(tmp_path / "state")), "root": json.dumps(str(tmp_path / "line"))}
+    config.write_text(bench.CONFIG.format(report="off", **places))
+    daemon = subprocess.Popen([*python("heygemd"), "run", "--config", str(config)], env=environment())
+    ended: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    try:
+        while not socket.exists():
+            time.sleep(0.05)
+        for name, seconds in (("a", 8), ("b", 30), ("c", 60)):
+            shutil.copy(speech(tmp_path / "speech.wav", seconds), inbox / f"{name}.wav")
+            shutil.copy(folder / "template-1min.mp4", inbox / f"{name}.mp4")
+            while not any(path.name.startswith(name) for path in (tmp_path / "line" / "processing").rglob("*.mp4")):
+                time.sleep(0.05)
+        before = ""
+        while "c" not in begun:
+            row = next(iter(control.call(socket, {"cmd": "status"})["running"]), {})
+            name = row.get("name", "")
+            if before and name != before:
+                ended[before] = time.monotonic()
+            if row.get("stage") == "render" and row.get("frame"):
+                begun.setdefault(name, time.monotonic())
+            before = name or before
+            time.sleep(0.005)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+    print(f"\nfrom the end of a film to the first frame of the next, of a minute: {begun['c'] - ended['b']:.2f} s")
+    log = [json.loads(line) for line in (tmp_path / "state" / "heygemd.log").read_text().splitlines()]
+    assert [entry["event"] for entry in log if entry.get("job") == row["id"]].count("plan_recalled") == 1
 
 
 def test_an_hour_runs_through(tmp_path: Path) -> None:
