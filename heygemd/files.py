@@ -298,10 +298,12 @@ def write_whole(path: str, data: str) -> None:
 
 def lay_down(path: str, data: str) -> str:
     """Write base64 ``data`` where no file of that name is: ``"moved"`` or ``"taken"``.  Again: ``"taken"``."""
-    if _exists(path):
-        return "taken"
     folder, name = os.path.split(path)
     part = os.path.join(folder, f"{PART_PREFIX}{name}.part")
+    if _exists(path):
+        with suppress(FileNotFoundError):  # without renameat2, a death may have left it as a second name
+            os.unlink(part)
+        return "taken"
     _write_anew(part, data)
     if rename_new(part, path):
         return "moved"

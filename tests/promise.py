@@ -45,13 +45,16 @@ class Promise:
         target.write_bytes(data)
         self.inputs[_sha(data)] = path
 
-    def take(self) -> None:
-        """Somebody fetches all that is to be seen in the outbox."""
+    def take(self) -> bool:
+        """Somebody fetches all that is to be seen in the outbox; false where there is nothing."""
+        taken = False
         for path in list(_visible(self.site.outbox)):
             number = len(list(self.taken.iterdir())) if self.taken.is_dir() else 0
             target = self.taken / str(number) / path.relative_to(self.site.outbox)
             target.parent.mkdir(parents=True)
             path.rename(target)
+            taken = True
+        return taken
 
     # ------------------------------------------------------------ the judgement
 

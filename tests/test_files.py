@@ -231,3 +231,11 @@ def test_a_subfolder_that_somebody_removed_with_the_part_in_it_is_delivered_an_o
         files.reveal(part, final, str(tmp_path / "outbox"))
     (tmp_path / "outbox").mkdir()
     assert files.reveal(part, final, str(tmp_path / "outbox")) == "gone"
+
+
+def test_what_was_laid_down_and_not_yet_unlinked_leaves_no_part(tmp_path: Path) -> None:
+    part = tmp_path / ".heygemd-README.txt.part"
+    part.write_bytes(b"text")
+    os.link(part, tmp_path / "README.txt")
+    assert files.lay_down(str(tmp_path / "README.txt"), b64(b"text")) == "taken"
+    assert not part.exists()
