@@ -35,8 +35,9 @@ def lay(root: Path, way: str = "left") -> Matrix:
 def deaths(root: Path, way: str, *ats: int | str) -> list[str] | None:
     """Lives that end before those operations, one after the other, and one that recovers; what was broken.
 
-    ``None`` where a life ended by itself before that, or there was nothing to take.  ``taken``: after each death somebody fetches what is to be seen;
-    ``child``: only the process dies that came to the operation; ``nfs``: there is no renameat2.
+    ``None`` where a life ended by itself before that, or there was nothing to take.  ``taken``: after each death
+    somebody fetches what is to be seen; ``child``: only the process dies that came to the operation; ``nfs``: there is
+    no renameat2.
     """
     matrix = lay(root, way)
     broken: list[str] = []
