@@ -12,6 +12,12 @@ from tests.site import Site, make_film, make_wav
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "clips"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the soak takes, and what befalls it."""
+    parser.addoption("--hours", type=float, default=0.0, help="how long the long soak takes (0: 600 deeds)")
+    parser.addoption("--seed", type=int, default=7, help="of the soaks")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine cannot run, and say why."""
     slow_wanted = "slow" in (config.getoption("-m") or "")

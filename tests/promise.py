@@ -22,15 +22,16 @@ OURS = (".heygemd-line", ".heygemd-owner", "README.txt", "STATUS.html", "status.
 class Promise:
     """What was dropped into a site, and what is due for it.
 
-    ``due``: the films' names below the outbox, without suffix.  ``batches``: those of the batch logs.  ``whole``: says
-    whether bytes are a whole film.  ``failed``: the inputs' names that must end in failed/; all others end in done/.
+    ``due``: the films' names below the outbox, without suffix.  ``batches``: those of the batch logs (``None``: any).
+    ``whole``: says whether bytes are a whole film.  ``failed``: the inputs' names that must end in failed/; all others
+    end in done/.
     """
 
     site: Site
     whole: Callable[[bytes], bool]
     inputs: dict[str, str] = field(default_factory=dict)
     due: set[str] = field(default_factory=set)
-    batches: set[str] = field(default_factory=set)
+    batches: set[str] | None = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
 
     @property
@@ -110,8 +111,10 @@ class Promise:
         return [(path, str(name).removesuffix(suffix)) for path, name in out if path.suffix == suffix]
 
     def _not_delivered(self) -> Iterator[str]:
-        for suffix, due in ((".mp4", self.due), (".json", self.due | {f"{name}.batch" for name in self.batches})):
+        for suffix, due in ((".mp4", self.due), (".json", self.due | {f"{name}.batch" for name in self.batches or ()})):
             found = Counter(base for _, base in self._delivered(suffix))
+            if self.batches is None:
+                found = Counter(base for base in found.elements() if not base.endswith(".batch"))
             if found != Counter(due):
                 yield f"delivered as {suffix}: {dict(found)}, due: {sorted(due)}"
 

@@ -10,6 +10,7 @@ journal), ``look`` for what only reads the line.  What then happens is told by
     DEATHS_FAULT=ERROR:HOW:SIGN   operations of this sign fail: ``once``, or until DEATHS_FILE.healed exists
                              (``lasting``), or once and ``after`` they have been done all the same, as on NFS
     DEATHS_NFS=1           the file systems know no renameat2
+    DEATHS_UNCOUNTED=1     nothing of all this, only the renderer and the hurry
     DEATHS_MUTATION=NAME   the order of operations is changed: mutations.py
 
 The renderer is fake_renderer.py, and nobody waits for a second where a hundredth will do.  Nothing in heygemd knows of
@@ -204,7 +205,8 @@ if _FILE and ("run" in sys.orig_argv or _FILES):
             return False
         return True
 
-    _count_operations()
+    if "DEATHS_UNCOUNTED" not in os.environ:
+        _count_operations()
 elif _FILE and "heygemd.pipeline" in sys.orig_argv:
     import fake_renderer
 
