@@ -20,6 +20,7 @@ from typing import Any
 OWNER = ".heygemd-owner"
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 150.0  # a share may have been away for a while, and its daemon with it
+LOCK_TRIES, LOCK_PAUSE_SECONDS = 20, 0.05
 _LONGEST = 4096
 Record = dict[str, Any]
 
@@ -88,8 +89,7 @@ def hold(folder: str, me: Record, stale: list[Any] | None) -> Record | None:
     """Hold the line whose ``processing/`` this is, or say who does.  Again: the same."""
     fd = os.open(Path(folder) / OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        with contextlib.suppress(OSError):  # a share without locks: two who begin in one instant may both think so
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd)
         found = _parsed(os.pread(fd, _LONGEST, 0))
         if found is not None and found.get("id") != me["id"] and not _dead(found, me, stale):
             return found
@@ -99,6 +99,20 @@ def hold(folder: str, me: Record, stale: list[Any] | None) -> Record | None:
     finally:
         os.close(fd)
     return None
+
+
+def _lock(fd: int) -> None:
+    """While it is decided.  On a share without locks two who begin in one instant may both think that they hold it; a
+    lock of a machine that is gone must not stop us for long."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        except OSError:
+            return
+        else:
+            return
 
 
 def leave(folder: str, me: Record) -> None:

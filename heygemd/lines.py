@@ -23,7 +23,7 @@ from heygemd.listing import Clause, consent_of
 from heygemd.names import display, folded, split
 from heygemd.orders import Answer, Desk, Order
 from heygemd.requests import Stamp
-from heygemd.shares import ShareError
+from heygemd.shares import UNREADABLE, ShareError
 
 BREATH = 0.1  # seconds between two looks at least, however many events come
 RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away
@@ -225,11 +225,13 @@ class Line:
                 self._manifests[path] = (stamps[path], await self._read(path))
 
     async def _read(self, path: str) -> bytes | str:
-        """A manifest's bytes, or a clause why it cannot be read."""
+        """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` where that may pass."""
         limit = self.config.intake.max_manifest_kib * 1024
         try:
             data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
         except ShareError as error:
+            if error.errno not in UNREADABLE:
+                raise
             return f"cannot be read: {os.strerror(error.errno).lower()}"
         return base64.b64decode(data)
 

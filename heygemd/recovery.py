@@ -24,10 +24,9 @@ from heygemd.jobs import Store
 from heygemd.journal import Drop, DropState, Job, JobState
 from heygemd.names import display
 from heygemd.requests import DropRequest
-from heygemd.shares import ShareError
+from heygemd.shares import UNREADABLE, ShareError
 
 DEATHS = 2  # of the daemon are not the job's fault, unless they go on
-_NO_RECORD = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.EACCES)
 _LARGEST = 1 << 24
 
 
@@ -93,7 +92,7 @@ async def _adopt(store: Store, settings: LineConfig, name: str) -> None:
         record = json.loads(base64.b64decode(await share.do("read", f"{folder}/request.json", _LARGEST)))
         request = DropRequest.from_json(record["request"])
     except (ShareError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ShareError) and error.errno not in _NO_RECORD:
+        if isinstance(error, ShareError) and error.errno not in UNREADABLE:
             raise  # it may be there all the same
         if isinstance(error, ShareError) and error.errno == errno.ENOENT:
             await share.do("discard_drop", folder)  # a claim that died before it had said what it was
@@ -155,7 +154,7 @@ async def _log(store: Store, drop: Drop, path: str) -> dict[str, Any]:
     except ValueError:
         return {}
     except ShareError as error:
-        if error.errno not in _NO_RECORD:
+        if error.errno not in UNREADABLE:
             raise
         return {}
     return told if isinstance(told, dict) else {}

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 from typing import Any
 
 from heygemd.children import environment, python
 from heygemd.errors import StorageError
+
+UNREADABLE = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+"""What a file that cannot be read says of itself; any other error is the share's, and may pass."""
 
 
 class ShareError(StorageError):

@@ -90,6 +90,6 @@ def test_after_some_faults_the_promise_is_kept(tmp_path: Path, half: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(8))
 def test_after_every_fault_the_promise_is_kept(tmp_path: Path, part: int) -> None:
-    assert all_of(tmp_path, cells(tmp_path / "count")[part::4]) == {}
+    assert all_of(tmp_path, cells(tmp_path / "count")[part::8]) == {}

@@ -274,3 +274,22 @@ def test_a_frozen_share_stops_neither_the_watchdog_nor_status_nor_other_lines(
         finally:
             share.thaw()
             site.kill()
+
+
+def test_an_outbox_that_is_a_share_of_its_own_is_missed_when_it_is_away(
+    tmp_path: Path, share: Share, media: Path
+) -> None:
+    site = Site(tmp_path / "site", intake=PATIENT)
+    site.config.write_text(site.config.read_text() + f'outbox = "{share.mount}"\n')
+    try:
+        site.start()
+        site.until(lambda: line(site)["state"] == "ok", "the line is open")
+        share.down()
+        put_pair(media, site.inbox, "lesson")
+        site.until(lambda: "outbox has no marker file" in line(site)["problem"], "it is missed")
+        assert list(share.mount.iterdir()) == [], "no film lands on the local disk"
+        share.up()
+        site.until(lambda: (share.behind / "lesson.json").exists(), "the film is delivered to where it belongs", 60)
+        assert site.stop() == 0
+    finally:
+        site.kill()
