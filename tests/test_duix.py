@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import duix, machine
-from heygemd.config_keys import DuixConfig
+from heygemd import duix, guard, machine, needs
+from heygemd.config_keys import CommandConfig, DuixConfig, GuardConfig, LimitsConfig
+from heygemd.devices import device_of
+from heygemd.machine import Gpu, Holder
+from heygemd.needs import Asked
 from tests.fakes.duix import Duix, Faults, serving
 
 
@@ -92,3 +95,21 @@ def test_its_process_is_shown_by_a_name_that_says_something() -> None:
             assert machine.process_name(process.pid) == "Duix.Avatar container"
         finally:
             process.kill()
+
+
+FULL = Gpu(
+    "GPU-a", 0, "NVIDIA Fake", 24_000, 23_500, 500,
+    processes=(Holder(7, "Duix.Avatar container", 7000), Holder(8, "trainer", 16_500)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
+def test_its_jobs_wait_for_no_gpu_and_those_of_others_name_it(device: str) -> None:
+    full = machine.Readings((FULL,), ram_total_mib=16_000, ram_available_mib=12_000)
+    where, _ = device_of("duix", device, CommandConfig(), full)
+    need = needs.need(Asked("duix", where), CommandConfig(), [], full, 1024, {})
+    assert need.impossible is None
+    assert isinstance(guard.decide(need, [full], LimitsConfig(), GuardConfig(hold_readings=1)), guard.Go)
+    others = needs.need(Asked("wav2lip", "cuda"), CommandConfig(), [], full, 1024, {})
+    waits = guard.decide(others, [full], LimitsConfig(), GuardConfig(hold_readings=1))
+    assert isinstance(waits, guard.Wait) and "held by Duix.Avatar container (process 7, 7000 MiB)" in waits.reason

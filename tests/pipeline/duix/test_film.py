@@ -127,10 +127,11 @@ def test_whatever_it_does_the_film_is_right_in_the_end(made: Any, faults: Faults
     ("faults", "said"),
     [
         (Faults(empty=3), r"could not make part 1 of 2: its film has 3 frames where \d+ were asked for.*tried 3 times"),
-        pytest.param(Faults(junk=3), "the film is done, but it is not whole", marks=pytest.mark.slow),
-        pytest.param(Faults(foreign=3), "shows something else than the template", marks=pytest.mark.slow),
+        (Faults(junk=3), "the film is done, but it is not whole"),
+        (Faults(foreign=3), "shows something else than the template"),
     ],
 )
+@pytest.mark.slow
 def test_a_film_that_is_not_what_was_asked_for_is_never_delivered(made: Any, faults: Faults, said: str) -> None:
     task, duix = made(faults)
     with pytest.raises(EngineError, match=said):
@@ -143,6 +144,16 @@ def test_without_a_folder_the_engine_is_not_configured(made: Any) -> None:
     task, _ = made()
     with pytest.raises(SetupError, match=r"set shared in \[duix\]"):
         lipsync(replace(task, settings=replace(task.settings, duix_shared="")), Quiet())
+
+
+def test_a_film_is_known_by_most_of_its_picture_and_a_shift_is_noticed() -> None:
+    sent = list(np.random.default_rng(0).integers(0, 255, (30, 32, 32)).astype(np.int16))
+    painted = [picture.copy() for picture in sent]
+    for picture in painted:
+        picture[20:] = 255
+    assert film._apart(painted, sent, 0) == 0 and film._apart(sent[::-1], sent, 0) > 40
+    late = [sent[0], sent[0], *sent[:-2]]
+    assert min(range(-3, 4), key=lambda shift: film._apart(late, sent, shift)) == 2
 
 
 def test_a_template_that_stands_still_and_a_short_sound_are_one_part(made: Any, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ MOST_BYTES, MOST_BYTES_PER_SECOND = 64 << 20, 25_000_000  # of a film that comes
 MORE_FRAMES = 5  # a film may come back with so many more than were asked for
 ABANDONED_SECONDS = 6 * 3600.0  # after its deadline nobody waits for a task's leavings any more
 _SIDE, _SHIFTS = 32, 3  # px of a thumbnail; frames
-_ALIKE = 10.0  # grey levels by which a film may differ from its template: a mouth is small
+_ALIKE = 10.0  # grey levels by which most of a film may differ from its template
 _CLEARLY = 0.5  # grey levels, and a quarter, by which another shift must fit better to be believed
 
 
@@ -275,6 +275,7 @@ def _thumb(frame: media.Frame) -> npt.NDArray[np.int16]:
 
 
 def _apart(shown: Sequence[Any], wanted: Sequence[Any], shift: int) -> float:
-    """Mean difference in grey levels where film frame ``k`` is held against the ``k - shift``-th that was sent."""
+    """Difference in grey levels where film frame ``k`` is held against the ``k - shift``-th that was sent: that of half
+    of the picture, because the mouth's part of it is to differ; the mean over the frames."""
     pairs = [(shown[k], wanted[k - shift]) for k in range(len(shown)) if 0 <= k - shift < len(wanted)]
-    return float(np.mean([np.abs(one - two).mean() for one, two in pairs])) if pairs else 255.0
+    return float(np.mean([np.median(np.abs(one - two)) for one, two in pairs])) if pairs else 255.0
