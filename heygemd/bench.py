@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from heygemd import portrait
+from heygemd import bench_network, portrait
 from heygemd.children import environment, python
 from heygemd.errors import EngineError, InputError, SetupError
 from heygemd.jobs import machine_facts
@@ -37,6 +38,7 @@ RATE = "6M"
 CONFIG = """\
 [daemon]
 state_dir = {state}
+models_dir = {models}
 [intake]
 settle_readings = 1
 settle_seconds = 0.0
@@ -46,11 +48,14 @@ rescan_seconds = 0.5
 nice = 0
 free_disk_mib = 1
 free_ram_mib = 1
+[render]
+engine = "{engine}"
 [quality]
 report = "{report}"
 [[line]]
 name = "bench"
 root = {root}
+allowed_engines = ["{engine}"]
 """
 
 
@@ -89,21 +94,37 @@ class Run:
     stages: dict[str, float]
 
 
-def run(video: Path | None, *, full: bool, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What is measured: the engine, and where the models lie that it may need."""
+
+    engine: str
+    models: Path
+
+
+def run(video: Path | None, *, full: bool, as_json: bool, engine: str = "footage") -> int:
     """Measure and print.  Raises ``InputError``, ``SetupError`` or ``EngineError``."""
     runs: list[Run] = []
+    network: dict[str, Any] | None = None
     with tempfile.TemporaryDirectory(prefix="heygemd-bench-") as home:
+        rig = Rig(engine, Path(home) / "models")
+        if engine == "wav2lip":
+            _note("the network alone")
+            network = bench_network.prepare(Path(home), rig.models)
+            if not as_json:
+                bench_network.tell(network)
         for case in _cases(video, full):
             folder = Path(home) / case.name
             folder.mkdir()
             template, sound = _material(video, case, folder)
-            runs += _measure(case, template, sound, folder)
+            runs += _measure(case, template, sound, folder, rig)
             shutil.rmtree(folder)
             if not as_json:
                 _tell(runs[-TURNS:], heading=len(runs) == TURNS)
     if as_json:
         machine = {**machine_facts(), "cpu": cpu_model()}
-        print(json.dumps({"runs": [asdict(r) for r in runs], "machine": machine}, indent=1))
+        told = {"engine": engine, "network": network, "runs": [asdict(r) for r in runs], "machine": machine}
+        print(json.dumps(told, indent=1))
     return 0
 
 
@@ -166,15 +187,16 @@ def _transcode(template: Path, folder: Path) -> tuple[float, float]:
     return time.monotonic() - began, _children_cpu() - used
 
 
-def _measure(case: Case, template: Path, sound: Path, folder: Path) -> list[Run]:
+def _measure(case: Case, template: Path, sound: Path, folder: Path, rig: Rig) -> list[Run]:
     """The same pair three times: alone, with whatever the first has left in the cache, and measured at the end."""
-    places = {"state": folder / "state", "root": folder / "line"}
+    places = {"state": folder / "state", "root": folder / "line", "models": rig.models}
     (folder / "line" / "inbox").mkdir(parents=True)
     config = folder / "config.toml"
     runs = []
     for turn, report in (("first", "off"), ("cached", "off"), ("reported", "on")):
         _note(f"{case.name}, {turn}")
-        config.write_text(CONFIG.format(report=report, **{k: json.dumps(str(v)) for k, v in places.items()}))
+        told = {k: json.dumps(str(v)) for k, v in places.items()}
+        config.write_text(CONFIG.format(report=report, engine=rig.engine, **told))
         before = _transcode(template, folder)
         used = _children_cpu()
         shutil.copy(template, folder / "line" / "inbox" / f"{turn}{template.suffix}")

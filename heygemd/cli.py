@@ -179,6 +179,8 @@ def _add_making(commands: Any) -> None:
 
     bench = _add(commands, "bench", _bench, "how fast films are made on this machine", config=False)
     bench.add_argument("--video", type=Path, metavar="V", help="your own template instead of the one that is made")
+    engines = ("footage", "wav2lip")
+    bench.add_argument("--engine", choices=engines, default="footage", help="wav2lip: with seeded random weights")
     bench.add_argument("--full", action="store_true", help="also 3 and 5 minutes of 1080p")
     demo = _add(commands, "demo", _demo, "show the whole line once, on a temporary one", config=False)
     demo.add_argument("--video", type=Path, metavar="V", help="your own film or still")
@@ -316,7 +318,7 @@ def _report(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from heygemd import bench
 
-    return bench.run(args.video, full=args.full, as_json=args.json)
+    return bench.run(args.video, full=args.full, as_json=args.json, engine=args.engine)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -30,3 +30,16 @@ def test_the_benchmark_measures_the_same_film_first_cached_and_reported(tmp_path
         assert {"face", "plan", "render", "verify"} <= set(run["stages"])
     assert ["report" in run["stages"] for run in runs.values()] == [False, False, True]
     assert told["machine"]
+
+
+def test_the_benchmark_of_wav2lip_makes_its_own_checkpoint_and_measures_the_network_alone(tmp_path: Path) -> None:
+    still, video = tmp_path / "portrait.jpg", tmp_path / "mine.mp4"
+    still.write_bytes(portrait.shipped("portrait.jpg"))
+    portrait.film(still, video, 1)
+    argv = [sys.executable, "-m", "heygemd", "bench", "--engine", "wav2lip", "--video", str(video), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    network = told["network"]
+    assert network["plain"]["fps"] > 0 and network["chosen"]["fps"] > 0 and network["psnr_db"] > 45
+    assert {run["renderer"] for run in told["runs"]} == {"wav2lip-96"}

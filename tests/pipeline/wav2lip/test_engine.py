@@ -15,7 +15,7 @@ import torch
 
 from heygemd.errors import SetupError
 from heygemd.pipeline import face, lips, lipsync
-from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, mel, quietened, runtime
+from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, fused, mel, network, quietened, runtime
 from heygemd.pipeline.engines.wav2lip.draw import Painter
 from heygemd.pipeline.geometry import EYES, IO, move
 from heygemd.pipeline.settings import Quiet, Settings, Task
@@ -208,10 +208,34 @@ def test_mouths_are_sharpened_to_the_templates_own_detail(clip: FakeClip, track:
     assert ratios[0] is not None and ratios[1] is not None and ratios[0] > 10 and ratios[1] < 1
 
 
+@pytest.fixture(scope="module")
+def net() -> network.Wav2Lip:
+    return network.from_weights(network.random_weights(1))
+
+
 @pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
-def test_every_way_of_running_the_network_gives_its_pictures(backend: str) -> None:
-    found = runtime.throughput(backend, threads=1, batch=2, rounds=1)
-    assert found["error"] <= (3 if backend == "torch-bf16" else 1) and found["fps"] > 0
+def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: network.Wav2Lip) -> None:
+    runner = runtime.on_cpu(net, 1, backend)
+    runner.batch = 2
+    found = runtime.compared(net, runner, threads=1, rounds=1)
+    assert found["error"] <= (3 if backend == "torch-bf16" else 1) and found["chosen"]["fps"] > 0
+    assert found["psnr_db"] > 45  # half precision must not show
+    assert found["plain"]["batch"] == 2
+
+
+def test_layers_that_are_not_fused_give_the_same_pictures(
+    net: network.Wav2Lip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fused.available():
+        pytest.skip("this torch has no fused operators")
+    one = runtime.on_cpu(net, 1, "torch")
+    monkeypatch.setattr(fused, "available", lambda: False)
+    other = runtime.on_cpu(net, 1, "torch")
+    assert (one.facts["backend"], other.facts["backend"]) == ("torch, fused", "torch")
+    sounds, faces = runtime.given(3, 96)
+    made = one(sounds, faces)
+    assert np.abs(made.astype(int) - other(sounds, faces)).max() <= 1
+    assert (made[:1] != one(sounds[1:2], faces[:1])).any()  # the sound matters
 
 
 def test_without_a_checkpoint_the_cure_is_told(tmp_path: Path, clip: FakeClip, track: face.FaceTrack) -> None:
