@@ -15,16 +15,23 @@ from heygemd.journal import ENDED, Job, JobState
 
 OTHER = "other"
 REASONS = (
-    "bad_model", "bad_rate", "bad_size", "crop", "empty_audio", "empty_file", "engine", "face_too_small", "gpu_memory",
-    "input", "interrupted", "missing", "no_audio", "no_face", "no_video", "not_a_file", "not_media", "not_regular",
-    "request", "setup", "size_differs", "storage", "suffix", "truncated", "undecodable", "unreadable", "worker", OTHER,
+    "bad_model", "bad_rate", "bad_size", "crop", "empty_audio", "empty_file", "engine", "engine_away", "face_too_small",
+    "gpu_memory", "input", "interrupted", "missing", "no_audio", "no_face", "no_video", "not_a_file", "not_media",
+    "not_regular", "request", "setup", "size_differs", "storage", "suffix", "truncated", "undecodable", "unreadable",
+    "worker", OTHER,
 )  # fmt: skip
 """Why jobs fail: the reasons of ``InputError`` and the codes of the other errors."""
-CAUSES = ("disk", "gpu_hot", "gpu_memory", "gpu_problem", "gpu_reserved", "memory", "quiet_hours", "share", OTHER)
+CAUSES = (
+    "disk", "engine_away", "gpu_hot", "gpu_memory", "gpu_problem", "gpu_reserved", "memory", "quiet_hours", "share",
+    OTHER,
+)  # fmt: skip
 """What jobs wait for: the kinds of ``guard.Wait``, and a share that did not give a job's inputs."""
 GRADES = ("good", "fair", "poor", "unmeasured")
 OUTCOMES = tuple(sorted(state.value for state in ENDED))
-STAGES = ("probe", "audio", "template", "face", "lips", "plan", "render", "command", "verify", "report", OTHER)
+STAGES = (
+    "probe", "audio", "template", "face", "lips", "plan", "render", "command", "duix", "label", "verify", "report",
+    OTHER,
+)  # fmt: skip
 
 
 def known(word: str | None, among: tuple[str, ...]) -> str:

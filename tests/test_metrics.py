@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
@@ -19,7 +20,9 @@ from typing import Any
 import pytest
 
 from heygemd import exposition, metrics, tally
+from heygemd.errors import EngineAway
 from heygemd.exposition import Metric
+from heygemd.guard import Wait
 from heygemd.journal import JobState
 from heygemd.machine import Gpu
 from heygemd.metrics import LineSeen, Seen
@@ -133,12 +136,21 @@ def words(pattern: str) -> set[str]:
 def test_every_reason_of_a_failure_is_in_the_closed_set() -> None:
     importing = {"imported_already"}
     assert words(r'reason(?:_code)?="([a-z_]+)"') - importing <= set(tally.REASONS)
-    assert words(r'^ +code = "([a-z_]+)"$') - {"config", "misuse", "error"} <= set(tally.REASONS)
+    assert words(r'^ +code = "([a-z_]+)"$') - {"config", "misuse", "error", "cancelled"} <= set(tally.REASONS)
+
+
+def test_every_stage_is_in_the_closed_set() -> None:
+    stages = words(r'\bstages\("([a-z]+)"')
+    assert {"face", "render", "report"} <= stages <= set(tally.STAGES)
 
 
 def test_every_kind_of_waiting_is_in_the_closed_set() -> None:
-    guard = "\n".join((ROOT / "heygemd" / name).read_text() for name in ("guard.py", "admission.py"))
-    kinds = set(re.findall(r'Wait\(.*, "([a-z_]+)"', guard)) | set(re.findall(r'kind(?:: str)? = "([a-z_]+)"', guard))
+    kinds = {Wait("").kind, EngineAway.code}
+    for path in (ROOT / "heygemd").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Wait":
+                kinds |= {a.value for a in node.args[1:2] if isinstance(a, ast.Constant)}
+    kinds |= set(re.findall(r'kind = "([a-z_]+)"', (ROOT / "heygemd" / "guard.py").read_text()))
     assert {"gpu_memory", "disk", "quiet_hours"} <= kinds <= set(tally.CAUSES)
 
 
