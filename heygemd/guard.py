@@ -227,9 +227,12 @@ def _disk(path: Path, wanted: int, readings: Readings, limits: LimitsConfig) -> 
         return Wait(f"The free space of {path} cannot be read.", "disk")
     if wanted + limits.free_disk_mib > free:
         keep = f"{limits.free_disk_mib} MiB must stay free (free_disk_mib)"
-        told = f"The job needs {wanted} MiB of disk for {path} and {keep}; {free} MiB are free."
+        told = f"The job needs {wanted} MiB of disk for {path} and {keep}"
+        total = readings.disk_totals.get(path)
+        if total is not None and wanted + limits.free_disk_mib > total:
+            return Never(f"{told}; this disk has {total} MiB in all.")
         values = {"need": wanted, "path": str(path), "keep": limits.free_disk_mib, "free": free}
-        return Wait(told, "disk", values=values)
+        return Wait(f"{told}; {free} MiB are free.", "disk", values=values)
     return Go()
 
 

@@ -89,8 +89,9 @@ class Readings:
     ``gpu_problem`` says why no GPU, or not every GPU, is to be seen; ``gpu_absent`` says that this will last: no
     driver is installed and none has been seen by this process; ``gpu_missing`` that none is in this machine as far
     as can be told: no driver, or a driver that finds none; ``gpu_lost`` that one has fallen off the bus or must be
-    reset, so that what runs on it will not end.  ``disks``: free MiB by the path that was asked for;
-    a path that could not be read is missing.  ``at``: when the GPUs were read, on the monotonic clock.
+    reset, so that what runs on it will not end.  ``disks``: free MiB by the path that was asked for,
+    ``disk_totals``: MiB in all; a path that could not be read is missing.  ``at``: when the GPUs were read, on the
+    monotonic clock.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -103,6 +104,7 @@ class Readings:
     cpu_count: int = 1
     cpu_model: str = ""
     disks: Mapping[Path, int] = field(default_factory=dict)
+    disk_totals: Mapping[Path, int] = field(default_factory=dict)
     at: float = 0.0
 
 
@@ -135,6 +137,7 @@ class Machine:
         gpu = self._gpus() if gpus else _GpuReading(problem="the GPUs were not asked")
         self._seen_gpu = self._seen_gpu or bool(gpu.gpus)
         total, available = memory_mib()
+        rooms = {path: room for path in disks if (room := disk_mib(path)) is not None}
         return Readings(
             gpus=gpu.gpus,
             gpu_problem=gpu.problem,
@@ -145,7 +148,8 @@ class Machine:
             ram_available_mib=available,
             cpu_count=cpu_count(),
             cpu_model=cpu_model(),
-            disks={path: free for path in disks if (free := disk_free_mib(path)) is not None},
+            disks={path: free for path, (free, _) in rooms.items()},
+            disk_totals={path: all_of_it for path, (_, all_of_it) in rooms.items()},
             at=gpu.at,
         )
 
@@ -378,6 +382,12 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 def disk_free_mib(path: Path) -> int | None:
     """What this user may still write at ``path`` or at the nearest folder above it that exists, in MiB."""
+    room = disk_mib(path)
+    return room and room[0]
+
+
+def disk_mib(path: Path) -> tuple[int, int] | None:
+    """What this user may still write there, and the size of the disk, in MiB; see ``disk_free_mib``."""
     for place in (path, *path.parents):
         try:
             stat = os.statvfs(place)
@@ -385,7 +395,7 @@ def disk_free_mib(path: Path) -> int | None:
             continue
         except OSError:
             return None
-        return stat.f_bavail * stat.f_frsize // _MIB
+        return stat.f_bavail * stat.f_frsize // _MIB, stat.f_blocks * stat.f_frsize // _MIB
     return None
 
 

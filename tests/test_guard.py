@@ -174,6 +174,14 @@ def test_a_shortage_is_told_before_memory_that_only_has_to_settle() -> None:
     assert isinstance(verdict, Wait) and verdict.kind == "memory"
 
 
+def test_what_no_clearing_up_of_the_disk_can_make_room_for_is_refused() -> None:
+    room = replace(readings(), disk_totals={WORK: 10_000})
+    assert isinstance(judge(Need(disk_mib={WORK: 7_952}), room), Go | Wait)
+    verdict = judge(Need(disk_mib={WORK: 7_953}), room)
+    assert isinstance(verdict, Never)
+    assert "10000 MiB in all" in verdict.reason
+
+
 def test_a_disk_that_could_not_be_read_is_waited_for() -> None:
     verdict = judge(Need(disk_mib={Path("/other"): 1}), readings())
     assert verdict == Wait("The free space of /other cannot be read.", "disk")

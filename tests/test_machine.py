@@ -143,6 +143,7 @@ def test_this_machine_is_read_without_a_fault(tmp_path: Path) -> None:
     readings = machine.read([tmp_path, tmp_path / "not" / "yet", Path("/proc")])
     assert 0 < readings.ram_available_mib <= readings.ram_total_mib
     assert readings.cpu_count >= 1 and readings.cpu_model
+    assert readings.disk_totals[tmp_path] >= readings.disks[tmp_path]
     assert readings.disks[tmp_path] == pytest.approx(readings.disks[tmp_path / "not" / "yet"], abs=64)
     assert readings.gpus or readings.gpu_problem
 
