@@ -30,7 +30,7 @@ from heygemd.answers import Answers
 from heygemd.board import Board
 from heygemd.config import Config, LineConfig, load
 from heygemd.delivery import Delivery
-from heygemd.errors import HeygemdError, SetupError, StorageError
+from heygemd.errors import HeygemdError, SetupError
 from heygemd.hooks import Hooks, event_of, notice
 from heygemd.jobs import Job, Journal, Store
 from heygemd.journal import DropState
@@ -158,9 +158,7 @@ class Daemon:
             await self.board.last()
             await self.monitor.last()
             for line in self.lines.values():
-                if line.open:
-                    with contextlib.suppress(StorageError):  # then it is left to the others to find out
-                        await self.store.leave(line.line)
+                await line.leave()
             for share in self.shares.values():
                 await share.close()
 
@@ -174,9 +172,12 @@ class Daemon:
     async def _close_lines(self, names: Collection[str]) -> None:
         tasks = [self._watches.pop(name) for name in names]
         shares = [self.shares.pop(name) for name in names]
+        lines = [self.lines.pop(name) for name in names]
         for name in names:
-            del self.lines[name], self.store.lines[name]
+            del self.store.lines[name]
         await ended(tasks)
+        for line in lines:
+            await line.leave()
         for share in shares:
             await share.close()
 

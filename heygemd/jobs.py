@@ -118,7 +118,7 @@ class Store:
     async def look_at(self, line: LineConfig) -> dict[str, Any]:
         """Make sure that the line's folders are there and ours, and that no other daemon holds them."""
         folders = {name: str(getattr(line, name)) for name in LINE_FOLDERS}
-        known, hold, at = self.journal.marker(line.name), self._hold(line.name), time.monotonic()
+        known, hold, at = self.journal.marker(line.name), self.hold(line.name), time.monotonic()
         found: dict[str, Any] = await self.shares[line.name].do("open_line", folders, known, hold.me(), hold.stale(at))
         rival = hold.rival(found["held_by"], at)
         if rival is not None:
@@ -127,11 +127,8 @@ class Store:
             self.journal.set_marker(line.name, found["marker"])
         return found
 
-    async def leave(self, line: LineConfig) -> None:
-        """Let another daemon have the line."""
-        await self.shares[line.name].do("leave_line", str(line.processing), self._hold(line.name).me(), seconds=5.0)
-
-    def _hold(self, line: str) -> Hold:
+    def hold(self, line: str) -> Hold:
+        """Our claim to a line."""
         if line not in self._holds:
             self._holds[line] = Hold(self.config.daemon.state_dir)
         return self._holds[line]

@@ -27,6 +27,7 @@ from heygemd.shares import UNREADABLE, ShareError
 
 BREATH = 0.1  # seconds between two looks at least, however many events come
 RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away
+LEAVE_SECONDS = 5.0  # at the end nobody waits long for a share
 
 
 class Line:
@@ -130,6 +131,13 @@ class Line:
         self.open, self.problem = True, None
         self._log.info("line_open", root=str(self.line.root), watch=self.watch)
         self.claimed()
+
+    async def leave(self) -> None:
+        """Let another daemon have the line, once nothing of ours is done on it any more."""
+        if self.open:
+            with contextlib.suppress(StorageError):  # then it is left to the others to find out
+                me = self.store.hold(self.line.name).me()
+                await self.share.do("leave_line", str(self.line.processing), me, seconds=LEAVE_SECONDS)
 
     async def _explain(self) -> None:
         """Lay the README for people into the inbox; a line works without it."""

@@ -144,10 +144,11 @@ def test_killed_at_every_operation_of_a_retry_the_promise_is_kept(tmp_path: Path
             found[at] = broken
         at += 1
     print(f"{at - 1} times killed (tried again)")
-    assert at > 40 and found == {}
+    assert found == {}
+    assert at > 30
 
 
-@pytest.mark.parametrize("at", random.Random("retry").sample(range(1, 40), 3))
+@pytest.mark.parametrize("at", random.Random("retry").sample(range(1, 35), 3))
 def test_killed_at_some_operations_of_a_retry_the_promise_is_kept(tmp_path: Path, at: int) -> None:
     assert retried(tmp_path / "site", at) == []
 
@@ -180,7 +181,8 @@ def test_a_journal_that_is_lost_at_any_operation_is_rebuilt_from_the_folders(tmp
             found[at] = broken
         at += 1
     print(f"{at - 1} journals lost")
-    assert at > 90 and found == {}
+    assert found == {}
+    assert at > 90
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])

@@ -95,3 +95,19 @@ def test_two_daemons_on_one_inbox_make_each_film_once_and_the_second_says_who_ho
     finally:
         first.kill()
         second.kill()
+
+
+def test_a_line_that_is_taken_out_of_the_configuration_is_left_at_once(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    other = f'[[line]]\nname = "other"\nroot = "{tmp_path / "other"}"\nallowed_engines = ["command"]\n'
+    before = site.config.read_text()
+    site.config.write_text(before + other)
+    owner = tmp_path / "other" / "processing" / holding.OWNER
+    try:
+        site.start()
+        site.until(owner.exists, "the line is held")
+        site.config.write_text(before)
+        assert site.ask(cmd="reload", wait=True)["ok"]
+        assert not owner.exists()
+    finally:
+        site.kill()
