@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 OURS = Path(__file__).parent / "data" / "label.otf"
-"""The font that travels with heygemd, see ``data/label-licence.txt``."""
+"""The font that travels with heygemd, see ``data/LICENSE-label-font.txt``."""
 
 _MOST_BYTES = 64 << 20
 _UNICODE = {(0, 3), (0, 4), (0, 6), (3, 1), (3, 10)}  # (platform, encoding) of tables by Unicode code points

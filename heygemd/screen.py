@@ -178,7 +178,7 @@ class Picture:
         return self._row((name, "bold"), (f"  {choice['device']}  ", ""), (choice["reason"], "dim"))
 
     def _well(self, line: Row) -> Text:
-        state = (f"  {line['state'] or '-'}  ", "green")
+        state = (f"  {line['state'] or '-'}  ", "green" if line["state"] == "ok" else "yellow")
         return self._row((line["name"], "bold"), state, (f"{line['watch']}  {line['inbox']}", "dim"))
 
     def _ago(self, stamp: Any) -> str:

@@ -138,6 +138,8 @@ def _state(told: Row, at: str, word: Any) -> str:
     state = told["state"] or "stopped"
     idle = state == "running" and not told["running"] and not told["queue"] and not told["elsewhere"]
     said = word("idle") if idle else word(f"state_{state}")
+    if state == "running" and not told["running"] and not told["elsewhere"] and told["queue"]:
+        said = word("all_wait") if all(job["waits_for"] for job in told["queue"]) else said
     if told["paused"] and state == "running":
         said = word("state_line_paused")
     problem = f'<p class="bad">{html.escape(display(str(told["problem"])))}</p>' if told["problem"] else ""
@@ -168,8 +170,9 @@ def _queue_row(place: int, job: Row, language: str, word: Any) -> str:
     why_not = word("next")
     if job["waits_for"]:
         since = f" · {word('since', at=_clock(job['since']))}" if job["since"] else ""
-        holders = f" ({html.escape(display(', '.join(job['holders'])))})" if job["holders"] else ""
         reason = waits(language, job["code"], job["values"], job["waits_for"])
+        unnamed = [holder for holder in job["holders"] if holder not in reason]
+        holders = f" ({html.escape(display(', '.join(unnamed)))})" if unnamed else ""
         why_not = f"{html.escape(display(reason))}{holders}{since}"
     name = html.escape(job["name"])
     return f'<tr><td class="when">{place}</td><td>{name}<br><span class="small">{why_not}</span></td></tr>'

@@ -138,6 +138,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "page:title": ("Films: {line}", "影片制作：{line}"),
     "page:at": ("As of {at}; this page reads itself again.", "更新时间 {at}；本页会自动刷新。"),
     "page:idle": ("Nothing to do: drop a sound and a video into the inbox.", "空闲：请把声音和视频放入收件夹。"),
+    "page:all_wait": (
+        "No film can be begun at this moment: see below for what they wait for. They go on by themselves.",
+        "目前无法开始新的影片：原因见下。条件满足后会自动继续。",
+    ),
     "page:state_running": ("At work.", "正在工作。"),
     "page:state_paused": ("Paused by the administrator: no further film is begun.", "管理员已暂停：不再开始新的影片。"),
     "page:state_stopping": ("The service is stopping; it goes on at its next start.", "服务正在停止，下次启动后继续。"),

@@ -21,7 +21,7 @@ def test_what_a_font_lacks_is_named_once_and_in_order() -> None:
 
 
 def test_its_licence_travels_beside_it_and_its_reserved_name_is_not_used() -> None:
-    licence = (fonts.OURS.parent / "label-licence.txt").read_text()
+    licence = (fonts.OURS.parent / "LICENSE-label-font.txt").read_text()
     assert "SIL OPEN FONT LICENSE Version 1.1" in licence and "Reserved Font Name 'Source'" in licence
     assert b"Source" not in fonts.OURS.read_bytes()
 

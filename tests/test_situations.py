@@ -20,7 +20,7 @@ from tests.site import Site, ffmpeg
 from tests.test_daemon import drop
 
 DATA = Path(__file__).parents[1] / "heygemd" / "data"
-FROZEN = "scale=640:480,format=yuv420p"  # a face whose mouth never moves
+FROZEN = "crop=432:324:8:4,scale=640:480,format=yuv420p"  # a face, large enough, whose mouth never moves
 COPY = 'ffmpeg -v error -y -nostdin -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac -shortest "$3"'
 
 LINES: dict[str, dict[str, list[str]]] = {
@@ -28,11 +28,11 @@ LINES: dict[str, dict[str, list[str]]] = {
         "partner missing": ["alone.wav", "waits for its partner: a video or picture named alone.*"],
         "still being copied": ["big.mp4", "still arriving"],
         "consent missing": ["consent of the person shown in anna.mp4", "anna.consent.pdf"],
-        "bad audio": ["noise", "could not be opened", "reason.txt"],
+        "bad audio": ["noise.wav is not a video or audio file", "reason.txt"],
         "no face": ["nobody", "no face"],
         "engine not allowed": ["strange", "is not allowed on the line main"],
         "poor, held": ["stiff", "is poor and waits in review"],
-        "memory held": ["MiB of GPU memory", "vllm-server", "since"],
+        "memory held": ["MiB of GPU memory", "vllm-server", "since", "go on by themselves"],
         "disk full": ["MiB of disk", "are free"],
         "paused by a file": ["a file PAUSE lies in the inbox"],
     },
@@ -40,11 +40,11 @@ LINES: dict[str, dict[str, list[str]]] = {
         "partner missing": ["alone.wav", "等待配对文件：名为 alone.* 的视频或图片"],
         "still being copied": ["big.mp4", "仍在复制中"],
         "consent missing": ["anna.mp4 中人物的同意书", "anna.consent.pdf"],
-        "bad audio": ["noise", "reason.txt"],
+        "bad audio": ["noise", "这不是音频或视频文件", "reason.txt"],
         "no face": ["nobody", "视频中找不到人脸"],
         "engine not allowed": ["strange", "不允许使用这个引擎"],
         "poor, held": ["stiff", "质量较差"],
-        "memory held": ["MiB 显存", "vllm-server"],
+        "memory held": ["MiB 显存", "vllm-server", "自动继续"],
         "disk full": ["MiB 磁盘空间", "目前空闲"],
         "paused by a file": ["收件夹中有 PAUSE 文件"],
     },

@@ -148,3 +148,12 @@ def test_what_is_waited_for_is_chinese_on_the_chinese_page() -> None:
     assert "任务需要 4000 MiB 显存；L4 共 24000 MiB，目前空闲 1200 MiB。" in told and "vllm (pid 77)" in told
     assert "等待配对文件：名为 a.* 的视频或图片。" in told and "…" not in told
     assert "The job needs …" in page(status(queue=[queued], waiting=[alone]))
+
+
+def test_a_line_on_which_everything_waits_is_not_said_to_be_at_work() -> None:
+    waiting = job(3, "queued", deferred_reason="8000 MiB are needed; held by vllm (pid 77).", deferred_since=AT,
+                  holders=["vllm (pid 77)"])  # fmt: skip
+    told = page(status(queue=[waiting]))
+    assert "go on by themselves" in told and "At work" not in told
+    assert told.count("vllm (pid 77)") == 1, "who is named in the reason is not named again"
+    assert "At work" in page(status(queue=[waiting, job(4, "queued")]))
