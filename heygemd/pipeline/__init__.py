@@ -56,20 +56,20 @@ def lipsync(task: Task, tell: Tell) -> Result:
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
         tools = (media.choose_encoder(settings), str(plan.facts.get("weights", "")), track.finder)
-        segments = media.cut(task, made.digest, len(order), clip.fps, tools)
         words = label.of(settings, clip, len(order))
+        work = painting.Work(engine, plan, clip, order, settings, tell, words)
+        at_a_time = painting.abreast(work)
+        segments = media.cut(task, made.digest, len(order), clip.fps, tools, at_a_time)
         kept = {segment.number for segment in segments if segment.done()}
         if kept:
             tell.event("segments_kept", segments=len(kept), of=len(segments))
-        for segment in segments:
-            if segment.number not in kept:
-                painting.paint(segment, engine, plan, clip, order, settings, tell, words)
-        media.join(segments, silent, settings)
+        decoded = painting.paint(segments, kept, work, at_a_time)
+        media.join(segments, silent, settings, decoded)
     with stages("verify", len(order)):
         assert audio.audio is not None
         marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
         sound = media.mux(silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks)
-        output = media.verify(whole, len(order), clip.fps, made.seconds, settings, tell)
+        output = media.verify(whole, len(order), clip.fps, made.seconds, settings, tell, decoded)
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
         part.unlink()

@@ -6,10 +6,10 @@ resolution; pixels are sampled once, bicubically, from native planes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -58,6 +58,11 @@ class Area:
         """Whether ``other`` holds all of this."""
         return self.x0 >= other.x0 and self.y0 >= other.y0 and self.x1 <= other.x1 and self.y1 <= other.y1
 
+    def common(self, other: Area) -> Area:
+        """What lies in both; they overlap."""
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        return Area(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
+
     def inside(self, other: Area, planes: Planes) -> Planes:
         """Views of this area, which lies within ``other``, whose pixels ``planes`` are."""
         return Area(self.x0 - other.x0, self.y0 - other.y0, self.x1 - other.x0, self.y1 - other.y0).of(planes)
@@ -77,12 +82,17 @@ class Canvas:
     def __init__(self, area: Area, grid_to_image: Floats) -> None:
         """``grid_to_image`` maps grid indices (column, row) to luma px of the frame."""
         self.area = area
+        self._grid_to_image = grid_to_image
         self._luma = grid_to_image.copy()
         self._luma[:, 2] -= (area.x0, area.y0)
         self._chroma = self._luma / 2
         self._chroma[:, 2] -= 0.25
         self._size = area.size
         self._half = (area.size[0] // 2, area.size[1] // 2)
+
+    def over(self, area: Area) -> Canvas:
+        """The same grid over another area."""
+        return Canvas(area, self._grid_to_image)
 
     def luma(self, values: Singles, *, extend: bool = False) -> Singles:
         """Grid values ``(rows, columns[, up to 4])`` at luma resolution; 0 outside the grid, or its edge's value."""
@@ -107,34 +117,30 @@ class Canvas:
 def shifted(source: Planes, canvas: Canvas, shift: Singles) -> Planes:
     """``source`` (the canvas's own area) resampled at each pixel plus ``shift`` ``(rows, columns, 2)`` luma px, given
     on the grid.  Where the shift is zero, pixels come out bit for bit."""
-    out = []
-    for plane, enlarged in (
-        (source.y, canvas.luma(shift)),
-        *((p, half) for half in [canvas.chroma(shift) / 2] for p in (source.u, source.v)),
-    ):
-        height, width = plane.shape
-        x, y = _pixels(width, height)
-        out.append(_sample(plane, x + enlarged[..., 0], y + enlarged[..., 1]))
-    return Planes(*out)
+    luma, chroma = _from_pixels(canvas.luma(shift)), _from_pixels(canvas.chroma(shift / 2))
+    return Planes(_sample(source.y, luma), _sample(source.u, chroma), _sample(source.v, chroma))
 
 
 def looked_up(source: Planes, canvas: Canvas, where: Singles) -> Planes:
     """``source`` resampled at luma coordinates ``where`` ``(rows, columns, 2)``, given on the grid and relative to
     the source's corner; the source may be another frame's."""
-    luma, chroma = canvas.luma(where, extend=True), canvas.chroma(where, extend=True) / 2 - 0.25
-    return Planes(
-        _sample(source.y, luma[..., 0], luma[..., 1]),
-        *(_sample(p, chroma[..., 0], chroma[..., 1]) for p in (source.u, source.v)),
-    )
+    luma, chroma = canvas.luma(where, extend=True), canvas.chroma(where / 2 - 0.25, extend=True)
+    return Planes(_sample(source.y, luma), _sample(source.u, chroma), _sample(source.v, chroma))
 
 
-def _pixels(width: int, height: int) -> tuple[Singles, Singles]:
-    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-    return x, y
+def _from_pixels(shift: Singles) -> Singles:
+    """``shift`` ``(h, w, 2)``, which is overwritten, added to each pixel's own place."""
+    height, width = shift.shape[:2]
+    shift[..., 0] += np.arange(width, dtype=np.float32)
+    shift[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return shift
 
 
-def _sample(plane: Bytes, x: Singles, y: Singles) -> Bytes:
-    return cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+_NO_MAP: Any = None  # both coordinates are in the first map, which OpenCV's types do not foresee
+
+
+def _sample(plane: Bytes, where: Singles) -> Bytes:
+    return cv2.remap(plane, where, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def mixed(below: Planes, above: Planes, luma_mask: Singles, chroma_mask: Singles) -> Planes:
@@ -188,16 +194,15 @@ def morphed(old: Planes, new: Planes, share: float) -> Planes:
     """A picture between ``old`` and ``new``, ``share`` of the way: both moved along the flow between their luma, then
     mixed, except where they still differ (teeth against lips), which is taken from ``new``: mixing would show both.
     """
-    flow: Singles = _between().calc(old.y, new.y, np.zeros((*old.y.shape, 2), np.float32))
+    flow: Singles = _matcher().calc(old.y, new.y, np.zeros((*old.y.shape, 2), np.float32))
     height, width = old.y.shape
     half = cv2.resize(flow, (width // 2, height // 2), interpolation=cv2.INTER_AREA) / 2
     out: list[Bytes] = []
     keep: Singles = np.zeros((height, width), np.float32)
     for a, b in zip(old, new, strict=True):
         f = flow if a.shape == old.y.shape else half
-        x, y = _pixels(a.shape[1], a.shape[0])
-        moved_a = _sample(a, x - share * f[..., 0], y - share * f[..., 1])
-        moved_b = _sample(b, x + (1 - share) * f[..., 0], y + (1 - share) * f[..., 1])
+        moved_a = _sample(a, _from_pixels(np.float32(-share) * f))
+        moved_b = _sample(b, _from_pixels(np.float32(1 - share) * f))
         if not out:
             off = cv2.GaussianBlur(cv2.absdiff(moved_a, moved_b).astype(np.float32), (0, 0), 2)
             keep = ((1 - share) / (1 + (off / 18.0) ** 4)).astype(np.float32)
@@ -206,7 +211,15 @@ def morphed(old: Planes, new: Planes, share: float) -> Planes:
     return Planes(*out)
 
 
-_between = cache(matcher)
+_own = threading.local()
+
+
+def _matcher() -> Any:
+    """This thread's."""
+    found = getattr(_own, "matcher", None)
+    if found is None:
+        found = _own.matcher = matcher()
+    return found
 
 
 def _small(plane: Bytes | Singles, size: tuple[int, int]) -> Singles:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from heygemd.errors import GpuMemoryError
-from heygemd.pipeline import lipsync, painting
-from heygemd.pipeline.media import Clip, over
+from heygemd.errors import EngineError, GpuMemoryError
+from heygemd.pipeline import lipsync, media, painting
+from heygemd.pipeline.media import Clip, over, packets
 from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, raw_planes
 
@@ -124,3 +124,59 @@ def test_only_pictures_that_follow_one_another_are_a_stretch(tmp_path: Path) -> 
     found = clip.stretch(range(40, 45))
     assert found is not None and found.seek is not None and len(found.prints) == 5
     assert [clip.stretch(order) for order in ([3, 2, 1], [1, 1, 2], [1, 3])] == [None] * 3
+
+
+def test_two_segments_at_a_time_are_the_same_in_every_bit_whichever_way_they_are_made(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painting, "_LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(painting, "cores", lambda _: 2)
+    laid, ways = made(*material, tmp_path / "over", Quiet())
+    assert ways == ["over"] * 6, "twice three, half as long"
+    monkeypatch.setattr(painting, "abreast", lambda _: 2)
+    monkeypatch.setattr(over, "possible", lambda _: False)
+    whole, ways = made(*material, tmp_path / "whole", Quiet())
+    assert ways == ["not over"] * 6
+    assert laid == whole and len(whole) == 60
+
+
+def test_a_segment_that_fails_stops_the_one_beside_it(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painting, "abreast", lambda _: 2)
+    begun: list[int] = []
+    honest = painting._Painter.over_the_template
+
+    def fails(self: painting._Painter) -> bool:
+        begun.append(self._segment.number)
+        if self._segment.number == 1:
+            raise EngineError("no room")
+        return honest(self)
+
+    monkeypatch.setattr(painting._Painter, "over_the_template", fails)
+    with pytest.raises(EngineError, match="no room"):
+        made(*material, tmp_path / "fails", Quiet())
+    assert 1 in begun and len(begun) < 6
+
+
+def test_a_joined_film_is_known_by_its_packets_and_decoded_where_they_are_not_the_segments(tmp_path: Path) -> None:
+    parts = [tmp_path / f"{name}.mp4" for name in "abc"]
+    for number, part in enumerate(parts):
+        source = f"testsrc=s=64x48:r=25:d={number + 1}"
+        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", part)
+    found = [media.decoded(part, 25 * (n + 1), QUICK) for n, part in enumerate(parts)]
+    segments = [media.Segment(tmp_path, "key", n, 0, 1) for n in range(3)]
+    for part, segment in zip(parts, segments, strict=True):
+        part.rename(segment.path)
+    media.join(segments, tmp_path / "film.mp4", QUICK, found)
+    assert packets.consists_of(tmp_path / "film.mp4", found, QUICK)
+    for wrong in (found[:2], found[::-1], [*found, found[0]], [replace(found[0], parameters="other"), *found[1:]]):
+        assert not packets.consists_of(tmp_path / "film.mp4", wrong, QUICK)
+    data = bytearray(segments[2].path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    segments[2].path.write_bytes(data)
+    media.join(segments, tmp_path / "harmed.mp4", QUICK, found)
+    assert not packets.consists_of(tmp_path / "harmed.mp4", found, QUICK)
+    with pytest.raises(EngineError, match="frames where 76"):
+        media.decoded(segments[0].path.with_name("film.mp4"), 76, QUICK)

@@ -58,6 +58,8 @@ class Engine(Protocol):
     """Makes mouths in the template's pictures."""
 
     name: str
+    in_parallel: bool
+    """Whether ``apply`` may be called for several frames at a time, by threads."""
 
     def plan(
         self,

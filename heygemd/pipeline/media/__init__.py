@@ -7,6 +7,7 @@ from heygemd.pipeline.media.clip import Clip, open_clip
 from heygemd.pipeline.media.film import FilmWriter, choose_encoder, encode_facts, mux
 from heygemd.pipeline.media.frame import Frame
 from heygemd.pipeline.media.order import output_order, shown, template, wanted_frames
+from heygemd.pipeline.media.packets import Packets, decoded
 from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, probe
 from heygemd.pipeline.media.segments import Segment, cut, join
 from heygemd.pipeline.media.sound import SAMPLE_RATE, Samples, decode_audio, sound_beside, sound_of
@@ -20,12 +21,14 @@ __all__ = [
     "FilmWriter",
     "Frame",
     "Media",
+    "Packets",
     "Samples",
     "Segment",
     "VideoInfo",
     "choose_encoder",
     "cut",
     "decode_audio",
+    "decoded",
     "encode_facts",
     "ffmpeg_facts",
     "join",

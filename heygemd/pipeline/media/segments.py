@@ -16,6 +16,7 @@ from pathlib import Path
 
 from heygemd import __version__
 from heygemd.errors import EngineError
+from heygemd.pipeline.media.packets import Packets
 from heygemd.pipeline.settings import Settings, Task
 from heygemd.pipeline.tools import FFMPEG, OURS, run
 
@@ -87,22 +88,33 @@ def content_of(task: Task) -> str:
     return digest.hexdigest()
 
 
-def cut(task: Task, plan: str, frames: int, fps: Fraction, tools: Sequence[str] = ()) -> list[Segment]:
+def cut(
+    task: Task, plan: str, frames: int, fps: Fraction, tools: Sequence[str] = (), abreast: int = 1
+) -> list[Segment]:
     """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter.
 
-    ``plan`` and ``tools``: see ``key_of``.
+    ``plan`` and ``tools``: see ``key_of``.  Where several are made ``abreast``, they are so much shorter that a death
+    costs no more, and their number is such that all begin and end together.
     """
-    length = max(1, round(task.settings.segment_seconds * fps))
-    key = key_of(task.settings, plan, frames, tools)
+    length = max(1, round(task.settings.segment_seconds * fps / abreast))
+    if abreast > 1:
+        rounds = -(-frames // (length * abreast))
+        length = max(1, -(-frames // (rounds * abreast)))
+    key = key_of(task.settings, plan, frames, (*tools, str(abreast)))
     starts = range(0, frames, length)
     return [Segment(task.work, key, n, first, min(first + length, frames)) for n, first in enumerate(starts)]
 
 
-def join(segments: Sequence[Segment], out: Path, settings: Settings) -> None:
-    """Copy the segments' pictures, in order, into one file.  Raises ``EngineError``."""
+def join(segments: Sequence[Segment], out: Path, settings: Settings, made_of: Sequence[Packets] = ()) -> None:
+    """Copy the segments' pictures, in order, into one file.  Raises ``EngineError``.
+
+    ``made_of``: their packets.  Where the same parameters hold for all of them, the packets stay as they are; else
+    ffmpeg puts the parameters before each key picture.
+    """
     listing = out.with_suffix(".txt")
     listing.write_text("".join(f"file '{segment.path.name}'\n" for segment in segments))
-    argv = [*FFMPEG, "-y", "-f", "concat", "-safe", "1", "-i", f"file:{listing}"]
+    alike = len({packets.parameters for packets in made_of}) == 1
+    argv = [*FFMPEG, "-y", "-f", "concat", "-safe", "1", "-auto_convert", str(int(not alike)), "-i", f"file:{listing}"]
     argv += ["-map", "0:v:0", "-c", "copy", "-f", "mp4", f"file:{out}"]
     done = run(argv, limits=OURS, stall=settings.media_seconds)
     listing.unlink()

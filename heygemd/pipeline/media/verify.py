@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from heygemd.errors import EngineError, InputError
+from heygemd.pipeline.media.packets import CAREFUL, Packets, consists_of
 from heygemd.pipeline.media.probe import AudioInfo, Media, VideoInfo, input_argv, probe
 from heygemd.pipeline.settings import Quiet, Settings, Tell
 from heygemd.pipeline.tools import FFMPEG, UNTRUSTED, Child
@@ -24,13 +26,16 @@ def verify(
     audio_seconds: float,
     settings: Settings | None = None,
     tell: Tell | None = None,
+    parts: Sequence[Packets] = (),
 ) -> dict[str, Any]:
     """Decode ``film`` wholly and compare it with what it should be: what was measured, for the log.
 
+    ``parts``: what it was joined from and has been decoded (``packets.decoded``); where its picture is these packets
+    and nothing else, only its sound is decoded now.
     Raises ``EngineError`` where it does not decode without an error, has more than one frame too many or too
     few, another frame rate, or where picture, sound and the sound that was given differ by more than a frame.
     """
-    media, seen_frames, heard = measure(film, settings or Settings(), tell, frames)
+    media, seen_frames, heard = measure(film, settings or Settings(), tell, frames, parts)
     assert media.video is not None
     if abs(seen_frames - frames) > 1:
         raise EngineError(f"The film has {seen_frames} frames where {frames} are due.")
@@ -78,12 +83,15 @@ def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
     }
 
 
-def measure(film: Path, settings: Settings, tell: Tell | None = None, of: int = 0) -> tuple[Media, int, float]:
+def measure(
+    film: Path, settings: Settings, tell: Tell | None = None, of: int = 0, parts: Sequence[Packets] = ()
+) -> tuple[Media, int, float]:
     """(what ffprobe tells, frames that decode, seconds of sound).
 
     The sound's length is the container's, which players obey, provided that as much decodes: AAC decodes in whole
-    blocks, up to 0.13 s more.  Raises ``EngineError`` where the film is no mp4, lacks picture or sound or does not
-    decode without an error.
+    blocks, up to 0.13 s more.  ``parts`` as for ``verify``.
+
+    Raises ``EngineError`` where the film is no mp4, lacks picture or sound or does not decode without an error.
     """
     try:
         media = probe(film, film.name, settings, want="video")
@@ -93,16 +101,20 @@ def measure(film: Path, settings: Settings, tell: Tell | None = None, of: int = 
         raise EngineError("The finished film lacks its sound.")
     if not media.is_mp4:
         raise EngineError(f"The finished film is {media.container} where mp4 is due.")
-    frames, decoded = _decode(film, media.video, media.audio, settings, tell or Quiet(), of)
+    known = bool(parts) and consists_of(film, parts, settings)
+    picture = None if known else media.video
+    frames, decoded = _decode(film, picture, media.audio, settings, tell or Quiet(), of)
+    if known:
+        frames = sum(part.count for part in parts)
     begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
     complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
     return media, frames, begins + (told if complete else decoded)
 
 
 def _decode(
-    film: Path, video: VideoInfo, audio: AudioInfo, settings: Settings, tell: Tell, of: int
+    film: Path, video: VideoInfo | None, audio: AudioInfo, settings: Settings, tell: Tell, of: int
 ) -> tuple[int, float]:
-    """Decode both streams to the end: frames, and seconds of sound."""
+    """Decode the sound, and the picture if it is given, to the end: frames, and seconds of sound."""
     frames = 0
 
     def count(line: str) -> bool:
@@ -111,10 +123,9 @@ def _decode(
             frames = int(told.group(1))
         return "=" in line and not line.startswith("[")
 
-    # Nobody looks at these pictures: smoothing the borders of blocks, which no fault of a stream depends on, is saved.
-    argv = [*FFMPEG, "-xerror", "-err_detect", "explode", "-skip_loop_filter", "all"]
-    argv += ["-progress", "pipe:2", *input_argv(film)]
-    argv += ["-map", f"0:{video.index}", "-fps_mode", "passthrough", "-f", "null", "-"]
+    argv = [*FFMPEG, *CAREFUL, "-progress", "pipe:2", *input_argv(film)]
+    if video is not None:
+        argv += ["-map", f"0:{video.index}", "-fps_mode", "passthrough", "-f", "null", "-"]
     argv += ["-map", f"0:{audio.index}", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
     child = Child(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=count)
     heard = 0

@@ -40,6 +40,7 @@ class Footage:
     """The engine; holds nothing between films."""
 
     name = "footage"
+    in_parallel = True
 
     def plan(
         self,

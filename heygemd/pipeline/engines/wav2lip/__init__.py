@@ -88,6 +88,7 @@ class Wav2Lip:
     """The engine; keeps the network between the films of one process."""
 
     name = "wav2lip"
+    in_parallel = False
 
     def __init__(self) -> None:
         self._loaded: tuple[Any, runtime.Runner] | None = None
