@@ -178,7 +178,9 @@ def matched(base: Planes, layer: Planes, ring: Singles, sigma: float) -> Planes:
     small = (max(8, width // step), max(8, height // step))
     below, above = (np.dstack([_small(p, small) for p in planes]) for planes in (base, layer))
     off = below - above
-    weight = _small(ring, small) / (1 + (np.abs(off).max(2) / 20.0) ** 4)
+    apart = np.abs(off)
+    largest = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])
+    weight = _small(ring, small) / (1 + (largest / 20.0) ** 4)
     blurred = cv2.GaussianBlur(np.dstack([off * weight[..., None], weight]), (0, 0), sigma / step)
     limit = np.array([32, 16, 16], np.float32)
     offset = np.clip(blurred[..., :3] / (blurred[..., 3:] + 1e-3), -limit, limit)

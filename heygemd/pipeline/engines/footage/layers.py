@@ -8,6 +8,7 @@ native pixels are sampled once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -73,7 +74,7 @@ class Layers:
         margin = _REACH * IO
         return x0 - margin, x1 + margin, y0 - margin, y1 + margin
 
-    def _around(self, i: int, box: tuple[float, float, float, float]) -> Area | None:
+    def _around(self, i: int, box: Sequence[float]) -> Area | None:
         x0, x1, y0, y1 = (float(v) for v in box)
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         return area_around(move(self._transforms[i], corners), *self._size)
@@ -103,19 +104,35 @@ class Layers:
         target = person.field(i) + mode
         hx, hy = in_hub(target, x, y)
         back = -at(mode, hx, hy)
-        back[np.abs(back).max(2) < _MOVES] = 0
+        back[np.maximum(np.abs(back[..., 0]), np.abs(back[..., 1])) < _MOVES] = 0
         linear = transform[:, :2].astype(np.float32)
         canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
         base = shifted(area.of(frame), canvas, back @ linear.T)
-        if exemplar in bank:
-            layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
-            if before is not None and before in bank:
-                layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
-            packed = at(self._pack, hx, hy)
-            mask = packed[..., 0] * np.float32(share)
-            layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
-            base = mixed(base, layer, canvas.luma(mask), canvas.chroma(mask))
         put(frame, area, base)
+        packed = at(self._pack, hx, hy)
+        part = self._shown(packed, i, area)
+        if exemplar not in bank or part is None:
+            return
+        canvas, base = canvas.over(part), part.inside(area, base)
+        layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
+        if before is not None and before in bank:
+            layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
+        mask = packed[..., 0] * np.float32(share)
+        layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
+        put(frame, part, mixed(base, layer, canvas.luma(mask), canvas.chroma(mask)))
+
+    def _shown(self, packed: Singles, i: int, area: Area) -> Area | None:
+        """The part of ``area``, which is that of frame ``i``, in which the mouth's layer shows or is matched;
+        ``packed`` is mask and ring on the grid."""
+        shows = packed[..., 0] + packed[..., 1] > 0
+        rows, columns = np.flatnonzero(shows.any(1)), np.flatnonzero(shows.any(0))
+        if not len(rows):
+            return None
+        x, y = self._full
+        box = (x[0, columns[0]], x[0, columns[-1]], y[rows[0], 0], y[rows[-1], 0])
+        margin = np.array([-_STEP, _STEP, -_STEP, _STEP])
+        part = self._around(i, tuple(np.array(box) + margin))
+        return part.common(area) if part is not None else None
 
     def _mouth(
         self, exemplar: int, bank: PixelBank, canvas: Canvas, target: Singles, hx: Singles, hy: Singles
