@@ -26,6 +26,7 @@ from heygemd.pipeline.follow import Tracker, runs
 from heygemd.pipeline.geometry import IO, Floats, move, scale_of
 from heygemd.pipeline.pack import Pack
 from heygemd.pipeline.patches import Patches
+from heygemd.pipeline.tools import cores
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 KEYFRAMES = 12
 PICTURES = 400  # of a track that are kept for the measuring of the film
 NO_PACK = Pack()
+_AHEAD = 4  # pictures that are read while another one is looked at
 _LOWER_FACE = np.array([[8, 78], [184, 78], [184, 256], [8, 256]], np.float64)  # corners in the canonical face
 
 
@@ -147,7 +149,7 @@ def _of_arrays(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
 
 def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     pictures = {i: frame.y for i, frame in clip.glances(KEYFRAMES).items()}
-    crowd = finder.people(pictures)
+    crowd = finder.people(pictures, cores(settings.threads))
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
     one = shots.of_one(person, pictures)
     support = len(one.boxes) / len(pictures)
@@ -155,7 +157,7 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     _refuse_small(start.eye_px, settings.min_eye_px, name)
     tracker = Tracker(start, clip.count)
     patches = Patches() if settings.engine == "footage" else None
-    for i, frame in enumerate(clip.frames()):
+    for i, frame in enumerate(parallel.ahead(clip.frames(), _AHEAD)):
         transform = tracker.take(frame)
         if patches is not None and tracker.keeps(i) and (area := _around_mouth(transform, clip)) is not None:
             patches.add(i, area, frame)

@@ -7,9 +7,10 @@ with 57; the boxes' false ones do not agree between keyframes, the true ones do 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 
 from heygemd.errors import SetupError
-from heygemd.pipeline import scrfd
+from heygemd.pipeline import parallel, scrfd
 from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cut_out, invert, move, similarity
 from heygemd.pipeline.pack import Pack
 
@@ -97,8 +98,19 @@ def _box_of(seen: scrfd.Seen) -> Box:
     return Box((x0 + x1) / 2, (y0 + y1) / 2 + EYE_RISE * width, width, (x0, y0, x1, y1), seen.points)
 
 
-@cache
+_own = threading.local()
+
+
 def _cascade(name: str) -> Any:
+    """This thread's: a cascade keeps what it has seen."""
+    found = getattr(_own, name, None)
+    if found is None:
+        found = _loaded(name)
+        setattr(_own, name, found)
+    return found
+
+
+def _loaded(name: str) -> Any:
     found = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
     if found.empty():
         raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
@@ -138,10 +150,11 @@ def eyes(luma: Bytes, box: Box) -> Floats | None:
     return np.array(pair, np.float64)
 
 
-def people(pictures: Mapping[int, Bytes]) -> list[Person]:
+def people(pictures: Mapping[int, Bytes], threads: int = 1) -> list[Person]:
     """Who is seen at the same place in at least 40 % of the keyframes ``{index: luma (h, w)}``; best seen first."""
     for side in SIDES[: 1 if _MODEL else None]:
-        found = {index: boxes(luma, side) for index, luma in pictures.items()}
+        seen = parallel.each(partial(boxes, side=side), pictures.values(), 1 if _MODEL else threads)
+        found = dict(zip(pictures, seen, strict=True))
         if any(found.values()):
             return _agreeing(found, pictures)
     return []

@@ -6,9 +6,10 @@ them the analysis of a clip took twice the processor time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import cv2
 
@@ -25,3 +26,19 @@ def each(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
     """``function`` of each of ``items``, in their order; at most ``threads`` are worked on at a time."""
     with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="picture") as pool:
         yield from pool.map(function, items)
+
+
+def ahead(items: Iterator[T], most: int) -> Iterator[T]:
+    """``items``, made by a thread of its own, at most ``most`` before they are asked for."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as one:
+        coming = deque(one.submit(next, items, _END) for _ in range(most))
+        try:
+            while (item := coming.popleft().result()) is not _END:
+                coming.append(one.submit(next, items, _END))
+                yield cast(T, item)
+        finally:
+            for later in coming:
+                later.cancel()
+
+
+_END = object()
