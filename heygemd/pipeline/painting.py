@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 0.4  # share of the picture up to which a rectangle of it is cheaper than all of it
 _ABREAST = 2  # segments at a time; more would need more memory and gain nothing
+_SEEN = 10  # every tenth frame tells whether all can be laid over the template
 _LEAST_SECONDS = 2.0  # of film; shorter segments are not worth a process each
 
 
@@ -50,7 +51,8 @@ def abreast(work: Work) -> int:
     long = len(work.order) >= _ABREAST * _LEAST_SECONDS * work.clip.fps
     if not (able and long and media.choose_encoder(work.settings) == "libx264" and over.possible(work.clip)):
         return 1
-    return _ABREAST if work.clip.stretch(work.order.tolist()) is not None else 1
+    laid_over = work.clip.stretch(work.order.tolist()) is not None
+    return _ABREAST if laid_over and _box(work.plan, range(0, len(work.order), _SEEN), work.clip) is not None else 1
 
 
 def paint(
@@ -147,7 +149,7 @@ class _Painter:
     def over_the_template(self) -> bool:
         """Let the encoder decode the template and hand it what is edited, where that can be done; whether it was."""
         stretch = self._clip.stretch(self._order.tolist()) if over.possible(self._clip) else None
-        box = self._box() if stretch is not None else None
+        box = _box(self._plan, self._frames, self._clip) if stretch is not None else None
         if stretch is None or box is None:
             return False
         try:
@@ -160,22 +162,6 @@ class _Painter:
             self._board.event("template_decodes_differently", level="warning", segment=self._segment.number)
             return False
         return True
-
-    def _box(self) -> Area | None:
-        """The rectangle around all that the segment's pictures may have edited; None where it is too large, or where
-        the template's pixels are not at hand."""
-        areas = []
-        for k in self._frames:
-            bounds = self._plan.region(k)
-            if bounds is None:
-                continue
-            if not self._plan.at_hand(k):
-                return None
-            areas.append(bounds)
-        low, high = np.array(areas or [(0, 0, 16, 16)]).min(0), np.array(areas or [(0, 0, 16, 16)]).max(0)
-        box = Area(int(low[0]), int(low[1]), int(high[2]), int(high[3]))
-        share = box.size[0] * box.size[1] / (self._clip.width * self._clip.height)
-        return box if share <= _LARGEST else None
 
     def _patches(self, box: Area) -> Iterator[memoryview]:
         """Of each picture: the edited pixels, and an opacity that hides all others of the box."""
@@ -193,3 +179,20 @@ class _Painter:
                 x0, y0, x1, y1 = bounds
                 opacity[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0] = 255
             yield np.concatenate([p.ravel() for p in (*box.of(canvas), opacity)]).data
+
+
+def _box(plan: Plan, frames: Sequence[int], clip: media.Clip) -> Area | None:
+    """The rectangle around all that ``frames`` may have edited; None where it is too large, or where the template's
+    pixels are not at hand."""
+    areas = []
+    for k in frames:
+        bounds = plan.region(k)
+        if bounds is None:
+            continue
+        if not plan.at_hand(k):
+            return None
+        areas.append(bounds)
+    low, high = np.array(areas or [(0, 0, 16, 16)]).min(0), np.array(areas or [(0, 0, 16, 16)]).max(0)
+    box = Area(int(low[0]), int(low[1]), int(high[2]), int(high[3]))
+    share = box.size[0] * box.size[1] / (clip.width * clip.height)
+    return box if share <= _LARGEST else None
