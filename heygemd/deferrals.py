@@ -51,10 +51,15 @@ class Deferrals:
             if wait.kind != known.wait.kind:
                 self._journal.set_job(job, JobState.QUEUED, deferred_reason=wait.reason)
             known.wait = wait
-        every = self.alert_hours * 3600
-        if _seconds_since(known.since) >= every * (known.alerts + 1):
-            known.alerts = int(_seconds_since(known.since) // every)
-            self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
+        known.alerts = self.alert(job, known.alerts)
+
+    def alert(self, job: Job, alerts: int) -> int:
+        """Say so, louder, when a job has waited for another ``alert_hours``; ``alerts``: how often that was said."""
+        known, every = self._waiting.get(job.id), self.alert_hours * 3600
+        if known is None or _seconds_since(known.since) < every * (alerts + 1):
+            return alerts
+        self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
+        return int(_seconds_since(known.since) // every)
 
     def begin(self, job: Job, wait: Wait) -> _Deferral:
         """It waits from now on, or has done so already when the daemon was started."""

@@ -50,6 +50,14 @@ class Running:
     cancelled: bool = False
 
 
+@dataclass
+class _Away:
+    """How often in a row a job's server was busy or away, and how often that was called long."""
+
+    times: int = 0
+    alerts: int = 0
+
+
 class Rendering:
     """The worker, what is staged for it, and who lets jobs start."""
 
@@ -68,6 +76,7 @@ class Rendering:
         self.ended_in_a_row = 0  #: jobs since the queue was last empty
         self.heard_at = 0.0  #: when a renderer last told of progress, Unix time
         self.work = asyncio.Event()
+        self._away_jobs: dict[str, _Away] = {}
         self._wake = wake
         self._log = log.get()
 
@@ -176,6 +185,8 @@ class Rendering:
             job = await self._failed(job, ticket, error)
         finally:
             self.admission.finish(ticket, job)
+        if job.state is not JobState.QUEUED:
+            self._away_jobs.pop(job.id, None)
         self.running = None
         self._wake()
         return job
@@ -200,7 +211,7 @@ class Rendering:
             self._log.warning("gpu_memory_ran_out", job=job.id, reason=wait.reason, detail=error.detail)
             return self.admission.put_back(job, wait)
         if isinstance(error, EngineAway):
-            return self._away(job, error)
+            return self._away(job, ticket.job, error)
         gone = await self.admission.lost(ticket, error)
         if gone is not None:
             self._log.error("gpu_lost", job=job.id, reason=gone.reason, detail=error.message)
@@ -236,10 +247,19 @@ class Rendering:
         self.later.wait(job.id, TURN_SECONDS * job.attempts)
         return self.journal.set_job(job, JobState.QUEUED)
 
-    def _away(self, job: Job, error: EngineAway) -> Job:
-        """The server that makes the film is busy or away: nothing is wrong with the job."""
-        self.later.wait(job.id, min(AWAY_SECONDS * (job.deferrals + 1), AWAY_LONGEST))
-        return self.admission.put_back(job, Wait(error.message, error.code))
+    def _away(self, job: Job, before: Job, error: EngineAway) -> Job:
+        """The server that makes the film is busy or away: nothing is wrong with the job.  While it is so for one and
+        the same reason it is one wait, however often it was asked."""
+        if before.waits and before.deferred_reason == error.message:
+            job = self.journal.set_job(job, JobState.QUEUED, started=before.started)
+        else:
+            self._away_jobs[job.id] = _Away()
+        away = self._away_jobs.setdefault(job.id, _Away())
+        away.times += 1
+        self.later.wait(job.id, min(AWAY_SECONDS * away.times, AWAY_LONGEST))
+        job = self.admission.put_back(job, Wait(error.message, error.code))
+        away.alerts = self.admission.deferrals.alert(job, away.alerts)
+        return job
 
     def _requeue(self, job: Job) -> Job:
         """Back into the queue at no cost to the job: we are the ones who stopped."""

@@ -110,5 +110,9 @@ def test_a_busy_container_holds_up_nobody_else(line: Site, container: Container,
     for name in ("voice.wav", "film.mp4"):
         shutil.copy(media / name, line.inbox / "other" / f"quick{Path(name).suffix}")
     line.until(lambda: "other/quick.mp4" in line.tree("outbox"), "the other film is delivered", 60)
+    asked = lambda: [e for e in line.events() if e["event"] == "job_state" and e["to"] == "running"]  # noqa: E731
+    line.until(lambda: len(asked()) >= 4, "the container is asked again", 60)
+    waits = [event for event in line.events() if event["event"] == "job_deferred"]
+    assert len(waits) == 1, "one wait, however often it is asked"
     assert "lesson.mp4" not in line.tree("outbox")
     assert line.stop() == 0
