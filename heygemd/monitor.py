@@ -74,10 +74,11 @@ class Monitor:
         finally:
             await self._server.listen(0)
 
-    async def last(self) -> None:
-        """Say that the daemon was stopped in order."""
+    async def last(self, seconds: float = 5.0) -> None:
+        """Say that the daemon was stopped in order, as far as that can be done in the time."""
         if self._config().metrics.textfile != Path():
-            await self._tell(up=False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tell(up=False), seconds)
 
     async def _tell(self, *, up: bool) -> None:
         self._text = exposition.to_text(metrics.figures(await self._seen(up), self.tally))
