@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -410,7 +410,7 @@ class Journal:
             "engine": options.engine, "attempts": job.attempts, "created": job.created, "started": job.started,
             "ended": job.ended, "reason": job.reason, "reason_code": job.reason_code, "film": job.base,
             "grade": (result.get("quality") or {}).get("grade"), "held": bool(result.get("held")),
-            "has_page": bool(result.get("has_page")),
+            "has_page": bool(result.get("has_page")), "grade_reason": _worst(result.get("quality") or {}),
             "deferred_since": job.deferred_since if job.waits else None,
             "deferred_reason": job.deferred_reason if job.waits else None,
         }  # fmt: skip
@@ -443,6 +443,12 @@ class Journal:
     def recent(self, limit: int = 10) -> list[dict[str, Any]]:
         """What ended last."""
         return self.jobs({str(state) for state in ENDED}, limit)
+
+
+def _worst(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first of the reasons that gave a film its grade."""
+    reasons = (r for r in quality.get("reasons") or [] if r.get("level") == quality.get("grade"))
+    return next(({"code": r["code"], "values": r["values"]} for r in reasons), None)
 
 
 def _drop(row: sqlite3.Row, request: DropRequest) -> Drop:

@@ -83,6 +83,7 @@ def _delivered(job: Row) -> dict[str, Any]:
     folder = display(job.get("folder") or "")
     return {
         "job": job["id"], "name": _name(job), "at": job.get("ended"), "grade": job.get("grade"),
+        "grade_reason": job.get("grade_reason"),
         "held": bool(job.get("held")), "folder": folder, "film": f"{base}.mp4",
         "report": f"{base}.report.html" if job.get("has_page") else None,
     }  # fmt: skip
@@ -137,7 +138,7 @@ def to_html(told: Row, at: str, language: str, failed: str) -> bytes:
 def _state(told: Row, at: str, word: Any) -> str:
     state = told["state"] or "stopped"
     idle = state == "running" and not told["running"] and not told["queue"] and not told["elsewhere"]
-    said = word("idle") if idle else word(f"state_{state}")
+    said = word("idle_waiting" if told["waiting"] else "idle") if idle else word(f"state_{state}")
     if state == "running" and not told["running"] and not told["elsewhere"] and told["queue"]:
         said = word("all_wait") if all(job["waits_for"] for job in told["queue"]) else said
     if told["paused"] and state == "running":
@@ -172,7 +173,7 @@ def _queue_row(place: int, job: Row, language: str, word: Any) -> str:
         since = f" · {word('since', at=_clock(job['since']))}" if job["since"] else ""
         reason = waits(language, job["code"], job["values"], job["waits_for"])
         unnamed = [holder for holder in job["holders"] if holder not in reason]
-        holders = f" ({html.escape(display(', '.join(unnamed)))})" if unnamed else ""
+        holders = f" {word('held_by', who=display(', '.join(unnamed)))}" if unnamed else ""
         why_not = f"{html.escape(display(reason))}{holders}{since}"
     name = html.escape(job["name"])
     return f'<tr><td class="when">{place}</td><td>{name}<br><span class="small">{why_not}</span></td></tr>'
@@ -200,6 +201,8 @@ def _delivered_row(job: Row, language: str, word: Any) -> str:
         what = _link(job["folder"], job["film"], job["film"])
         if job["report"]:
             what += f' <span class="small">{_link(job["folder"], job["report"], say(language, "page:report"))}</span>'
+    if reason := job["grade_reason"]:
+        mark += f'<br><span class="small">{html.escape(say(language, reason["code"], reason["values"]))}</span>'
     return f'<tr><td class="when">{_clock(job["at"])}</td><td>{what}{mark}</td></tr>'
 
 

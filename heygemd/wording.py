@@ -138,6 +138,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "page:title": ("Films: {line}", "影片制作：{line}"),
     "page:at": ("As of {at}; this page reads itself again.", "更新时间 {at}；本页会自动刷新。"),
     "page:idle": ("Nothing to do: drop a sound and a video into the inbox.", "空闲：请把声音和视频放入收件夹。"),
+    "page:idle_waiting": (
+        "Nothing is being made. What lies in the inbox waits for what is said below.",
+        "目前没有在制作。收件夹中的文件正在等待，原因见下。",
+    ),
+    "page:held_by": ("Held by: {who}.", "占用者：{who}。"),
     "page:all_wait": (
         "No film can be begun at this moment: see below for what they wait for. They go on by themselves.",
         "目前无法开始新的影片：原因见下。条件满足后会自动继续。",

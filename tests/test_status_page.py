@@ -157,3 +157,14 @@ def test_a_line_on_which_everything_waits_is_not_said_to_be_at_work() -> None:
     assert "go on by themselves" in told and "At work" not in told
     assert told.count("vllm (pid 77)") == 1, "who is named in the reason is not named again"
     assert "At work" in page(status(queue=[waiting, job(4, "queued")]))
+
+
+def test_why_a_film_is_not_good_is_said_where_it_is_named() -> None:
+    poor = job(4, "delivered", grade="poor", held=True, grade_reason={"code": "mouth_late", "values": {"ms": 240}})
+    assert "240 ms later" in page(status(recent=[poor])) and "240 毫秒" in page(status(recent=[poor]), "zh")
+
+
+def test_files_that_wait_in_the_inbox_are_not_nothing() -> None:
+    lone = {"line": "main", "path": "a.wav", "reason": "its video is missing", "since": AT}
+    told = page(status(waiting=[lone]))
+    assert "waits for what is said below" in told and "drop a sound" not in told
