@@ -460,11 +460,11 @@ class LineConfig:
     review_days: Annotated[float, Rule("… and films that are held in review", low=0, high=36_500)] = 0.0
     folder_control: Annotated[
         bool,
-        Rule("true: files <name>.cancel, <name>.retry and PAUSE in the inbox are orders"),
+        Rule("true: files NAME.cancel, NAME.retry and PAUSE in the inbox are orders"),
     ] = False
     require_consent: Annotated[
         bool,
-        Rule("true: no template without the consent of the person shown, a file <template>.consent.* beside it"),
+        Rule("true: no template without the consent of the person shown, a file TEMPLATE.consent.* beside it"),
     ] = False
     options: JobOptions = field(default_factory=JobOptions)
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
