@@ -163,13 +163,13 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
         facts={"renderer": "none", "reasons": []}, warnings=[], passed_through=[], region=lambda _: None,
         at_hand=lambda _: True,
     )  # fmt: skip
-    engine = SimpleNamespace(name="nothing", plan=lambda *_: plan, apply=lambda *_: None)
+    engine = SimpleNamespace(name="nothing", plan=lambda *_: plan, pack=lambda *_: None, apply=lambda *_: None)
 
     def counted(clip: Clip, *_: Any) -> Any:
         clip.learn()
         return SimpleNamespace(finder="nobody", warnings=[])
 
-    face = SimpleNamespace(track=counted)
+    face = SimpleNamespace(track=counted, thinned=lambda track: track)
     monkeypatch.setattr(heygemd.pipeline, "face", face, raising=False)
     monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=lambda *_, **__: None), raising=False)
     monkeypatch.setattr(engines, "load", lambda _: engine)
