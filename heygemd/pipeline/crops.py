@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
 
 CROPS_MAX = 3000
-"""How many are kept (65 kB each); longer clips keep runs of ``RUN`` frames, evenly spread."""
+CROPS_OF_MORE = 1500
+"""All of a clip of at most ``CROPS_MAX`` frames are kept (65 kB each).  Of a longer one, of which some are missing
+anyway, it is fewer the longer it is, at last what a bank of mouths takes, in runs of ``RUN`` frames, evenly spread: ten
+minutes take no more memory than one."""
 RUN = 50
 
 
@@ -43,7 +46,7 @@ class CropKeeper:
 
     def __init__(self, count: int) -> None:
         """``count``: how many frames are expected; more may come, and are not kept."""
-        wanted = kept(count, CROPS_MAX)
+        wanted = kept(count, min(CROPS_MAX, max(CROPS_OF_MORE, 2 * CROPS_MAX - count)))
         self._row = {int(i): row for row, i in enumerate(wanted)}
         self._index = wanted
         self._planes = tuple(np.empty((len(wanted), HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2))

@@ -95,6 +95,9 @@ def test_long_clips_keep_runs_of_neighbours() -> None:
     assert len(kept) <= 3000 and kept[0] == 0 and kept[-1] == 9999
     assert (np.diff(kept) == 1).mean() > 0.9
     assert crops.kept(7, 3000).tolist() == list(range(7))
+    for count, most in ((1500, 1500), (3000, 3000), (4000, 2000), (15_000, 1500)):
+        keeper = crops.CropKeeper(count)
+        assert most - crops.RUN <= sum(keeper.keeps(i) for i in range(count)) <= most
 
 
 def test_runs_name_first_and_last() -> None:

@@ -160,7 +160,7 @@ def _own_voice(samples: Singles | None, track: FaceTrack) -> Any:
     from heygemd.pipeline import lips
 
     names = lips.LipTrack.__slots__
-    heard = (samples.tobytes(), lips.WEIGHTS.read_bytes())
+    heard = (np.ascontiguousarray(samples).data, lips.WEIGHTS.read_bytes())
     memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in heard))
     known = memory.recall(*names)
     if known is None:
