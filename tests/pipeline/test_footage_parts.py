@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from heygemd.pipeline.engines.footage import flow, lines, mouth, select, target, voice
+from heygemd.pipeline.crops import kept
+from heygemd.pipeline.engines.footage import BANK_MAX, flow, lines, mouth, select, target, voice
 from heygemd.pipeline.geometry import EYES, IO
 from heygemd.pipeline.lips import LipTrack
 from tests.pipeline.faces import SETTINGS, FakeClip, Silent, placed, portrait
@@ -64,6 +65,25 @@ def test_the_choice_prefers_the_wanted_code_and_runs_of_neighbours() -> None:
     assert np.abs(codes[chosen] - codes[30:70]).max() < 0.2
     assert (np.diff(chosen) == 1).mean() > 0.9
     assert len(select.choose(views, np.arange(n), np.zeros(0, int), np.zeros((0, 2)), Silent())) == 0
+
+
+def test_the_bank_and_the_search_in_it_are_capped_however_long_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = kept(90_000, BANK_MAX)
+    assert len(bank) <= BANK_MAX == 1500
+    dice = np.random.default_rng(3)
+    codes, looks = dice.standard_normal((90_000, 2)), dice.standard_normal((90_000, 6)).astype(np.float32)
+    rings, poses = np.zeros((90_000, 3), np.float16), np.zeros((90_000, 5), np.float32)
+    compared: list[tuple[int, int]] = []
+    honest = select._Costs.between
+
+    def counting(self: select._Costs, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        compared.append((len(before), len(after)))
+        return honest(self, before, after)
+
+    monkeypatch.setattr(select._Costs, "between", counting)
+    views = select.Views(codes, poses, looks, rings)
+    select.choose(views, bank, np.zeros(30, int), dice.standard_normal((30, 2)), Silent())
+    assert len(compared) == 29 and max(map(max, compared)) <= select.CANDIDATES + 2 * select._CARRIED
 
 
 def test_the_offset_between_sound_and_picture_is_found() -> None:
