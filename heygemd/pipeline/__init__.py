@@ -32,6 +32,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     from heygemd.pipeline import engines, media, report
     from heygemd.pipeline.engines import command
     from heygemd.pipeline.media.probe import from_exact
+    from heygemd.pipeline.tools import give_back
 
     settings, stages = task.settings, report.Stages(tell)
     with stages("probe"):
@@ -52,6 +53,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     made = plans.recalled(task, video, engine, stages)  # 1 to 4: in an earlier life of this job, or ahead of its turn
     if made is None:
         made = plans.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
+        give_back()
     clip, order, plan, track = made.clip, made.order, made.plan, made.track
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
