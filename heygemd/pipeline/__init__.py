@@ -75,10 +75,12 @@ def lipsync(task: Task, tell: Tell) -> Result:
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
         part.unlink()
-    plans.forget(task.work)
 
     from heygemd.pipeline.quality import deliver
 
+    seen = plans.whole_track(task, made)
+    quality = deliver.judge(task, film, clip, seen, order, plan, words, engine.name, stages)
+    plans.forget(task.work)
     warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
     return report.Result(
         film=film,
@@ -91,7 +93,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
-        quality=deliver.judge(task, film, clip, track, order, plan, words, engine.name, stages),
+        quality=quality,
     )
 
 

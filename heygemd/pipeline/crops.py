@@ -33,6 +33,10 @@ class Crops:
     v: Bytes
 
 
+NO_CROPS = Crops(np.zeros(0, np.int64), *(np.zeros((0, HEIGHT // s, WIDTH // s), np.uint8) for s in (1, 2, 2)))
+"""None at all."""
+
+
 def kept(count: int, most: int, run: int = RUN) -> npt.NDArray[np.int64]:
     """At most ``most`` of ``count`` frames as runs of ``run`` neighbours, evenly spread, rising."""
     if count <= most:

@@ -12,7 +12,7 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline import cache
+from heygemd.pipeline.crops import NO_CROPS, Crops
 from heygemd.pipeline.media import open_clip
 from heygemd.pipeline.media.segments import BESIDE
 from heygemd.pipeline.settings import Settings, Task, Tell
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from heygemd.pipeline.report import Stages
 
 PLAN, RECEIPT = "plan.npz", "plan.json"
+_PICTURES = ("index", "y", "u", "v")
 _LATER = frozenset({"crf", "preset", "encoder", "segment_seconds", "mark", "producer"})
 """Settings that matter only when the plan is there."""
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -38,8 +40,11 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFil
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """``order`` ``(N,)``: the template's picture under each output frame; ``seconds`` of sound; ``track`` with the few
-    pictures that measuring the film takes; ``digest``: of the plan, or of what it follows from."""
+    """``order`` ``(N,)``: the template's picture under each output frame; ``seconds`` of sound.
+
+    ``digest``: of the plan, or of what it follows from; ``written``: it is on the disk, and of the ``track`` the
+    pictures are only there.
+    """
 
     clip: Clip
     track: FaceTrack
@@ -47,6 +52,7 @@ class Planned:
     plan: Plan
     seconds: float
     digest: str = ""
+    written: bool = False
 
 
 def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:
@@ -63,9 +69,23 @@ def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:
             arrays = {f"{part}/{name}": value for part in parts for name, value in parts[part].items()}
             about = {"subject": subject, "inputs": inputs}
             digest = _written(task.work, about, {"told": np.array(json.dumps(told)), **arrays})
+            track = replace(made.track, crops=NO_CROPS)
+            return replace(made, track=track, digest=digest.hexdigest(), written=True)
     except OSError as error:
         tell.event("plan_not_written", level="warning", problem=str(error))
-    return Planned(made.clip, made.track, made.order, made.plan, made.seconds, digest.hexdigest())
+    return replace(made, digest=digest.hexdigest())
+
+
+def whole_track(task: Task, made: Planned) -> FaceTrack:
+    """The track with the few pictures that measuring the film takes; without, where they cannot be read."""
+    if not made.written or task.settings.report == "off":
+        return made.track
+    try:
+        with (task.work / PLAN).open("rb") as file, np.load(file, allow_pickle=False) as entry:
+            crops = Crops(*(entry[f"track/{name}"] for name in _PICTURES))
+    except _DAMAGE:
+        return made.track
+    return replace(made.track, crops=crops)
 
 
 def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planned | None:
@@ -97,7 +117,9 @@ def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
         parts: dict[str, cache.Arrays] = {"plan": {}, "index": {}, "track": {}}
         for name in entry.files:
             part, _, inner = name.partition("/")
-            if inner:
+            if part == "track" and inner in _PICTURES:
+                parts[part][inner] = getattr(NO_CROPS, inner)
+            elif inner:
                 parts[part][inner] = entry[name]
         told = json.loads(str(entry["told"]))
     assert video.video is not None
@@ -105,7 +127,7 @@ def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
     clip.take_index(parts["index"])
     track = face.read_again(parts["track"], task.settings)
     plan = engine.unpack(parts["plan"], task.work)
-    return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest)
+    return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest, written=True)
 
 
 def forget(folder: Path) -> None:
