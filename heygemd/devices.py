@@ -46,13 +46,30 @@ def torch_build(folder: Path | None = None) -> TorchBuild | None:
     return TorchBuild(said["__version__"].strip("'\""), "" if cuda == "None" else cuda)
 
 
+def onnxruntime_cuda(folder: Path | None = None) -> bool:
+    """Whether the installed onnxruntime was built for CUDA, by what it says of its own build; ``folder`` as above."""
+    if folder is None:
+        found = importlib.util.find_spec("onnxruntime")
+        if found is None or found.origin is None:
+            return False
+        folder = Path(found.origin).parent
+    try:
+        text = (folder / "capi" / "build_and_package_info.py").read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^package_name *= *['\"]onnxruntime-gpu['\"]", text, re.MULTILINE) is not None
+
+
 def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
     """Why an engine of ours could not use a GPU even if one were free, as a clause with its cure; empty: it could."""
     if engine != "wav2lip":
         return ""
     model = wav2lip_model(config)
-    if model is not None and any(file.role == "onnx" for file in model.files):
-        return f"the model {model.name} is an ONNX file, which runs on the processor only; import its .pth instead"
+    if model is not None and any(file.role == "onnx" for file in model.files) and not onnxruntime_cuda():
+        return (
+            f"the model {model.name} is an ONNX file, and this onnxruntime has no CUDA (heygemd doctor has the cure); "
+            "or import its .pth instead"
+        )
     if torch is not None and not torch.cuda:
         return f"torch {torch.version} is a build without CUDA; install torch's CUDA build"
     return ""

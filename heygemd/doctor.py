@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from heygemd import duix, machine, needs, onnx_install, premises
+from heygemd import devices, duix, machine, needs, onnx_install, premises
 from heygemd.config import Config
 from heygemd.errors import SetupError
 from heygemd.journal import Journal
@@ -327,11 +327,14 @@ def _wav2lip(config: Config) -> Check:
 
 
 def _onnx(name: str, model: Model, device: str) -> Check:
-    """An ONNX file is run by onnxruntime, here always on the processor."""
-    if device == "cuda":
-        said = f"{model.name} is an ONNX file, which onnxruntime runs on the processor, and [render] asks for cuda"
-        return Check(name, "warn", f"{said}: its jobs fail", "import its .pth, or set device in [render] to auto")
-    return Check(name, "ok", f"{model.name}, {model.size} px, on the processor by onnxruntime. {model.terms}")
+    """An ONNX file is run by onnxruntime, on a GPU only where that is built for it."""
+    able = devices.onnxruntime_cuda()
+    if device == "cuda" and not able:
+        said = f"{model.name} is an ONNX file, and onnxruntime here is without CUDA, but [render] asks for cuda"
+        cure = f"{onnx_install.CUDA_CURE}; or import its .pth, or set device in [render] to auto"
+        return Check(name, "warn", f"{said}: its jobs fail", cure)
+    where = "by onnxruntime" if able else "on the processor by onnxruntime"
+    return Check(name, "ok", f"{model.name}, {model.size} px, {where}. {model.terms}")
 
 
 def _command(config: Config) -> Check:

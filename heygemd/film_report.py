@@ -47,6 +47,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "pairs": ("Template above, film below", "上：模板；下：影片"),
     "film_only": ("Frames of the film", "影片画面"),
     "strip": ("The mouth, every second frame", "嘴部（每两帧一幅）"),
+    "av_offset_ms": ("av_offset_ms in [wav2lip] that would make it 0", "使其为 0 的 [wav2lip] av_offset_ms"),
     "offset_ms": ("mouth against sound, ms (more: late)", "口型相对声音（毫秒，正数为晚）"),
     "confidence": ("… how sure", "可信度"),
     "r": ("correlation of mouth and sound (by chance: {chance_r})", "口型与声音的相关性（随机：{chance_r}）"),
@@ -73,7 +74,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "high": ("high", "高"), "low": ("low", "低"), "none": ("none", "无"),
 }  # fmt: skip
 
-_SYNC = ("offset_ms", "confidence", "r", "articulation", "silence_movement")
+_SYNC = ("offset_ms", "av_offset_ms", "confidence", "r", "articulation", "silence_movement")
 _PICTURE = ("sharpness", "seam", "identity", "outside_db", "held_percent", "jumps_per_minute", "passed_percent")
 _STRUCTURE = ("frames", "fps", "picture_seconds", "sound_seconds")
 

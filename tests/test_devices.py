@@ -75,6 +75,23 @@ def test_who_asks_for_cuda_where_torch_has_none_is_told_so_and_does_not_crawl_on
     assert need.impossible is not None and "torch 2.13.0+cpu is a build without CUDA" in need.impossible
 
 
+@pytest.mark.parametrize(("package", "cuda"), [("onnxruntime", False), ("onnxruntime-gpu", True), (None, False)])
+def test_how_onnxruntime_was_built_is_read_not_imported(tmp_path: Path, package: str | None, cuda: bool) -> None:
+    (tmp_path / "capi").mkdir()
+    if package:
+        (tmp_path / "capi" / "build_and_package_info.py").write_text(f"package_name = '{package}'\n__version__ = '1'\n")
+    assert devices.onnxruntime_cuda(tmp_path) is cuda
+
+
+def test_an_onnx_checkpoint_is_no_obstacle_where_onnxruntime_has_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(tmp_path, "graph", "onnx")
+    assert "no CUDA" in obstacle("wav2lip", config(tmp_path), CUDA_BUILD)
+    monkeypatch.setattr(devices, "onnxruntime_cuda", lambda: True)
+    assert obstacle("wav2lip", config(tmp_path), CUDA_BUILD) == ""
+
+
 def test_an_onnx_checkpoint_runs_on_the_processor_and_that_is_said(tmp_path: Path) -> None:
     imported(tmp_path, "graph", "onnx")
     chosen = Devices(config(tmp_path), CUDA_BUILD)

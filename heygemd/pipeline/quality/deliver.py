@@ -40,7 +40,18 @@ def judge(
             list(plan.passed_through), label=label,
         )  # fmt: skip
         figures, evidence = quality.report(film, known, task.settings, stages.tell)
+        if engine == "wav2lip":
+            figures = offered(figures, task.settings.av_offset_ms)
         return _paged(task, figures, evidence, known.passed_through, engine, stages.tell)
+
+
+def offered(figures: Figures, used: float) -> Figures:
+    """With ``av_offset_ms`` among the figures of mouth against sound, where they are sure: what [wav2lip] would have
+    to say instead of ``used`` for the mouth to be in time."""
+    sync = figures.get("sync") or {}
+    if sync.get("confidence") != "high" or sync.get("offset_ms") is None:
+        return figures
+    return {**figures, "sync": sync | {"av_offset_ms": round(used - sync["offset_ms"])}}
 
 
 def judge_foreign(task: Task, film: Path, engine: str, stages: Stages) -> Figures | None:

@@ -16,6 +16,7 @@ from heygemd.pipeline.geometry import similarity
 from heygemd.pipeline.lips import LipTrack
 from heygemd.pipeline.media import Frame
 from heygemd.pipeline.quality import grade, picture, sync
+from heygemd.pipeline.quality.deliver import offered
 from heygemd.pipeline.quality.mouths import openings
 from heygemd.pipeline.quality.windows import Cut, Window, open_film, read, windows
 from heygemd.pipeline.settings import Settings
@@ -236,3 +237,11 @@ def test_the_grade_is_that_of_the_worst_figure(changes: dict[str, Any], expected
 def test_a_foreign_film_of_few_seconds_is_not_accused_of_following_nothing() -> None:
     assert graded(ours=False, confidence="none", r=0.1) == ("fair", ["sync_unsure"])
     assert graded(ours=False, confidence="none", r=0.1, speech_seconds=30.0) == ("poor", ["does_not_follow"])
+
+
+def test_the_offset_that_would_put_the_mouth_in_time_is_offered_where_it_is_sure() -> None:
+    sure = {"sync": {"offset_ms": 80, "confidence": "high"}}
+    assert offered(sure, 20.0)["sync"]["av_offset_ms"] == -60
+    for other in ({"offset_ms": 80, "confidence": "low"}, {"offset_ms": None, "confidence": "high"}, {}):
+        assert "av_offset_ms" not in offered({"sync": other}, 20.0)["sync"]
+    assert offered({"grade": None, "problem": "x"}, 0.0) == {"grade": None, "problem": "x"}

@@ -15,8 +15,9 @@ import torch
 
 from heygemd.errors import SetupError
 from heygemd.pipeline import face, lips, lipsync
-from heygemd.pipeline.engines.wav2lip import Plan, Wav2Lip, box, colour, fused, mel, network, quietened, runtime
+from heygemd.pipeline.engines.wav2lip import Ahead, Plan, Wav2Lip, box, colour, fused, mel, network, quietened, runtime
 from heygemd.pipeline.engines.wav2lip.draw import Painter
+from heygemd.pipeline.engines.wav2lip.graph import graph
 from heygemd.pipeline.geometry import EYES, IO, move
 from heygemd.pipeline.settings import Quiet, Settings, Task
 from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
@@ -68,7 +69,7 @@ def plan(models: Path, clip: FakeClip, track: face.FaceTrack) -> Plan:
 class Mirror:
     """A network that gives back what it sees."""
 
-    size, batch = 96, 8
+    size, batch, on_gpu = 96, 8, False
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
@@ -140,6 +141,36 @@ def test_pictures_are_made_in_batches_and_only_one_batch_is_kept(plan: Plan, cli
     for k in range(COUNT):
         plan.mouth(k)
     assert mirror.asked == [8, 8, 8, 6] and len(plan.ready) == 6
+
+
+def test_batches_made_ahead_are_those_that_would_have_been_made(plan: Plan) -> None:
+    order = [0, 5, 8, 29, 3, 16]
+    plan.runner, plan.ready = Mirror(), {}
+    wanted = [plan.mouth(k) for k in order]
+    ahead = Mirror()
+    plan.runner, plan.ready, plan.ahead = ahead, {}, Ahead()
+    assert all((plan.mouth(k) == w).all() for k, w in zip(order, wanted, strict=True))
+    assert ahead.asked[:3] == [8, 8, 8]
+
+
+def test_what_goes_wrong_ahead_is_told_when_it_is_wanted(plan: Plan) -> None:
+    class Full(Mirror):
+        def __call__(self, sounds: np.ndarray, faces: np.ndarray) -> np.ndarray:
+            if self.asked:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(sounds, faces)
+
+    plan.runner, plan.ready, plan.ahead = Full(), {}, Ahead()
+    plan.mouth(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        plan.mouth(8)
+
+
+def test_onnxruntime_that_falls_back_to_the_processor_is_told(net: network.Wav2Lip) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SetupError, match="onnxruntime cannot use CUDA here"):
+        runtime.OnnxRunner(graph(runtime.folded(net)), 96, cuda=True)
 
 
 def test_frames_without_a_face_are_left_alone_and_told(models: Path, track: face.FaceTrack) -> None:

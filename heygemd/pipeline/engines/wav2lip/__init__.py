@@ -9,6 +9,8 @@ silent to the network, whatever noise is in it; and no frame is cut off the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ class Plan:
     passed_through: list[tuple[int, int]]
     warnings: list[tuple[str, str]] = field(default_factory=list)
     ready: dict[int, Bytes] = field(default_factory=dict)
+    ahead: Ahead | None = None
 
     def region(self, k: int) -> tuple[int, int, int, int] | None:
         """All that ``apply`` may change in output frame ``k``."""
@@ -70,10 +73,16 @@ class Plan:
         """The network's picture for output frame ``k``, made with those of its batch."""
         if k not in self.ready:
             first = k - k % self.runner.batch
-            self.ready = self._make(range(first, min(first + self.runner.batch, len(self.order))))
+            self.ready = self._make(first) if self.ahead is None else self.ahead.take(first, self._next, self._make)
         return self.ready[k]
 
-    def _make(self, wanted: range) -> dict[int, Bytes]:
+    def _next(self, first: int) -> int | None:
+        after = first + self.runner.batch
+        return after if after < len(self.order) else None
+
+    def _make(self, first: int) -> dict[int, Bytes]:
+        """The batch that begins with output frame ``first``."""
+        wanted = range(first, min(first + self.runner.batch, len(self.order)))
         shown = [k for k in wanted if self.weights[k] > SHOWN_FROM]
         made = self.speak(shown, self.boxes.of([int(self.order[k]) for k in shown]))
         return dict(zip(shown, made, strict=True))
@@ -82,6 +91,26 @@ class Plan:
         """The network's pictures for these output frames, from box pictures ``(n, size, size, 3)``."""
         windows = [mel.window(self.sounds, k / self.fps - self.offset) for k in frames]
         return self.runner(np.array(windows, np.float32), faces)
+
+
+class Ahead:
+    """Makes the next batch while the frames of this one are painted and encoded: where the network runs on a GPU, it
+    and the processor then work at the same time.  At most two batches are held."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, "network")
+        self._coming: tuple[int, Future[dict[int, Bytes]]] | None = None
+
+    def take(
+        self, first: int, after: Callable[[int], int | None], make: Callable[[int], dict[int, Bytes]]
+    ) -> dict[int, Bytes]:
+        """What ``make(first)`` gives, with the batch ``after`` it begun; raises what ``make`` raises."""
+        if self._coming is None or self._coming[0] != first:
+            self._coming = (first, self._worker.submit(make, first))
+        made = self._coming[1].result()
+        following = after(first)
+        self._coming = None if following is None else (following, self._worker.submit(make, following))
+        return made
 
 
 class Wav2Lip:
@@ -126,6 +155,7 @@ class Wav2Lip:
             facts={},
             passed_through=runs(~usable),
             warnings=_terms(model),
+            ahead=Ahead() if runner.on_gpu else None,
         )
         amount, ratio = _sharpness(plan, clip, settings.sharpen)
         plan.painter.sharpen = amount

@@ -33,6 +33,7 @@ from heygemd.pipeline.geometry import Bytes, Singles
 CPU_BATCH = 16
 CUDA_BATCH = 64
 """Frames at a time; larger ones were no faster on a processor."""
+_CUDA = "CUDAExecutionProvider"
 BACKENDS = ("torch-bf16", "onnxruntime", "torch", "plain")
 
 
@@ -41,6 +42,7 @@ class Runner(Protocol):
 
     size: int
     batch: int
+    on_gpu: bool
     facts: dict[str, Any]
 
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
@@ -73,6 +75,7 @@ class TorchRunner:
     def __init__(self, net: Wav2Lip, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0) -> None:
         """``threads``: of the processor; 0 = all cores."""
         self.size, self.batch = net.size, CUDA_BATCH if device == "cuda" else CPU_BATCH
+        self.on_gpu = device == "cuda"
         self._device, self._dtype, self._threads = torch.device(device), dtype, threads
         self._layout = torch.channels_last if fold else torch.contiguous_format
         ready = folded(net) if fold else copy.deepcopy(net)
@@ -103,23 +106,36 @@ class TorchRunner:
 
 
 class OnnxRunner:
-    """onnxruntime on the processor, float32; runs imported ONNX files and graphs made of other weights."""
+    """onnxruntime, float32; runs imported ONNX files, and on the processor graphs made of other weights."""
 
-    def __init__(self, model: Path | bytes, size: int, threads: int = 0) -> None:
-        """``model``: a file, or its bytes."""
+    def __init__(self, model: Path | bytes, size: int, threads: int = 0, *, cuda: bool = False) -> None:
+        """``model``: a file, or its bytes.  Raises SetupError where ``cuda`` is asked for and cannot be had:
+        onnxruntime by itself would fall back to the processor without a word."""
         import onnxruntime
 
+        if cuda:
+            # Its libraries are those that torch has brought along.
+            getattr(onnxruntime, "preload_dlls", lambda: None)()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else str(model), options, providers=_providers(cuda)
         )
+        if cuda and self._session.get_providers()[0] != _CUDA:
+            raise SetupError(
+                'device = "cuda", but onnxruntime cannot use CUDA here, and the imported Wav2Lip is an ONNX file.  '
+                'Cure: heygemd doctor; or import its .pth; or set device = "auto" or "cpu".'
+            )
         inputs = self._session.get_inputs()
         self._sound, self._face = sorted((i.name for i in inputs), key=lambda n: _is_face(inputs, n))
         self._one = isinstance(inputs[[i.name for i in inputs].index(self._sound)].shape[0], int)
-        self.size, self.batch = size, CPU_BATCH
-        self.facts = {"backend": f"onnxruntime {onnxruntime.__version__}", "precision": "float32", "device": "cpu"}
+        self.size, self.batch, self.on_gpu = size, CUDA_BATCH if cuda else CPU_BATCH, cuda
+        self.facts = {
+            "backend": f"onnxruntime {onnxruntime.__version__}",
+            "precision": "float32",
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+        }
 
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
         """See ``Runner``.  A graph that was exported for one sound at a time is run so."""
@@ -133,6 +149,12 @@ class OnnxRunner:
         return out
 
 
+def _providers(cuda: bool) -> list[Any]:
+    """Memory on a GPU grows by what is asked for: onnxruntime's own habit is to double it, past any estimate."""
+    sparing = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+    return [*([(_CUDA, sparing)] if cuda else []), "CPUExecutionProvider"]
+
+
 def _is_face(inputs: Any, name: str) -> bool:
     return any(i.name == name and i.shape[1] == 6 for i in inputs)
 
@@ -141,19 +163,14 @@ def load(files: dict[str, Path], size: int, device: str, threads: int = 0, batch
     """The fastest honest way to run the stored model ``files`` (by role) here.
 
     ``device``: auto, cpu or cuda; the daemon has always decided which by then.  Raises SetupError where cuda is asked
-    for and not there or of no use to the model, or an ONNX model is to be run without onnxruntime.
+    for and not there, or onnxruntime cannot use it and the model is an ONNX file.
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise SetupError('device = "cuda", but torch sees no GPU here.  Cure: heygemd doctor; or set device = "auto".')
-    if device == "cuda" and "onnx" in files:
-        raise SetupError(
-            'device = "cuda", but the imported Wav2Lip is an ONNX file, which runs on the processor only.  '
-            'Cure: import its .pth; or set device = "auto" or "cpu".'
-        )
     runner: Runner
     if "onnx" in files:
-        runner = OnnxRunner(files["onnx"], size, threads)
+        runner = OnnxRunner(files["onnx"], size, threads, cuda=device == "cuda")
     else:
         net = from_weights(load_file(files["weights"]))
         runner = on_cuda(net) if cuda and device != "cpu" else on_cpu(net, threads)
