@@ -91,7 +91,9 @@ def share(request: pytest.FixtureRequest, media: Path, tmp_path_factory: pytest.
         "paused": site_of(folder / "paused", language, line="folder_control = true\n"),
     }
     disk = sites["disk"].config
-    disk.write_text(disk.read_text().replace("free_disk_mib = 1\n", "free_disk_mib = 900000000\n"))
+    room = shutil.disk_usage(folder)
+    wanted = (room.free + room.total) // 2 >> 20  # more than there is, less than there could be
+    disk.write_text(disk.read_text().replace("free_disk_mib = 1\n", f"free_disk_mib = {wanted}\n"))
     memory = sites["memory"].config
     memory.write_text(memory.read_text().replace("[command]\n", "[command]\ngpu_need_mib = 8000\n"))
     end = threading.Event()
