@@ -70,15 +70,15 @@ def test_a_job_that_goes_on_reads_its_plan_and_keeps_its_segments(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, painted = task_in(tmp_path / "work", inputs), []
-    honest = painting.paint
+    honest = painting._Painter.paint
 
-    def dying(segment: Any, *rest: Any) -> None:
+    def dying(self: painting._Painter) -> None:
         if painted:
             raise Killed
-        painted.append(segment)
-        honest(segment, *rest)
+        painted.append(self)
+        honest(self)
 
-    monkeypatch.setattr(painting, "paint", dying)
+    monkeypatch.setattr(painting._Painter, "paint", dying)
     with pytest.raises(Killed):
         lipsync(task, Quiet())
     monkeypatch.undo()
