@@ -163,7 +163,9 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
         facts={"renderer": "none", "reasons": []}, warnings=[], passed_through=[], region=lambda _: None,
         at_hand=lambda _: True,
     )  # fmt: skip
-    engine = SimpleNamespace(name="nothing", plan=lambda *_: plan, pack=lambda *_: None, apply=lambda *_: None)
+    engine = SimpleNamespace(
+        name="nothing", in_parallel=False, plan=lambda *_: plan, pack=lambda *_: None, apply=lambda *_: None
+    )
 
     def counted(clip: Clip, *_: Any) -> Any:
         clip.learn()
