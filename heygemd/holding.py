@@ -36,7 +36,7 @@ class Hold:
         pid = os.getpid()
         self._me: Record = {
             "id": secrets.token_hex(8), "host": socket.gethostname(), "pid": pid, "began": _began(pid),
-            "kernel": _kernel(), "state_dir": os.fsdecode(state_dir),
+            "machine": _machine(), "boot": _boot(), "kernel": _kernel(), "state_dir": os.fsdecode(state_dir),
         }  # fmt: skip
         self._other: tuple[str, int] = ("", 0)
         self._other_since = 0.0
@@ -53,7 +53,7 @@ class Hold:
         if found is None:
             self._other = ("", 0)
             return None
-        seen = (str(found.get("id")), int(found.get("beat", 0)))
+        seen = (found["id"], found["beat"])
         if seen != self._other:
             self._other, self._other_since = seen, now
         return (
@@ -75,10 +75,24 @@ def _began(pid: int) -> str:
     return ""
 
 
+def _machine() -> str:
+    """The same after a reboot; clones of one disk have at least other names."""
+    with contextlib.suppress(OSError):
+        return f"{Path('/etc/machine-id').read_text().strip()} {socket.gethostname()}"
+    return secrets.token_hex(8)
+
+
+def _boot() -> str:
+    """The same until a reboot."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return secrets.token_hex(8)
+
+
 def _kernel() -> str:
     """The same for processes that see each other's numbers: one boot, one namespace of processes."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+        return f"{_boot()} {Path('/proc/self/ns/pid').readlink()}"
     return secrets.token_hex(8)
 
 
@@ -129,15 +143,18 @@ def leave(folder: str, me: Record) -> None:
 
 
 def _parsed(data: bytes) -> Record | None:
-    """What the file says; a file cut short by a death says nothing."""
-    with contextlib.suppress(ValueError):
+    """What the file says; a file cut short by a death, or written by somebody else, says nothing."""
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(data)
-        if isinstance(found, dict):
+        kinds = {"id": str, "pid": int, "beat": int}
+        if isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
             return found
     return None
 
 
 def _dead(found: Record, me: Record, stale: list[Any] | None) -> bool:
     if found.get("kernel") == me["kernel"]:
-        return _began(int(found.get("pid", 0))) != found.get("began")
+        return _began(found["pid"]) != found.get("began")
+    if found.get("machine") == me["machine"] and found.get("boot") != me["boot"]:
+        return True  # it ended with the power, or with the reboot
     return stale is not None and [found.get("id"), found.get("beat")] == stale

@@ -19,7 +19,7 @@ from tests.site import Site
 def two(tmp_path: Path) -> tuple[Hold, Hold]:
     """One on this machine, one as another machine would write itself."""
     here, there = Hold(tmp_path / "here"), Hold(tmp_path / "there")
-    there._me |= {"kernel": "another", "host": "other", "pid": 1}
+    there._me |= {"kernel": "another", "machine": "another", "boot": "another", "host": "other", "pid": 1}
     return here, there
 
 
@@ -46,6 +46,20 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path, two: tuple
     assert holding.hold(str(tmp_path), two[0].me(), None) is None
 
 
+def test_who_held_it_before_this_machine_was_booted_anew_holds_nothing(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
+    here, _ = two
+    before = {**here.me(), "id": "before", "boot": "the last", "kernel": "the last", "pid": 1}
+    assert holding.hold(str(tmp_path), before, None) is None
+    assert holding.hold(str(tmp_path), here.me(), None) is None
+
+
+def test_another_namespace_of_this_machine_is_alive_until_it_is_silent(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
+    here, _ = two
+    container = {**here.me(), "id": "container", "kernel": "another namespace", "pid": 1}
+    assert holding.hold(str(tmp_path), container, None) is None
+    assert holding.hold(str(tmp_path), here.me(), None) == container
+
+
 def test_of_another_machine_only_silence_counts(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
     here, there = two
     folder, record = str(tmp_path), there.me()
@@ -62,7 +76,9 @@ def test_of_another_machine_only_silence_counts(tmp_path: Path, two: tuple[Hold,
     assert STALE_SECONDS > 3 * BEAT_SECONDS
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null"])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[1]", b"null", b'{"id": 1}', b'{"id": "x", "pid": "../1", "beat": 0}', b"[" * 4000]
+)
 def test_a_record_cut_short_says_nothing(tmp_path: Path, two: tuple[Hold, Hold], text: bytes) -> None:
     (tmp_path / holding.OWNER).write_bytes(text)
     assert holding.hold(str(tmp_path), two[0].me(), None) is None
