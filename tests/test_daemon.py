@@ -240,7 +240,7 @@ def test_the_idle_daemon_has_neither_torch_nor_numpy_nor_opencv_in_memory(site: 
     assert resident < 120 * 1024
 
 
-@pytest.mark.parametrize("name", ["课程 第一", "naïve 🎬", "-dash", "per%cent {x}", "a'b\"c;d$(e)"])
+@pytest.mark.parametrize("name", ["课程 第一", "naïve 🎬", "-dash", "per%cent {x}", "a'b#c;d$(e)"])
 def test_names_that_people_type_come_back_as_they_were(site: Site, media: Path, name: str) -> None:
     drop(media, site, name)
     assert site.once() == 0
