@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,13 @@ def test_a_daemon_tells_its_figures_by_file_and_by_http(told: tuple[Site, Path, 
 
 def test_what_waits_is_told_with_its_cause(told: tuple[Site, Path, int], media: Path) -> None:
     site, _, port = told
-    site.extra += "[limits]\nfree_disk_mib = 100000000000\n"
+    now = datetime.now()
+    site.extra += f'[guard]\nquiet_hours = "{now - timedelta(hours=1):%H:%M}-{now + timedelta(hours=2):%H:%M}"\n'
     site.write_config()
-    site.config.write_text(site.config.read_text().replace("[limits]\nfree_disk_mib = 1\nfree_ram_mib = 1\n", ""))
     drop(media, site)
     site.start()
-    site.until(lambda: value(port, "heygemd_jobs_deferred", cause="disk") == 1, "told")
-    site.until(lambda: (value(port, "heygemd_deferred_seconds_total", cause="disk") or 0) > 0, "told")
+    site.until(lambda: value(port, "heygemd_jobs_deferred", cause="quiet_hours") == 1, "told")
+    site.until(lambda: (value(port, "heygemd_deferred_seconds_total", cause="quiet_hours") or 0) > 0, "told")
     assert (value(port, "heygemd_queue_age_seconds") or 0) > 0
 
 
