@@ -89,7 +89,7 @@ def test_every_broken_file_is_delivered_or_refused_with_a_sentence(good: tuple[P
 def test_absurd_files_are_delivered_or_refused_with_a_sentence(good: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     ended = all_end_well(absurd(tmp_path), good, tmp_path / "jobs")
-    assert ended.total() > 20 and ended["delivered"] > 8, ended
+    assert ended.total() > 20 and ended["delivered"] > 5, ended
 
 
 # ------------------------------------------------------------ nothing is reached

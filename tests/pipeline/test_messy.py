@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import heygemd.pipeline
+import heygemd.pipeline.face
+import heygemd.pipeline.lips  # both loaded before they are replaced: loading sets the package's attribute
 from heygemd.pipeline import engines, lipsync
 from heygemd.pipeline.media import Clip
 from heygemd.pipeline.settings import Quiet, Task
