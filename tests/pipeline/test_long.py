@@ -64,7 +64,7 @@ def daemon_makes(folder: Path, video: Path, audio: Path, quality: str = "on") ->
     inbox.mkdir(parents=True)
     config = folder / "config.toml"
     places = {"state": json.dumps(str(folder / "state")), "root": json.dumps(str(folder / "line"))}
-    places["models"] = json.dumps(str(folder / "models"))
+    places |= {"models": json.dumps(str(folder / "models")), "engine": "footage"}
     config.write_text(bench.CONFIG.format(report=quality, **places))
     for source in (video, audio):
         shutil.copy(source, inbox / f"film{source.suffix}")
@@ -122,7 +122,7 @@ def test_the_first_frame_of_the_next_film_follows_at_once(minute: tuple[Path, Pe
     inbox.mkdir(parents=True)
     config = tmp_path / "config.toml"
     places = {"state": json.dumps(str(tmp_path / "state")), "root": json.dumps(str(tmp_path / "line"))}
-    places["models"] = json.dumps(str(tmp_path / "models"))
+    places |= {"models": json.dumps(str(tmp_path / "models")), "engine": "footage"}
     config.write_text(bench.CONFIG.format(report="off", **places))
     daemon = subprocess.Popen([*python("heygemd"), "run", "--config", str(config)], env=environment())
     ended: dict[str, float] = {}
