@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len
-
 from heygemd import control, joblog
 from heygemd.config import LINE_FOLDERS, Config
 from heygemd.config_keys import TABLES
@@ -231,6 +229,8 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Cells in columns; the last one is as long as it is."""
+    from rich.cells import cell_len  # the daemon imports this module, and needs no rich
+
     printable = [[display(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[i]) for row in printable) for i in range(len(printable[0]) - 1)]
     return [

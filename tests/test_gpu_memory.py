@@ -120,7 +120,10 @@ def test_out_of_memory_at_the_third_batch_costs_half_the_batch_and_nothing_else(
     card.site.start()
     disturbed = card.film(inputs, "disturbed")
     (first, second) = card.diary()
-    assert [(batch, how) for batch, _, how in first] == [("8", "made")] * (len(first) - 1) + [("8", "out")]
+    made = [how for *_, how in first].index("out")
+    # A batch that was begun ahead while that one was waited for runs out too.
+    assert {batch for batch, *_ in first} == {"8"} and {how for *_, how in first[made:]} == {"out"}
+    assert made == 3 and len(first) - made <= 2
     assert {batch for batch, _, _ in second} == {"4"} and {how for *_, how in second} == {"made"}
     kept = card.named("segments_kept")
     assert [(event["segments"], event["of"]) for event in kept] == [(1, SECONDS)]

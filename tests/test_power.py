@@ -46,7 +46,8 @@ class Disks:
 
     def mount(self) -> None:
         for place in self.places:
-            run("mount", "-o", "loop", place.with_suffix(".img"), place)
+            # Nothing is brought to the disk that nobody asked for, however slow the machine: commits every 300 s.
+            run("mount", "-o", "loop,commit=300,data=writeback", place.with_suffix(".img"), place)
 
     def unmount(self) -> None:
         """As soon as the dead have let go."""

@@ -12,7 +12,8 @@ import pytest
 
 from heygemd.models import Store
 from heygemd.pipeline import face, finder, lips, pack, shots
-from heygemd.pipeline.engines.footage import Footage, landmarks
+from heygemd.pipeline.engines import footage
+from heygemd.pipeline.engines.footage import Footage, landmarks, measure
 from heygemd.pipeline.finder import Box, Person
 from heygemd.pipeline.geometry import EYES, IO, move
 from heygemd.pipeline.quality import _identity
@@ -94,7 +95,15 @@ def test_the_mouth_is_where_the_landmarks_are() -> None:
     assert landmarks.reads(high)[0, 0] > landmarks.reads(points)[0, 0] + 5
 
 
-def test_footage_takes_its_mouth_code_from_landmarks(asked: Settings) -> None:
+def test_footage_takes_its_mouth_code_from_landmarks(asked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def measured(*args: Any) -> Any:
+        shapes, known = measure(*args)
+        reads.append(shapes.reads[:, 0])
+        return shapes, known
+
+    monkeypatch.setattr(footage, "measure", measured)
     def blinking(i: int) -> np.ndarray:
         return cv2.convertScaleAbs(portrait()(i), alpha=1.0, beta=20.0 * (i % 2))
 
@@ -112,7 +121,7 @@ def test_footage_takes_its_mouth_code_from_landmarks(asked: Settings) -> None:
     )
     plan = Footage().plan(clip, track, *args)
     assert plan.facts["mouth_code"] == "landmarks" and plan.facts["mouth_confidence"] == 1.0
-    read = plan.drawer._scene.shapes.reads[:, 0]  # type: ignore[attr-defined]
+    (read,) = reads
     assert read[1::2].min() > read[0::2].max()
     assert Footage().plan(clip, replace(track, pack=face.NO_PACK), *args).facts["mouth_code"] == "flow"
 
