@@ -153,3 +153,13 @@ def test_a_name_that_looks_like_a_pattern_is_one_file(tmp_path: Path) -> None:
 )
 def test_the_rate_is_one_that_can_be_meant(grid: str, average: str, expected: Any) -> None:
     assert frame_rate({"r_frame_rate": grid, "avg_frame_rate": average}) == expected
+
+
+def test_a_sound_of_one_sample_a_second_is_refused_and_not_stretched_to_hours(tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav", 1.0)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"fmt ") + 12
+    raw[at : at + 4] = (1).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="1 samples a second"):
+        probe(path, "a.wav", QUICK, want="audio")

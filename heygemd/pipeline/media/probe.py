@@ -23,6 +23,7 @@ MIN_SIDE, MAX_SIDE = 16, 16384  # pixels; H.264 itself ends at 16384
 MAX_PIXELS = 8192 * 8192  # of one picture, so that a frame stays below 100 MB
 RULES = ("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS)
 _COLOUR_KEYS = ("color_range", "color_space", "color_primaries", "color_transfer")
+_LEAST_RATE = 1000  # Hz; a second of a file that says 1 Hz would become hours
 _TRIAL_FRAMES = 50  # codec frames of sound that are decoded to see that it can be decoded at all
 
 
@@ -295,6 +296,9 @@ def _bit_depth(told: Mapping[str, Any], pix_fmt: str) -> int:
 def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
     if media.audio is None:
         raise InputError(f"{name} has no sound in it.", reason="no_audio")
+    if 0 < media.audio.sample_rate < _LEAST_RATE:
+        told = f"says that it has {media.audio.sample_rate} samples a second"
+        raise InputError(f"The sound of {name} {told}; nobody is understood below {_LEAST_RATE}.", reason="undecodable")
     argv = [*FFMPEG, *input_argv(path), "-map", f"0:{media.audio.index}"]
     argv += ["-frames:a", str(_TRIAL_FRAMES), "-ac", "1", "-ar", "8000", "-f", "s16le", "pipe:1"]
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
