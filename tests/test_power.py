@@ -92,7 +92,8 @@ def laid(root: Path) -> Iterator[tuple[Matrix, Disks]]:
             (place / name).mkdir()
         matrix = Matrix(root, line=disks.places[0] / "line", state=disks.places[1] / "state")
         matrix.drop_batch()
-        os.sync()
+        for place in disks.places:
+            run("sync", "-f", place)  # of these two alone: sync(2) would bring other tests' films to their disks too
         yield matrix, disks
     finally:
         disks.remove()
@@ -116,9 +117,13 @@ def test_the_power_fails_at_some_operations(tmp_path: Path, at: int) -> None:
 
 @pytest.mark.usefixtures("power")
 def test_a_film_that_was_not_brought_to_the_disk_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times at most: whoever calls sync(2) on this machine at the wrong moment brings the film to the disk."""
     monkeypatch.setenv("DEATHS_MUTATION", "never_sync")
-    broken = failed_at(tmp_path / "site", "commit delivered") or []
-    assert any("is not whole" in what for what in broken), broken
+    for attempt in range(3):
+        broken = failed_at(tmp_path / str(attempt), "commit delivered") or []
+        if any("is not whole" in what for what in broken):
+            return
+    pytest.fail(f"the last time only this was broken: {broken}")
 
 
 @pytest.mark.slow
