@@ -372,7 +372,7 @@ def _purge(args: argparse.Namespace) -> int:
         print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
         return OK
     found = purging.find(config, args.drop)
-    stayed = purging.remove(found) if args.yes else []
+    stayed = purging.remove(config, found) if args.yes else []
     told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
     if args.yes:
         told["forgotten"] = purging.faces(config)

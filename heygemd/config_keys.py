@@ -475,6 +475,12 @@ class LineConfig:
             if getattr(self, name) == Path():
                 object.__setattr__(self, name, self.root / name)
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The root, and the folders that are configured to stand elsewhere: below them no link is followed."""
+        own = [folder for name in LINE_PLACES if (folder := getattr(self, name)) != self.root / name]
+        return tuple(map(str, (self.root, *own)))
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

@@ -94,7 +94,7 @@ class Daemon:
 
     def __init__(self, config: Config, journal: Journal, *, once: bool) -> None:
         self.config, self.journal, self.once = config, journal, once
-        self.shares = {line.name: Share(line.name, config.intake.share_seconds) for line in config.lines}
+        self.shares = {line.name: Share(line.name, config.intake.share_seconds, line.trusted) for line in config.lines}
         self.store = Store(config, journal, self.shares)
         self.lines: dict[str, Line] = {}
         later = Later()
@@ -164,7 +164,7 @@ class Daemon:
 
     def _open_line(self, settings: LineConfig) -> None:
         name = settings.name
-        self.shares[name] = Share(name, self.config.intake.share_seconds)
+        self.shares[name] = Share(name, self.config.intake.share_seconds, settings.trusted)
         self.store.lines[name] = settings
         self.lines[name] = Line(self.config, settings, self.store, self._wake, self.orders.obey)
         self._watches[name] = asyncio.create_task(self.lines[name].run())

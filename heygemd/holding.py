@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from heygemd import handles
+
 OWNER = ".heygemd-owner"
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 150.0  # a share may have been away for a while, and its daemon with it
@@ -101,7 +103,8 @@ def _kernel() -> str:
 
 def hold(folder: str, me: Record, stale: list[Any] | None) -> Record | None:
     """Hold the line whose ``processing/`` this is, or say who does.  Again: the same."""
-    fd = os.open(Path(folder) / OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with handles.folder(folder) as place:
+        fd = os.open(OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=place)
     try:
         _lock(fd)
         found = _parsed(os.pread(fd, _LONGEST, 0))
@@ -131,15 +134,14 @@ def _lock(fd: int) -> None:
 
 def leave(folder: str, me: Record) -> None:
     """Give the line up, if it is held by us."""
-    path = Path(folder) / OWNER
-    with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError), handles.folder(folder) as place:
+        fd = os.open(OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
         try:
             found = _parsed(os.pread(fd, _LONGEST, 0))
         finally:
             os.close(fd)
         if found is not None and found.get("id") == me["id"]:
-            path.unlink()
+            os.unlink(OWNER, dir_fd=place)
 
 
 def _parsed(data: bytes) -> Record | None:

@@ -32,7 +32,7 @@ from weakref import WeakValueDictionary
 from heygemd import log, outbox
 from heygemd.config import LINE_FOLDERS, Config, LineConfig
 from heygemd.errors import EngineError, HeygemdError, InputError, StorageError
-from heygemd.files import sync_folder
+from heygemd.handles import BARRED, sync_folder
 from heygemd.holding import Hold
 from heygemd.journal import ENDED, Drop, DropState, Job, JobState, Journal, now
 from heygemd.names import display, free_name, safe_component
@@ -318,17 +318,23 @@ class Store:
             drop = self.journal.set_drop(drop, drop.state, batch_ready=0)
 
     async def _choose_home(self, drop: Drop, verdict: str) -> Drop:
-        folder = os.path.join(self._shelf(drop, verdict), _parent(drop))
-        names = {_fold(n) for n in await self._do(drop, "listing", folder)}
-        home = free_name(safe_component(drop.request.name), lambda base: _fold(base) in names)
-        home = os.path.join(_parent(drop), home)
+        above = _parent(drop)
+        try:
+            there = await self._do(drop, "listing", os.path.join(self._shelf(drop, verdict), above))
+        except ShareError as error:
+            if not above or error.errno not in BARRED:
+                raise
+            above = ""  # a file or a link has the name of the subfolder: it must not hold up the drop for ever
+            there = await self._do(drop, "listing", self._shelf(drop, verdict))
+        names = {_fold(n) for n in there}
+        home = os.path.join(above, free_name(safe_component(drop.request.name), lambda base: _fold(base) in names))
         return self.journal.set_drop(drop, DropState.FILING, verdict=verdict, home=home)
 
     async def _file(self, drop: Drop) -> Drop:
         assert drop.verdict is not None and drop.home is not None
         while True:
             target = os.path.join(self._shelf(drop, drop.verdict), drop.home or "")
-            if await self._do(drop, "file_drop", self.held(drop), target) != "taken":
+            if await self._do(drop, "file_drop", self.held(drop), target) not in ("taken", "barred"):
                 break
             drop = await self._choose_home(drop, drop.verdict)
         drop = self.journal.set_drop(drop, DropState.ENDED, ended=now())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heygemd import files, retention
+from heygemd import files, handles, retention
 from heygemd.config import Config, LineConfig
 from heygemd.errors import InputError, SetupError
 from heygemd.jobs import DropState, Journal
@@ -89,8 +89,9 @@ def _found(journal: Journal, line: LineConfig, drop: Drop) -> Found:
     return Found(drop, folder if folder and Path(folder).is_dir() else None, there, busy)
 
 
-def remove(found: Iterable[Found]) -> list[str]:
+def remove(config: Config, found: Iterable[Found]) -> list[str]:
     """Remove inputs and films of drops that have ended; sentences about what stayed.  Raises SetupError."""
+    handles.trust(folder for line in config.lines for folder in line.trusted)
     stayed = []
     try:
         for one in found:

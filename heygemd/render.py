@@ -17,7 +17,7 @@ from typing import Any
 from heygemd import outbox
 from heygemd.config import Config
 from heygemd.errors import InputError, StorageError
-from heygemd.files import rename_new
+from heygemd.handles import rename_new
 from heygemd.jobs import machine_facts, settings_for
 from heygemd.journal import now
 from heygemd.names import display

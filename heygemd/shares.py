@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from heygemd.children import environment, python
@@ -36,10 +37,12 @@ class Share:
     Raises ``ShareError`` for what the operating system refused and ``StorageError`` for a share that does not answer.
     """
 
-    def __init__(self, name: str, seconds: float) -> None:
-        """``name`` is for messages; ``seconds`` is the deadline of an operation that moves no data."""
+    def __init__(self, name: str, seconds: float, folders: Sequence[str]) -> None:
+        """``name`` is for messages; ``seconds`` is the deadline of an operation that moves no data; below ``folders``
+        no link is followed."""
         self.name = name
         self.seconds = seconds
+        self._folders = tuple(folders)
         self._child: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
@@ -65,7 +68,7 @@ class Share:
     async def _ask(self, operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
         if self._child is None or self._child.returncode is not None:
             self._child = await asyncio.create_subprocess_exec(
-                *python("heygemd.files"), env=environment(),
+                *python("heygemd.files"), *self._folders, env=environment(),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
         child = self._child

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from heygemd import files
+from heygemd import files, handles
 
 
 def b64(data: bytes) -> str:
@@ -34,6 +34,15 @@ def test_an_inbox_without_the_marker_that_we_knew_is_not_the_inbox(tmp_path: Pat
     (tmp_path / "inbox" / files.MARKER).unlink()
     with pytest.raises(FileNotFoundError, match="is the share mounted"):
         files.open_line(folders, known)
+
+
+def test_a_marker_that_was_left_empty_is_made_anew(tmp_path: Path) -> None:
+    """By a death, or the power, between its making and what was to be written into it."""
+    folders = line_folders(tmp_path)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / files.MARKER).touch()
+    first = files.open_line(folders, None)
+    assert first["marker"] and files.open_line(folders, first["marker"]) == first
 
 
 def test_a_scan_lists_files_and_folders_but_no_litter_and_follows_no_link(tmp_path: Path) -> None:
@@ -107,13 +116,13 @@ def test_where_the_file_system_has_no_renameat2_the_fallback_does_not_replace_ei
         def renameat2(*_args: object) -> int:
             return -1
 
-    monkeypatch.setattr(files, "_libc", Old)
-    monkeypatch.setattr(files.ctypes, "get_errno", lambda: 22)
+    monkeypatch.setattr(handles, "_libc", Old)
+    monkeypatch.setattr(handles.ctypes, "get_errno", lambda: 22)
     for name in ("a", "b"):
         place = tmp_path / name
         (place.mkdir(), (place / "in it").touch()) if folder else place.write_text(name)
-    assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "b")) is False
-    assert files.rename_new(str(tmp_path / "a"), str(tmp_path / "c")) is True
+    assert handles.rename_new(str(tmp_path / "a"), str(tmp_path / "b")) is False
+    assert handles.rename_new(str(tmp_path / "a"), str(tmp_path / "c")) is True
     assert sorted(os.listdir(tmp_path)) == ["b", "c"]
 
 
@@ -160,8 +169,8 @@ def test_a_manifest_over_the_limit_is_not_read(tmp_path: Path) -> None:
 
 def without_renameat2(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on NFS."""
-    monkeypatch.setattr(files, "_libc", type("Old", (), {"renameat2": staticmethod(lambda *_: -1)}))
-    monkeypatch.setattr(files.ctypes, "get_errno", lambda: errno.EINVAL)
+    monkeypatch.setattr(handles, "_libc", type("Old", (), {"renameat2": staticmethod(lambda *_: -1)}))
+    monkeypatch.setattr(handles.ctypes, "get_errno", lambda: errno.EINVAL)
 
 
 @pytest.mark.parametrize("nfs", [False, True])
@@ -183,7 +192,7 @@ def test_files_of_one_inode_number_without_a_second_link_are_not_taken_for_one(
     part, final = tmp_path / ".heygemd-1.mp4.part", tmp_path / "film.mp4"
     part.write_bytes(b"ours")
     final.write_bytes(b"theirs")
-    monkeypatch.setattr(files.os.path, "samestat", lambda *_: True)  # a share that makes inode numbers up
+    monkeypatch.setattr(handles.os.path, "samestat", lambda *_: True)  # a share that makes inode numbers up
     assert files.reveal(str(part), str(final), str(tmp_path)) == "taken"
     assert part.exists()
 
@@ -207,13 +216,13 @@ def test_what_cannot_be_seen_is_not_called_gone(
     for path in (source, target) if operation != "move" else ():
         path.write_bytes(path.name.encode())
 
-    def stale(path: str) -> os.stat_result:
+    def stale(path: str, **_: object) -> os.stat_result:
         raise OSError(errno.ESTALE, "Stale file handle", path)
 
     monkeypatch.setattr(
         files, "rename_new", Mock(return_value=False, side_effect=_gone if operation == "move" else None)
     )
-    monkeypatch.setattr(files.os, "lstat", stale)
+    monkeypatch.setattr(handles.os, "stat", stale)
     more = [str(tmp_path)] if operation == "reveal" else []
     with pytest.raises(OSError, match="Stale"):
         getattr(files, operation)(str(source), str(target), *more)

@@ -32,7 +32,7 @@ async def _published(
     (tmp_path / "config.toml").write_text(f'{text}on_poor = "{on_poor}"\n')
     config = configuration.load(tmp_path / "config.toml")
     (tmp_path / "state").mkdir()
-    journal, share = Journal(tmp_path / "state/journal.sqlite"), Share("main", 60)
+    journal, share = Journal(tmp_path / "state/journal.sqlite"), Share("main", 60, [])
     store = Store(config, journal, {"main": share})
     wanted = JobRequest(name="lesson", audio=Source("a.wav"), video=Source("v.mp4"))
     drop = journal.add_drop("d1", "main", DropRequest("pair", "lesson", "zhang", (), (wanted,)), None)

@@ -49,18 +49,21 @@ _QUICK = {
 # ------------------------------------------------------------ what is done
 
 
+def _paths(name, args, kwargs):
+    """What it is about, by whole paths."""
+    for number, arg in enumerate(args):
+        if isinstance(arg, int) and name in ("fsync", "statvfs", "scandir", "stat", "listdir"):
+            yield os.readlink(f"/proc/self/fd/{arg}")
+        if isinstance(arg, (str, bytes, os.PathLike)):
+            fd = kwargs.get("dir_fd", kwargs.get(("src_dir_fd", "dst_dir_fd")[number > 0]))
+            yield os.path.join(os.readlink(f"/proc/self/fd/{fd}") if fd is not None else "", os.fsdecode(arg))
+
+
 def _sign(name, args, kwargs):
     """The operation and its paths, the same in every life."""
-    words = [name]
-    for arg in args:
-        if isinstance(arg, int) and name in ("fsync", "statvfs", "scandir", "stat", "listdir"):
-            arg = os.readlink(f"/proc/self/fd/{arg}")
-        if isinstance(arg, (str, bytes, os.PathLike)):
-            path = os.fsdecode(arg)
-            if kwargs.get("dir_fd") is not None:
-                path = os.path.join(os.readlink(f"/proc/self/fd/{kwargs['dir_fd']}"), path)
-            words.append(_DROP.sub("DROP", path.removeprefix(_ROOT + "/").replace("\n", " ")))
-    return " ".join(words)
+    new = name == "open" and len(args) > 1 and isinstance(args[1], int) and args[1] & os.O_EXCL
+    paths = [_DROP.sub("DROP", path.removeprefix(_ROOT + "/")) for path in _paths(name, args, kwargs)]
+    return " ".join(["create" if new else name, *(path.replace("\n", " ") for path in paths)])
 
 
 def _come_to(kind, sign):
@@ -99,9 +102,9 @@ def _fault():
 def _counted(kind, function, name):
     def counted(*args, **kwargs):
         sign = _sign(name, args, kwargs)
-        if not _real(name, args, sign):
+        if not _real(name, args, kwargs, sign):
             return function(*args, **kwargs)
-        fails = _come_to(kind, sign)
+        fails = _come_to("do" if sign.startswith("create ") else kind, sign)
         if fails and _HOW != "after":
             raise _fault()
         result = function(*args, **kwargs)
@@ -112,9 +115,9 @@ def _counted(kind, function, name):
     return counted
 
 
-def _real(name, args, sign):
+def _real(name, args, kwargs, sign):
     """Whether it touches the site, and changes anything: making a folder that is there is no operation."""
-    if name == "mkdir" and _exists(args[0]):
+    if name == "mkdir" and _exists(next(_paths(name, args, kwargs))):
         return False
     return name == "fsync" or any(word.startswith(("line", "state", "disk")) for word in sign.split()[1:])
 
@@ -133,7 +136,8 @@ def _renaming(function):
         if _NFS:
             ctypes.set_errno(errno.EINVAL)
             return -1
-        fails = _come_to("do", _sign("renameat2", (source, target), {}))
+        handles = {"src_dir_fd": from_fd, "dst_dir_fd": to_fd}
+        fails = _come_to("do", _sign("renameat2", (source, target), handles))
         if fails and _HOW != "after":
             ctypes.set_errno(getattr(errno, _ERROR))
             return -1
@@ -161,7 +165,7 @@ class _Journal(sqlite3.Connection):
 def _creating(path, mode="r", *args, **kwargs):
     name = "create" if mode[0] in "wx" else "read" if _FILES else ""
     kind, sign = "do" if name == "create" else "look", _sign(name, (path,), {})
-    if name and _real(name, (path,), sign) and _come_to(kind, sign):
+    if name and _real(name, (path,), {}, sign) and _come_to(kind, sign):
         raise _fault()
     return _open(path, mode, *args, **kwargs)
 
