@@ -12,6 +12,7 @@ import numpy.typing as npt
 from heygemd.pipeline.media import Clip, Frame, open_clip, probe
 from heygemd.pipeline.settings import Settings
 
+DATA = Path(__file__).parents[2] / "heygemd" / "data"
 QUICK = Settings(threads=1, preset="ultrafast", media_seconds=30, encoder="libx264", report="off")
 BITS = 8
 WIDTH, HEIGHT = 128, 96
@@ -56,6 +57,17 @@ def number_of(luma: npt.NDArray[np.uint8]) -> int:
     """The number in the bars of one luma plane."""
     edges = np.arange(BITS + 1) * luma.shape[1] // BITS
     return sum(1 << b for b in range(BITS) if luma[:, edges[b] + 3 : edges[b + 1] - 3].mean() > 120)
+
+
+def swaying(
+    folder: Path, *words: str, seconds: float, speech: float, size: tuple[int, int] = (640, 480)
+) -> tuple[Path, Path]:
+    """``template.mp4``, a portrait that sways, encoded by ``words``, and ``voice.wav``, so many seconds of speech."""
+    film, voice = folder / "template.mp4", folder / "voice.wav"
+    frame = f"crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale={size[0]}:{size[1]}:out_range=tv,format=yuv420p"
+    ffmpeg("-i", DATA / "demo_speech.flac", "-t", str(speech), voice)
+    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", frame, "-r", "25", "-t", str(seconds), *words, film)
+    return film, voice
 
 
 def clip_of(path: Path, settings: Settings = QUICK) -> Clip:

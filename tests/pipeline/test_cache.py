@@ -18,10 +18,7 @@ from heygemd.pipeline.engines.footage.flow import Fields
 from heygemd.pipeline.media import Clip, Frame
 from heygemd.pipeline.patches import Patches
 from heygemd.pipeline.settings import Quiet, Task
-from tests.pipeline.films import QUICK, ffmpeg, raw_planes
-from tests.site import ROOT
-
-DATA = ROOT / "heygemd" / "data"
+from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying
 
 
 class Ear(Quiet):
@@ -104,10 +101,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_the_film_is_made_without(tmp_p
 def test_the_second_film_of_a_template_is_the_first_without_its_analysis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film, voice = tmp_path / "template.mp4", tmp_path / "voice.wav"
-    sway = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=960:720"
-    ffmpeg("-i", DATA / "demo_speech.flac", "-t", 2, voice)
-    ffmpeg("-loop", 1, "-i", DATA / "portrait.jpg", "-i", voice, "-vf", sway, "-r", 25, "-t", 2, film)
+    film, voice = swaying(tmp_path, seconds=2, speech=2, size=(960, 720))
     work_done: list[str] = []
     for owner, name in ((finder, "people"), (Clip, "_first_pass"), (Clip, "frames"), (Fields, "of")):
         honest = getattr(owner, name)

@@ -16,10 +16,8 @@ from heygemd.pipeline.media import over
 from heygemd.pipeline.quality import deliver
 from heygemd.pipeline.settings import Quiet, Settings, Task
 from heygemd.requests import LABEL_POSITIONS
-from tests.pipeline.films import QUICK, clip_of, ffmpeg, numbered, raw_planes, tone
+from tests.pipeline.films import QUICK, clip_of, numbered, raw_planes, swaying, tone
 
-DATA = Path(__file__).parents[2] / "heygemd" / "data"
-SWAY = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=640:480:out_range=tv,format=yuv420p"
 LOSSLESS = replace(QUICK, crf=0, segment_seconds=1.0)
 LABELLED = replace(LOSSLESS, label="start", label_seconds=1.4, label_text="人工智能生成 AI")
 SHOWN = 35  # frames in 1.4 s: all of the first segment, ten of the second, none of the third
@@ -32,11 +30,7 @@ def planes(film: Path, size: tuple[int, int] = (640, 480)) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("material")
-    film, voice = folder / "template.mp4", folder / "voice.wav"
-    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "2.4", voice)
-    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "3", "-g", "20", film)
-    return film, voice
+    return swaying(tmp_path_factory.mktemp("material"), "-g", "20", seconds=3, speech=2.4)
 
 
 def made(material: tuple[Path, Path], work: Path, settings: Settings) -> tuple[Path, dict[str, object]]:

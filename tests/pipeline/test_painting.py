@@ -13,10 +13,8 @@ from heygemd.errors import EngineError, GpuMemoryError
 from heygemd.pipeline import lipsync, media, painting
 from heygemd.pipeline.media import Clip, over, packets
 from heygemd.pipeline.settings import Quiet, Task
-from tests.pipeline.films import QUICK, clip_of, ffmpeg, raw_planes
+from tests.pipeline.films import QUICK, clip_of, ffmpeg, raw_planes, swaying
 
-DATA = Path(__file__).parents[2] / "heygemd" / "data"
-SWAY = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=640:480:out_range=tv,format=yuv420p"
 SETTINGS = replace(QUICK, segment_seconds=1.0, report="off")
 
 
@@ -32,11 +30,7 @@ class Ear(Quiet):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("material")
-    film, voice = folder / "template.mp4", folder / "voice.wav"
-    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "2.4", voice)
-    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "3", "-g", "20", film)
-    return film, voice
+    return swaying(tmp_path_factory.mktemp("material"), "-g", "20", seconds=3, speech=2.4)
 
 
 def made(film: Path, voice: Path, work: Path, tell: Quiet) -> tuple[list[bytes], list[str]]:

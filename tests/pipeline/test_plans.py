@@ -19,10 +19,7 @@ from heygemd.pipeline.media.aside import Aside
 from heygemd.pipeline.media.probe import exact, from_exact
 from heygemd.pipeline.report import Stages
 from heygemd.pipeline.settings import Quiet, Task
-from tests.pipeline.films import QUICK, ffmpeg, raw_planes
-
-DATA = Path(__file__).parents[2] / "heygemd" / "data"
-SWAY = "crop=432:324:'8+4*sin(n/4)':'4+3*sin(n/3)',scale=480:360:out_range=tv,format=yuv420p"
+from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying
 
 
 class Ear(Quiet):
@@ -45,11 +42,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("inputs")
-    film, voice = folder / "template.mp4", folder / "voice.wav"
-    ffmpeg("-i", DATA / "demo_speech.flac", "-t", "1.2", voice)
-    ffmpeg("-loop", "1", "-i", DATA / "portrait.jpg", "-vf", SWAY, "-r", "25", "-t", "1.2", "-g", "15", film)
-    return film, voice
+    return swaying(tmp_path_factory.mktemp("inputs"), "-g", "15", seconds=1.2, speech=1.2, size=(480, 360))
 
 
 def task_in(folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Task:
