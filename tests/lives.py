@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.promise import Promise
@@ -136,3 +137,16 @@ class Matrix:
             return self.promise.broken_at_end()
         said = (self.site.root / "stderr").read_text()[-2000:]
         return [f"the next life ended with {status}: {said}", *self.promise.broken_now()]
+
+
+def every_operation(root: Path, broken_at: Callable[[Path, int], list[str] | None]) -> tuple[int, dict[int, list[str]]]:
+    """``broken_at(site, at)`` at the operations 1, 2, … until it says ``None``: a life ended before that one.
+
+    How many there were, and what was broken, by the operation; empty where the promise was kept.
+    """
+    found, at = {}, 1
+    while (broken := broken_at(root / str(at), at)) is not None:
+        if broken:
+            found[at] = broken
+        at += 1
+    return at - 1, found

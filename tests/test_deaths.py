@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lives import Matrix
+from tests.lives import Matrix, every_operation
 
 SAMPLE = 8  # operations of each kind in the default suite
 PAIRS = 150  # pairs of deaths in the whole matrix
@@ -138,14 +138,10 @@ def retried(root: Path, at: int) -> list[str] | None:
 
 @pytest.mark.slow
 def test_killed_at_every_operation_of_a_retry_the_promise_is_kept(tmp_path: Path) -> None:
-    found, at = {}, 1
-    while (broken := retried(tmp_path / str(at), at)) is not None:
-        if broken:
-            found[at] = broken
-        at += 1
-    print(f"{at - 1} times killed (tried again)")
+    number, found = every_operation(tmp_path, retried)
+    print(f"{number} times killed (tried again)")
     assert found == {}
-    assert at > 30
+    assert number >= 30
 
 
 @pytest.mark.parametrize("at", random.Random("retry").sample(range(1, 35), 3))
@@ -175,14 +171,10 @@ def test_a_journal_that_is_lost_at_some_operations_is_rebuilt_from_the_folders(t
 
 @pytest.mark.slow
 def test_a_journal_that_is_lost_at_any_operation_is_rebuilt_from_the_folders(tmp_path: Path) -> None:
-    found, at = {}, 1
-    while (broken := forgotten(tmp_path / str(at), at)) is not None:
-        if broken:
-            found[at] = broken
-        at += 1
-    print(f"{at - 1} journals lost")
+    number, found = every_operation(tmp_path, forgotten)
+    print(f"{number} journals lost")
     assert found == {}
-    assert at > 90
+    assert number >= 90
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])

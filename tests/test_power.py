@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lives import Matrix
+from tests.lives import Matrix, every_operation
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h
 SAMPLE = 6  # operations in the default suite
@@ -129,11 +129,7 @@ def test_a_film_that_was_not_brought_to_the_disk_is_caught(tmp_path: Path, monke
 @pytest.mark.slow
 @pytest.mark.usefixtures("power")
 def test_the_power_fails_at_every_operation(tmp_path: Path) -> None:
-    found, at = {}, 1
-    while (broken := failed_at(tmp_path / str(at), at)) is not None:
-        if broken:
-            found[at] = broken
-        at += 1
-    print(f"{at - 1} times without power")
+    number, found = every_operation(tmp_path, failed_at)
+    print(f"{number} times without power")
     assert found == {}
-    assert at > 90
+    assert number >= 90
