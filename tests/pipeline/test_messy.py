@@ -8,19 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import heygemd.pipeline.face
-import heygemd.pipeline.lips  # both loaded before they are replaced: loading sets the package's attribute
-from heygemd.pipeline import engines, lipsync
-from heygemd.pipeline.media import Clip
+from heygemd.pipeline import lipsync
 from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, bursts, ffmpeg, film_sound, onsets, tone, turned
 from tests.pipeline.messy import HEIGHT, HEVC, PATCHES, WIDTH, Case, delta_e, hdr, picture, scene, seen
+from tests.pipeline.standins import Unchanged, put_in_place
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "12")
 RIGHT = (0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16, 0, 1 << 30)  # a phone held upright: "rotation -90"
@@ -160,22 +157,7 @@ QUICKLY = ("phone upright", "phone, HDR10", "interlaced, top first", "odd size",
 @pytest.fixture
 def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that leaves every picture as it is, and nobody's face."""
-    plan = SimpleNamespace(
-        facts={"renderer": "none", "reasons": []}, warnings=[], passed_through=[], region=lambda _: None,
-        at_hand=lambda _: True,
-    )  # fmt: skip
-    engine = SimpleNamespace(
-        name="nothing", in_parallel=False, plan=lambda *_: plan, pack=lambda *_: None, apply=lambda *_: None
-    )
-
-    def counted(clip: Clip, *_: Any) -> Any:
-        clip.learn()
-        return SimpleNamespace(finder="nobody", warnings=[])
-
-    face = SimpleNamespace(track=counted, thinned=lambda track: track)
-    monkeypatch.setattr(heygemd.pipeline, "face", face, raising=False)
-    monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=lambda *_, **__: None), raising=False)
-    monkeypatch.setattr(engines, "load", lambda _: engine)
+    put_in_place(monkeypatch, Unchanged())
 
 
 def made(folder: Path, video: Path, audio: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:

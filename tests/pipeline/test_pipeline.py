@@ -17,10 +17,13 @@ import pytest
 
 import heygemd.pipeline
 from heygemd.errors import EngineError, InputError
-from heygemd.pipeline import engines, lipsync
+from heygemd.pipeline import lipsync
 from heygemd.pipeline.media import Clip, Frame, decode_audio, probe
 from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, bursts, ffmpeg, film_sound, number_of, numbered, onsets, raw_planes, tone
+from tests.pipeline.standins import Unchanged, put_in_place
+
+WARNED = [("weak", "Grey is not a mouth.")]
 
 
 class Ear(Quiet):
@@ -37,26 +40,20 @@ class Ear(Quiet):
             self.frames.append(frame)
 
 
-class Painter:
+class Painter(Unchanged):
     """An engine that paints a grey mouth wherever the sound is loud."""
 
     name = "painter"
-    in_parallel = False
 
     def plan(self, clip: Clip, track: Any, lip: Any, samples: Any, order: Any, *rest: Any) -> Any:
         self.seen = SimpleNamespace(order=order, samples=samples, own_voice=rest[1])
         hop = len(samples) / len(order)
         loud = [bool(np.abs(samples[int(k * hop) : int((k + 1) * hop)]).max() > 0.3) for k in range(len(order))]
         quiet = [k for k, heard in enumerate(loud) if not heard]
-        facts = {"renderer": "grey", "reasons": ["it is a test"]}
-        warned = [("weak", "Grey is not a mouth.")]
-        return SimpleNamespace(
-            loud=loud, facts=facts, warnings=warned, passed_through=[(quiet[0], quiet[-1])],
-            region=lambda _: (0, 0, 16, 16), at_hand=lambda _: False,
+        return self.planned(
+            loud=loud, facts={"renderer": "grey", "reasons": ["it is a test"]}, warnings=WARNED,
+            passed_through=[(quiet[0], quiet[-1])], region=lambda _: (0, 0, 16, 16), at_hand=lambda _: False,
         )  # fmt: skip
-
-    def pack(self, plan: Any, folder: Path) -> None:
-        return None
 
     def apply(self, plan: Any, k: int, frame: Frame) -> None:
         if plan.loud[k]:
@@ -67,12 +64,7 @@ class Painter:
 def painter(monkeypatch: pytest.MonkeyPatch) -> Painter:
     """The stand-ins put in their places."""
     engine = Painter()
-    track = SimpleNamespace(finder="nobody", warnings=[("weak", "Grey is not a mouth.")])
-    face = SimpleNamespace(track=lambda *_: track, thinned=lambda track: track)
-    lips = SimpleNamespace(speak=lambda *_, **__: None)
-    monkeypatch.setattr(heygemd.pipeline, "face", face, raising=False)
-    monkeypatch.setattr(heygemd.pipeline, "lips", lips, raising=False)
-    monkeypatch.setattr(engines, "load", lambda _: engine)
+    put_in_place(monkeypatch, engine, warnings=WARNED)
     return engine
 
 
