@@ -5,19 +5,15 @@ The commented default file and the README's table come from here; ``config.py`` 
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
+from heygemd import config_checks as checks
 from heygemd.requests import (
     EXTENDS,
     FACES,
-    LABEL_LETTERS,
     LABEL_POSITIONS,
     PRESETS,
     PRIORITIES,
@@ -37,67 +33,6 @@ FINDERS = ("auto", "haar", "insightface")
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
 LINE_PLACES = (*LINE_FOLDERS, "review")
 """With the folder that is made only where poor films are held."""
-_LINE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-def _not_home(path: Path) -> str | None:
-    return "begins with ~, which a service does not have; write the whole path" if "~" in path.parts else None
-
-
-def _not_empty(path: Path) -> str | None:
-    return "must not be empty" if path == Path() else _not_home(path)
-
-
-def _none_empty(paths: tuple[Path, ...]) -> str | None:
-    return next((problem for p in paths if (problem := _not_empty(p))), None)
-
-
-def _line_name(name: str) -> str | None:
-    if _LINE_NAME.fullmatch(name) and name.strip("."):
-        return None
-    return f"{name!r} may hold only A-Z a-z 0-9 . _ - and 1 to 64 of them; it names folders and log entries"
-
-
-def _some(engines: tuple[str, ...]) -> str | None:
-    return None if engines else "must name at least one engine"
-
-
-def _hours(hours: str) -> str | None:
-    clock = r"([01]\d|2[0-3]):[0-5]\d"
-    return None if not hours or re.fullmatch(f"{clock}-{clock}", hours) else f"{hours!r} is not like 08:00-18:00"
-
-
-def _prom(path: Path) -> str | None:
-    if path != Path() and path.suffix != ".prom":
-        return f"{str(path)!r} does not end in .prom, and node_exporter reads no other files"
-    return _not_home(path)
-
-
-def _private_url(url: str) -> str | None:
-    """Footage of people goes there, so it must be a place that the operator owns."""
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname or ""
-    except ValueError as error:
-        return f"is no address: {error}"
-    if parts.scheme != "http" or not host or port == 0 or parts.username or parts.path.strip("/") or parts.query:
-        return f"{url!r} is not like http://127.0.0.1:8383"
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        inside = address.is_loopback or (address.is_private and not address.is_unspecified)
-        return None if inside else f"{host} is a public address; only this machine and private networks are spoken to"
-    return None if host == "localhost" else f"{host!r} is a name; write localhost or a private address"
-
-
-def _placeholders(argv: tuple[str, ...]) -> str | None:
-    missing = [p for p in ("{audio}", "{video}", "{output}") if not any(p in a for a in argv)] if argv else []
-    return f"lacks {', '.join(missing)}: the program must be told these files" if missing else None
-
-
-def _label_text(text: str) -> str | None:
-    if len(text) > LABEL_LETTERS:
-        return f"is longer than {LABEL_LETTERS} letters"
-    return None if text.isprintable() else "must be one line of letters that can be seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +40,21 @@ class DaemonConfig:
     """Where the daemon keeps its own things, and how it stops."""
 
     state_dir: Annotated[
-        Path, Rule("the journal and everything below; a local disk, never a share", check=_not_empty)
+        Path, Rule("the journal and everything below; a local disk, never a share", check=checks.not_empty)
     ] = Path("/var/lib/heygemd")
     work_dir: Annotated[
-        Path, Rule("where films are made, on a local disk with room; empty: state_dir/work", check=_not_home)
+        Path, Rule("where films are made, on a local disk with room; empty: state_dir/work", check=checks.not_home)
     ] = Path()
     models_dir: Annotated[
-        Path, Rule("where imported models are kept (heygemd models import); empty: state_dir/models", check=_not_home)
+        Path,
+        Rule("where imported models are kept (heygemd models import); empty: state_dir/models", check=checks.not_home),
     ] = Path()
     socket: Annotated[
-        Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=_not_home)
+        Path, Rule("what status, cancel and pause speak to; empty: state_dir/heygemd.sock", check=checks.not_home)
     ] = Path()
-    log_file: Annotated[Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=_not_home)] = Path()
+    log_file: Annotated[Path, Rule("the run log, JSON lines; empty: state_dir/heygemd.log", check=checks.not_home)] = (
+        Path()
+    )
     language: Annotated[str, Rule("en or zh: what people read in reports and status pages", choices=LANGUAGES)] = "en"
     log_level: Annotated[str, Rule("debug, info, warning or error", choices=("debug", "info", "warning", "error"))] = (
         "info"
@@ -283,11 +221,16 @@ class GuardConfig:
     alert_hours: Annotated[
         float, Rule("a job that has waited for so long is an error in the log, again after each such time", low=0.001)
     ] = 2.0
-    quiet_hours: Annotated[str, Rule("no job starts in these hours of the day, such as 08:00-18:00", check=_hours)] = ""
+    quiet_hours: Annotated[
+        str, Rule("no job starts in these hours of the day, such as 08:00-18:00", check=checks.hours)
+    ] = ""
     max_celsius: Annotated[int, Rule("no job starts on a GPU hotter than this; 0: whatever it is", low=0, high=150)] = 0
     lock_dir: Annotated[
         Path,
-        Rule("where daemons that share a GPU agree; if it is not there, each is alone with state_dir", check=_not_home),
+        Rule(
+            "where daemons that share a GPU agree; if it is not there, each is alone with state_dir",
+            check=checks.not_home,
+        ),
     ] = Path("/run/heygemd")
 
 
@@ -297,7 +240,7 @@ class CommandConfig:
 
     argv: Annotated[
         tuple[str, ...],
-        Rule("the program and its arguments with {audio} {video} {output}; no shell", check=_placeholders),
+        Rule("the program and its arguments with {audio} {video} {output}; no shell", check=checks.placeholders),
     ] = ()
     gpu_need_mib: Annotated[
         int, Rule("the GPU memory it needs, in MiB: jobs wait until so much is free", low=0, high=10_000_000)
@@ -326,10 +269,12 @@ class DuixConfig:
     """The engine ``duix``: a Duix.Avatar (HeyGem) container on this machine or in its private network."""
 
     url: Annotated[
-        str, Rule("where the container answers: http://, localhost or a private address, port", check=_private_url)
+        str,
+        Rule("where the container answers: http://, localhost or a private address, port", check=checks.private_url),
     ] = "http://127.0.0.1:8383"
     shared: Annotated[
-        Path, Rule("the folder that the container has as /code/data; empty: there is no container", check=_not_home)
+        Path,
+        Rule("the folder that the container has as /code/data; empty: there is no container", check=checks.not_home),
     ] = Path()
     part_seconds: Annotated[
         float, Rule("longer sound is cut at pauses and made in parts of at most so much", low=5, high=600)
@@ -375,7 +320,7 @@ class MarkConfig:
         Rule("words over the picture: off, start (its first label_seconds) or always", choices=LABELS),
     ] = "off"
     label_text: Annotated[
-        str, Rule("what it says; empty: 人工智能生成 or AI generated, as label_language says", check=_label_text)
+        str, Rule("what it says; empty: 人工智能生成 or AI generated, as label_language says", check=checks.label_text)
     ] = ""
     label_language: Annotated[
         str, Rule("zh or en, of the label without a text; empty: [daemon] language", choices=("", *LANGUAGES))
@@ -390,7 +335,9 @@ class MarkConfig:
     ] = 5.0
     label_font: Annotated[
         Path,
-        Rule("a font of yours (.otf, .ttf, .ttc), for letters that the one in the package lacks", check=_not_home),
+        Rule(
+            "a font of yours (.otf, .ttf, .ttc), for letters that the one in the package lacks", check=checks.not_home
+        ),
     ] = Path()
 
 
@@ -416,7 +363,9 @@ class MetricsConfig:
 
     textfile: Annotated[
         Path,
-        Rule("a file ending in .prom for node_exporter's textfile collector, kept fresh; empty: none", check=_prom),
+        Rule(
+            "a file ending in .prom for node_exporter's textfile collector, kept fresh; empty: none", check=checks.prom
+        ),
     ] = Path()
     port: Annotated[
         int, Rule("http://127.0.0.1:PORT/metrics and /healthz, for this machine only; 0: none", low=0, high=65_535)
@@ -427,25 +376,27 @@ class MetricsConfig:
 class LineConfig:
     """One production line: its folders, what it allows, its defaults."""
 
-    name: Annotated[str, Rule("the line's name in status and logs: A-Z a-z 0-9 . _ -", check=_line_name)]
-    root: Annotated[Path, Rule("the line's folder; the five folders below stand in it", check=_not_empty)]
-    inbox: Annotated[Path, Rule("where people drop files; empty: root/inbox", check=_not_home)] = Path()
-    processing: Annotated[Path, Rule("on the inbox's file system; empty: root/processing", check=_not_home)] = Path()
-    outbox: Annotated[Path, Rule("finished films and their logs; empty: root/outbox", check=_not_home)] = Path()
-    done: Annotated[Path, Rule("inputs whose films are delivered; empty: root/done", check=_not_home)] = Path()
+    name: Annotated[str, Rule("the line's name in status and logs: A-Z a-z 0-9 . _ -", check=checks.line_name)]
+    root: Annotated[Path, Rule("the line's folder; the five folders below stand in it", check=checks.not_empty)]
+    inbox: Annotated[Path, Rule("where people drop files; empty: root/inbox", check=checks.not_home)] = Path()
+    processing: Annotated[Path, Rule("on the inbox's file system; empty: root/processing", check=checks.not_home)] = (
+        Path()
+    )
+    outbox: Annotated[Path, Rule("finished films and their logs; empty: root/outbox", check=checks.not_home)] = Path()
+    done: Annotated[Path, Rule("inputs whose films are delivered; empty: root/done", check=checks.not_home)] = Path()
     failed: Annotated[
-        Path, Rule("inputs that could not be done, with the reason; empty: root/failed", check=_not_home)
+        Path, Rule("inputs that could not be done, with the reason; empty: root/failed", check=checks.not_home)
     ] = Path()
     library: Annotated[
         tuple[Path, ...],
-        Rule("folders of templates that manifests may name; only ever read", check=_none_empty),
+        Rule("folders of templates that manifests may name; only ever read", check=checks.none_empty),
     ] = ()
     allowed_engines: Annotated[
         tuple[str, ...],
-        Rule("the engines that people may ask for on this line", choices=ENGINES, check=_some),
+        Rule("the engines that people may ask for on this line", choices=ENGINES, check=checks.some),
     ] = ("footage",)
     review: Annotated[
-        Path, Rule("poor films that are held for somebody to look at; empty: root/review", check=_not_home)
+        Path, Rule("poor films that are held for somebody to look at; empty: root/review", check=checks.not_home)
     ] = Path()
     on_poor: Annotated[
         str, Rule("what becomes of a film that was measured to be poor: deliver, or hold it in review", choices=ON_POOR)
@@ -453,9 +404,9 @@ class LineConfig:
     status_page: Annotated[
         str, Rule("on or off: STATUS.html and status.json in the outbox say what is going on", choices=("on", "off"))
     ] = "on"
-    done_days: Annotated[
-        float, Rule("inputs in done are removed after so many days; 0: never", low=0, high=36_500)
-    ] = 0.0
+    done_days: Annotated[float, Rule("inputs in done are removed after so many days; 0: never", low=0, high=36_500)] = (
+        0.0
+    )
     failed_days: Annotated[float, Rule("… and those in failed", low=0, high=36_500)] = 0.0
     review_days: Annotated[float, Rule("… and films that are held in review", low=0, high=36_500)] = 0.0
     folder_control: Annotated[
