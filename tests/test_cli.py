@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from heygemd import __version__, cli, control, reports
+from heygemd import __version__, cli, control, exits, reports
 from heygemd.errors import (
     Cancelled,
     ConfigError,
@@ -75,7 +75,7 @@ def daemon(socket: Path, replies: dict[str, Any]) -> Iterator[list[dict[str, Any
     ("error", "code"),
     [
         (ConfigError("f", []), 2),
-        (cli.Misuse("x"), 2),
+        (exits.Misuse("x"), 2),
         (InputError("x"), 3),
         (EngineError("x"), 3),
         (WorkerDied("x"), 3),
@@ -87,14 +87,14 @@ def daemon(socket: Path, replies: dict[str, Any]) -> Iterator[list[dict[str, Any
     ],
 )
 def test_every_error_has_its_exit_code(error: HeygemdError, code: int) -> None:
-    assert cli.exit_code(error) == code
-    assert code in cli.EXIT_CODES
+    assert exits.exit_code(error) == code
+    assert code in exits.EXIT_CODES
 
 
 def test_the_exit_codes_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     told = capsys.readouterr().out
-    assert all(f"{code:>3}  {meaning}" in told for code, meaning in cli.EXIT_CODES.items())
+    assert all(f"{code:>3}  {meaning}" in told for code, meaning in exits.EXIT_CODES.items())
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import cli, training
+from heygemd import cli, exits, training
 from heygemd.completion import SHELLS
 from heygemd.config_keys import ENGINES
 
@@ -197,4 +197,4 @@ def test_fish_completes(scripts: dict[str, Path], typed: str, offered: set[str])
 
 
 def test_a_shell_that_is_none_is_wrong_use() -> None:
-    assert cli.main(["completion", "csh"]) == cli.MISUSE
+    assert cli.main(["completion", "csh"]) == exits.MISUSE

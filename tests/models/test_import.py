@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from heygemd import cli
+from heygemd import cli, exits
 from heygemd.errors import InputError, SetupError
 from heygemd.models import Store, good_name
 from heygemd.models.bringing import bring
@@ -266,15 +266,15 @@ def test_the_words_list_import_verify_and_remove(
     with_config = ["--config", str(config)]
     assert cli.main(["models", "list", *with_config]) == 0
     assert "No models are imported" in capsys.readouterr().out
-    assert cli.main(["models", "import", str(checkpoint), *with_config]) == cli.MISSING
+    assert cli.main(["models", "import", str(checkpoint), *with_config]) == exits.MISSING
     assert "--accept-licence" in capsys.readouterr().err
     assert cli.main(["models", "import", "--accept-licence", str(checkpoint), *with_config]) == 0
     assert "in no list" in capsys.readouterr().out
     assert cli.main(["models", "verify", "--json", *with_config]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "models": {"wav2lip": []}}
     assert cli.main(["models", "remove", "wav2lip", *with_config]) == 0
-    assert cli.main(["models", "remove", "wav2lip", *with_config]) == cli.MISSING
-    assert cli.main(["models", "import", str(tmp_path / "none"), *with_config]) == cli.FAILED
+    assert cli.main(["models", "remove", "wav2lip", *with_config]) == exits.MISSING
+    assert cli.main(["models", "import", str(tmp_path / "none"), *with_config]) == exits.FAILED
 
 
 def test_names_are_made_safe() -> None:

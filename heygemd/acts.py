@@ -1,0 +1,226 @@
+"""What each word of the command ``heygemd`` does.  Each imports only what it needs, so that none waits for another's.
+
+All take the parsed arguments and return an exit code; ``cli.py`` has the words and tells the faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from heygemd.control import NoDaemon
+from heygemd.exits import FAILED, MISSING, OK, Misuse
+from heygemd.requests import JobOptions
+
+
+def run(args: argparse.Namespace) -> int:
+    """The daemon, or one look at what is there."""
+    from heygemd import config
+
+    path = config.find(args.config)
+    if path is None:
+        raise Misuse(
+            "No configuration was found. 'heygemd check --template > config.toml' writes a commented one; "
+            "set name and root of its [[line]]."
+        )
+    checked = config.load(path)
+    from heygemd import daemon
+
+    return daemon.run(checked, once=args.once, terminal=not args.quiet)
+
+
+def render(args: argparse.Namespace) -> int:
+    """One film without a daemon."""
+    from heygemd import render
+
+    options = JobOptions(engine=args.engine, crf=args.crf, preset=args.preset, extend=args.extend, face=args.face)
+    order = render.Order(args.video, args.audio, args.out, options, replace=args.force)
+    if fault := render.fault(order):
+        raise Misuse(fault)
+    render.tell(render.render(settings(args), order), as_json=args.json)
+    return OK
+
+
+def report(args: argparse.Namespace) -> int:
+    """Measure any film."""
+    from heygemd import measure
+
+    told = measure.measure(settings(args), args.film, args.video, args.audio, args.html)
+    measure.tell(told, args.film, args.html, as_json=args.json)
+    return OK if told["grade"] is not None else FAILED
+
+
+def bench(args: argparse.Namespace) -> int:
+    """How fast this machine is."""
+    from heygemd import bench
+
+    return bench.run(args.video, full=args.full, as_json=args.json, engine=args.engine)
+
+
+def demo(args: argparse.Namespace) -> int:
+    """The whole line, once."""
+    from heygemd import demo
+
+    return demo.run(args.video, args.audio, args.out, args.json)
+
+
+def selftest(args: argparse.Namespace) -> int:
+    """One film by the daemon that runs."""
+    from heygemd import selftest
+
+    return selftest.run(settings(args), args.line, args.out, as_json=args.json)
+
+
+def check(args: argparse.Namespace) -> int:
+    """The configuration that is in force."""
+    from heygemd import config, reports
+
+    if args.template:
+        print(config.template(), end="")
+        return OK
+    path = config.find(args.config)
+    if path is None:
+        raise Misuse("No configuration was found: give --config, or write ./config.toml.")
+    reports.check(config.load(path), as_json=args.json)
+    return OK
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """What would work here."""
+    from heygemd import doctor
+
+    checks = doctor.examine(settings(args))
+    doctor.tell(checks, as_json=args.json)
+    return OK if doctor.would_work(checks) else MISSING
+
+
+def hook(_args: argparse.Namespace) -> int:
+    """One hook, told on stdin."""
+    from heygemd import config, hooks
+
+    answer = hooks.serve(sys.stdin.buffer.readline(), config.load)
+    print(json.dumps(answer))
+    return OK if answer["ok"] else FAILED
+
+
+def purge(args: argparse.Namespace) -> int:
+    """Forget faces, or footage too."""
+    from heygemd import purging
+
+    config = settings(args)
+    if args.drop is None:
+        count = purging.faces(config)
+        what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+        print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
+        return OK
+    found = purging.find(config, args.drop)
+    stayed = purging.remove(config, found) if args.yes else []
+    told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
+    if args.yes:
+        told["forgotten"] = purging.faces(config)
+    purging.tell(told, as_json=args.json)
+    return OK if not stayed else FAILED
+
+
+def status(args: argparse.Namespace) -> int:
+    """What the daemon is doing."""
+    from heygemd import reports
+
+    reports.status(settings(args), as_json=args.json, every=args.watch)
+    return OK
+
+
+def jobs(args: argparse.Namespace) -> int:
+    """The jobs, the newest first."""
+    from heygemd import reports
+
+    states = set(args.state or ()) | ({"failed", "cancelled"} if args.failed else set())
+    reports.jobs(settings(args), states or None, args.limit, as_json=args.json, ago=args.since)
+    return OK
+
+
+def log(args: argparse.Namespace) -> int:
+    """What the run log has of a job."""
+    from heygemd import reports
+
+    return OK if reports.log(settings(args), args.job, as_json=args.json) else FAILED
+
+
+def order(args: argparse.Namespace) -> int:
+    """Retry, cancel, pause, resume: an order to the daemon."""
+    from heygemd import control
+
+    request = {"cmd": args.cmd} | ({"job": args.job} if args.job else {})
+    try:
+        # A retry moves a drop's files back on the share, which may be slow.
+        reply = control.call(settings(args).daemon.socket, request, timeout=120)
+    except NoDaemon as nobody:
+        raise NoDaemon(f"{nobody.message} {args.cmd!r} needs one that runs.") from nobody
+    if not reply.get("ok"):
+        raise Misuse(str(reply.get("error", "The daemon refused.")))
+    who = reply.get("job") or "The daemon"
+    done = {
+        "retry": "is queued again", "cancel": "is cancelled",
+        "pause": "begins no further job; 'heygemd resume' lets it go on", "resume": "goes on",
+    }  # fmt: skip
+    print(json.dumps(reply) if args.json else f"{who} {done[args.cmd]}.")
+    return OK
+
+
+def reload(args: argparse.Namespace) -> int:
+    """Have the daemon read its configuration again."""
+    from heygemd import control, reload
+
+    # A faulty file is refused here already, with the same words as the daemon would.
+    request = {"cmd": "reload", "wait": args.wait}
+    try:
+        reply = control.call(settings(args).daemon.socket, request, timeout=110)
+    except NoDaemon as nobody:
+        raise NoDaemon(f"{nobody.message} 'reload' needs one that runs.") from nobody
+    if not reply.get("ok"):
+        raise Misuse(str(reply.get("error", "The daemon refused.")))
+    reload.tell(reply, as_json=args.json)
+    return OK
+
+
+def models(args: argparse.Namespace) -> int:
+    """Import, list, check and remove models."""
+    from heygemd.models import Store, words
+
+    store = Store(settings(args).daemon.models_dir)
+    if args.word == "import":
+        done = words.importing(store, args.paths, args.name, accept=args.accept_licence, as_json=args.json)
+    elif args.word == "verify":
+        done = words.verifying(store, as_json=args.json)
+    elif args.word == "remove":
+        done = words.removing(store, args.name, as_json=args.json)
+    else:
+        done = words.listing(store, as_json=args.json)
+    return OK if done else FAILED
+
+
+def bundle(args: argparse.Namespace) -> int:
+    """Pack for a server without a network."""
+    from heygemd import bundle
+
+    models_dir = settings(args).daemon.models_dir if args.model else Path()
+    packed = bundle.build(
+        bundle.Order(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
+    )
+    if args.json:
+        print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))
+    else:
+        print(f"{args.out}: {', '.join(packed)}")
+        print(f"On the server: tar xf {args.out.name}, then sudo ./install.sh in the folder that it makes.")
+    return OK
+
+
+def settings(args: argparse.Namespace) -> Any:
+    """The configuration for a command that works without one, or without lines, too."""
+    from heygemd import config
+
+    path = config.find(args.config)
+    return config.default_config() if path is None else config.load(path, need_lines=False)
