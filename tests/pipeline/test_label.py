@@ -18,24 +18,26 @@ from heygemd.pipeline.settings import Quiet, Settings, Task
 from heygemd.requests import LABEL_POSITIONS
 from tests.pipeline.films import QUICK, clip_of, numbered, raw_planes, swaying, tone
 
-LOSSLESS = replace(QUICK, crf=0, segment_seconds=1.0)
-LABELLED = replace(LOSSLESS, label="start", label_seconds=1.4, label_text="人工智能生成 AI")
-SHOWN = 35  # frames in 1.4 s: all of the first segment, ten of the second, none of the third
+WIDTH, HEIGHT = SIZE = 480, 360
+LOSSLESS = replace(QUICK, crf=0, segment_seconds=0.6)
+LABELLED = replace(LOSSLESS, label="start", label_seconds=0.84, label_text="人工智能生成 AI")
+SHOWN = 21  # frames in 0.84 s: all of the first segment, six of the second, none of the third
 
 
-def planes(film: Path, size: tuple[int, int] = (640, 480)) -> np.ndarray:
+def planes(film: Path, size: tuple[int, int] = SIZE) -> np.ndarray:
     """All pixels, (frames, bytes)."""
     return np.array([picture.ravel() for picture in raw_planes(film, *size)])
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return swaying(tmp_path_factory.mktemp("material"), "-g", "20", seconds=3, speech=2.4)
+    return swaying(tmp_path_factory.mktemp("material"), "-g", "10", seconds=2, speech=1.6, size=SIZE)
 
 
 def made(material: tuple[Path, Path], work: Path, settings: Settings) -> tuple[Path, dict[str, object]]:
     work.mkdir()
     video, voice = material
+    settings = replace(settings, cache_dir=str(video.parent / "cache"))  # analysed once for all films
     told = lipsync(Task(voice, video, work, "voice.wav", "template.mp4", settings), Quiet()).to_json()
     return work / "film.mp4", told["output"]["label"]
 
@@ -51,17 +53,17 @@ def films(material: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 def test_only_the_labels_rectangle_of_the_first_frames_changes(films: tuple[Path, Path]) -> None:
     plain, with_label = (planes(film) for film in films)
-    words = label.made(LABELLED, (640, 480), Fraction(1), Fraction(25), 60, full_range=False)
+    words = label.made(LABELLED, SIZE, Fraction(1), Fraction(25), 40, full_range=False)
     assert words is not None and words.frames == SHOWN
     differs = (plain != with_label).any(axis=1)
     assert differs.nonzero()[0].tolist() == list(range(SHOWN))
     x0, y0, x1, y1 = words.box
-    luma = (plain != with_label)[:, : 640 * 480].reshape(-1, 480, 640)[:SHOWN]
-    chroma = (plain != with_label)[:, 640 * 480 :].reshape(-1, 2, 240, 320)[:SHOWN]
+    luma = (plain != with_label)[:, : WIDTH * HEIGHT].reshape(-1, HEIGHT, WIDTH)[:SHOWN]
+    chroma = (plain != with_label)[:, WIDTH * HEIGHT :].reshape(-1, 2, HEIGHT // 2, WIDTH // 2)[:SHOWN]
     for found, (left, top, right, bottom) in ((luma, words.box), (chroma, [v // 2 for v in words.box])):
         inside = found[..., top:bottom, left:right]
         assert inside.any() and found.sum() == inside.sum()
-    letters = with_label[0, : 640 * 480].reshape(480, 640)[y0:y1, x0:x1]
+    letters = with_label[0, : WIDTH * HEIGHT].reshape(HEIGHT, WIDTH)[y0:y1, x0:x1]
     assert letters.max() == 235 and letters.min() >= 16, "white of the narrow range"
 
 
@@ -72,10 +74,10 @@ def test_both_ways_of_making_a_segment_show_the_same(
     whole, told = made(material, tmp_path / "whole", LABELLED)
     assert (planes(whole) == planes(films[1])).all()
     assert told == {
-        "text": "人工智能生成 AI", "position": "top-left", "box": told["box"], "frames": SHOWN, "seconds": 1.4,
+        "text": "人工智能生成 AI", "position": "top-left", "box": told["box"], "frames": SHOWN, "seconds": 0.84,
         "letters_px": told["letters_px"],
     }  # fmt: skip
-    assert told["letters_px"] >= 0.05 * 480
+    assert told["letters_px"] >= 0.05 * HEIGHT
 
 
 def test_a_report_sees_the_label_and_misses_one_that_is_not_there(
