@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,16 +299,3 @@ def test_a_whole_film_is_made_and_verified(tmp_path: Path, models: Path, film: P
     assert (facts["name"], facts["renderer"], facts["model"]) == ("wav2lip", "wav2lip-96", "random")
     assert facts["weights"]["commercial"] is None
     assert [w["code"] for w in result["warnings"]].count("model_terms") == 1
-
-
-def test_a_film_needs_no_network_interface_at_all(tmp_path: Path, models: Path, film: Path) -> None:
-    alone = ["unshare", "--map-root-user", "--net"]
-    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody give up the network")
-    sound, config = tone(tmp_path / "a.wav", 0.5), tmp_path / "config.toml"
-    config.write_text(f'[daemon]\nstate_dir = "{tmp_path}"\nmodels_dir = "{models}"\n[render]\ndevice = "cpu"\n')
-    words = ["--engine", "wav2lip", "--video", str(film), "--audio", str(sound), "--out", str(tmp_path / "o.mp4")]
-    argv = [*alone, sys.executable, "-m", "heygemd", "render", "--config", str(config), *words]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "o.mp4").is_file()
