@@ -18,6 +18,7 @@ from heygemd.wheels import normal
 
 LICENCE_LETTERS = 200
 _LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
+_SECTION = re.compile(r"^#+ *licen[cs]e *\n+(.+?)\s*(?=^#|\Z)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 
 
 def of_wheel(wheel: Path, licences: Path) -> dict[str, Any]:
@@ -25,13 +26,17 @@ def of_wheel(wheel: Path, licences: Path) -> dict[str, Any]:
     with zipfile.ZipFile(wheel) as file:
         info = next(n.split("/")[0] for n in file.namelist() if n.endswith(".dist-info/METADATA"))
         about = HeaderParser().parsestr(file.read(f"{info}/METADATA").decode("utf-8", "replace"))
-        for name in file.namelist():
-            _, _, rest = name.partition("/")
-            if name.startswith(f"{info}/") and _LICENCE_FILE.match(name.rpartition("/")[2]):
-                whole = rest.removeprefix("licenses/").replace("/", "-")
-                target = licences / f"{about['Name']}-{about['Version']}" / whole
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read(name))
+        texts = {
+            name.partition("/")[2].removeprefix("licenses/").replace("/", "-"): file.read(name)
+            for name in file.namelist()
+            if name.startswith(f"{info}/") and _LICENCE_FILE.match(name.rpartition("/")[2])
+        }
+    if not texts and (told := _described(about)):
+        texts = {"from-its-description.txt": f"{told}\n".encode()}
+    for name, text in texts.items():
+        target = licences / f"{about['Name']}-{about['Version']}" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text)
     name = normal(about["Name"])
     kind = "application" if name == "heygemd" else "library"
     return component(kind, about["Name"], about["Version"], f"pkg:pypi/{name}", licence_of(about), wheel)
@@ -59,9 +64,17 @@ def component(kind: str, name: str, version: str, purl: str, licence: str, file:
 
 
 def licence_of(about: Message) -> str:
-    """What a package's metadata say of its licence, in whichever of the three ways."""
+    """What a package's metadata say of its licence: in a field, a classifier, or (insightface) only in a section of its
+    description, of which this is the first sentence as it stands."""
     classified = "; ".join(_classified(about.get_all("Classifier")))
-    return str(about.get("License-Expression") or classified or about.get("License") or "unknown")
+    said = re.split(r"(?<=\.)\s", " ".join(_described(about).split()))[0].replace("*", "")
+    return str(about.get("License-Expression") or classified or about.get("License") or said or "unknown")
+
+
+def _described(about: Message) -> str:
+    """The section "License" of a package's description; empty where it has none."""
+    found = _SECTION.search(str(about.get_payload()))
+    return found[1] if found else ""
 
 
 def _classified(classifiers: Iterable[Any] | None) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import __version__, bundle, debs, wheels
+from heygemd import __version__, bundle, debs, sbom, wheels
 from heygemd.bundle import Order
 from heygemd.errors import SetupError
 from heygemd.models import File, Model, digest
@@ -78,6 +78,26 @@ def test_the_list_of_what_is_inside_names_version_licence_and_hash_of_each(top: 
     assert components["structlog"]["licenses"][0]["license"]["name"] != "unknown"
     assert len(components["torch"]["hashes"][0]["content"]) == 64
     assert list((top / "licences").glob("structlog-*/LICENSE*"))
+
+
+def test_a_licence_that_stands_in_the_description_alone_is_told_in_its_words(tmp_path: Path) -> None:
+    said = "The code is under the **MIT License**, for all.\nModels are not.\n"
+    told = f"## Use\n\nAs you like.\n\n## License\n\n{said}\n# End\n"
+    for name, text in (("silent", "# Licensed to no-one\n"), ("telling", told)):
+        with zipfile.ZipFile(tmp_path / f"{name}-1.whl", "w") as wheel:
+            about = f"Metadata-Version: 2.4\nName: {name}\nVersion: 1\n\n{text}"
+            wheel.writestr(f"{name}-1.dist-info/METADATA", about)
+    telling, silent = (sbom.of_wheel(tmp_path / f"{name}-1.whl", tmp_path / "l") for name in ("telling", "silent"))
+    assert telling["licenses"][0]["license"]["name"] == "The code is under the MIT License, for all."
+    assert silent["licenses"][0]["license"]["name"] == "unknown"
+    (kept,) = (path for path in (tmp_path / "l").rglob("*") if path.is_file())
+    assert kept.parent.name == "telling-1"
+    assert kept.read_text() == said
+
+
+def test_no_package_that_comes_along_leaves_its_licence_unsaid() -> None:
+    packages = wheels.closure("heygemd", metadata.distribution)
+    assert [p.metadata["Name"] for p in packages if sbom.licence_of(p.metadata) == "unknown"] == []
 
 
 def test_its_wheels_install_without_an_index_and_the_command_works(top: Path, tmp_path: Path) -> None:
