@@ -30,7 +30,7 @@ from heygemd.journal import DropState
 from heygemd.machine import Gpu, Readings
 from heygemd.needs import Asked
 from heygemd.reservations import Reservations, place
-from heygemd.room import Outboxes
+from heygemd.room import Folders, Outboxes
 from heygemd.turns import MOST, Ageing, Candidate, Turn, look
 from heygemd.watching import Watching
 
@@ -115,6 +115,7 @@ class Admission:
         self._sizes: dict[str, tuple[int, int]] = {}
         self._smaller: dict[str, int] = {}  # by job, the batch that was too large for it
         self.outboxes = Outboxes(store)
+        self._elsewhere = Folders("duix", config.intake.share_seconds)
         self._peaks = journal.peaks()
         self._log = log.get()
         self.devices = self._choose_devices()
@@ -156,7 +157,9 @@ class Admission:
             return None
         lines = {drop.id: drop.line for drop in self.journal.drops(DropState.HELD)}
         await self.outboxes.ask({lines[job.drop_id] for job in jobs if job.drop_id in lines})
-        readings = replace(readings, disks={**readings.disks, **self.outboxes.free_mib()})
+        await self._elsewhere.ask({str(path) for job in jobs for path in self._shared_with(self._engine(job))})
+        rooms = {**self.outboxes.free_mib(), **self._elsewhere.free_mib()}
+        readings = replace(readings, disks={**readings.disks, **rooms})
         # While we asked, somebody may have cancelled one; from here to the ticket nothing is waited for.
         by_id = {job.id: job for job in self.journal.jobs_in(JobState.QUEUED) if job.drop_id in lines}
         jobs = [by_id[name] for name in names if name in by_id]
@@ -254,9 +257,17 @@ class Admission:
         audio, video = self._bytes(job)
         assert job.request.audio is not None and job.request.video is not None
         work, film = needs.disk_needs((job.request.audio.path, audio), (job.request.video.path, video))
-        disk = {self._state: 0, self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film)}
+        own = needs.duix_mib((job.request.audio.path, audio), self.config.duix.part_seconds)
+        shared = {path: _coarse(own) for path in self._shared_with(self._engine(job))}
+        work += own if shared else 0
+        disk = {self._state: 0, self.store.work: _coarse(work), self.store.lines[line].outbox: _coarse(film), **shared}
         need = self._need_of(self._what(job), readings, disk)
         return needs.smaller_ways(need, self._smaller[job.id]) if job.id in self._smaller else need
+
+    def _shared_with(self, engine: str) -> tuple[Path, ...]:
+        """The folder outside of line and state that an engine's jobs fill, where there is one."""
+        shared = self.config.duix.shared
+        return (shared,) if engine == "duix" and shared != Path() else ()
 
     def _need_of(self, asked: Asked, readings: Readings, disk: Mapping[Path, int]) -> Need:
         return needs.need(asked, self.config.command, self._peaks, readings, self.config.limits.free_ram_mib, disk)
@@ -395,6 +406,11 @@ class Admission:
             self.journal.add_peak(needs.peak_of(ticket.settings["engine"], job.result, sampled))
             self._peaks = self.journal.peaks()
             self._smaller.pop(job.id, None)
+
+    async def close(self) -> None:
+        """Ask no folder any more."""
+        await self.outboxes.close()
+        await self._elsewhere.close()
 
     # ------------------------------------------------------------ telling
 

@@ -21,6 +21,9 @@ MARGIN_PERCENT = 110
 """Allocators take memory in blocks and two runs never take quite the same."""
 FILM_MIB_PER_SECOND = 1.0
 """8 Mbit/s: more than x264 makes of 1080p at crf 18 in most footage.  Twice over, silent and with its sound."""
+DUIX_MIB_PER_SECOND = 10.0
+"""What a part of a film leaves beside the container until it is done: its pictures (crf 10) and sound, the container's
+copies of both, its film with and without sound.  Of 1080p, on the safe side, not measured."""
 _PLAIN_SOUND = (".wav", ".flac")
 _SOUND_BYTES_PER_SECOND = {True: 32_000.0, False: 8_000.0}
 """The thinnest sound that people bring, which lasts longest for its size: 16 kHz mono PCM; 64 kbit/s."""
@@ -175,11 +178,19 @@ def disk_needs(audio: tuple[str, int], video: tuple[str, int]) -> tuple[int, int
 
     The film lasts as long as the sound, whose length is guessed on the safe side from its size.
     """
-    plain = audio[0].lower().endswith(_PLAIN_SOUND)
-    seconds = audio[1] / _SOUND_BYTES_PER_SECOND[plain]
-    film = seconds * FILM_MIB_PER_SECOND
+    film = _seconds(audio) * FILM_MIB_PER_SECOND
     staged = (audio[1] + video[1]) / (1 << 20)
     return math.ceil(staged + 2 * film), math.ceil(film)
+
+
+def duix_mib(audio: tuple[str, int], part_seconds: float) -> int:
+    """MiB that lie in the folder shared with a Duix container at a time: films are made in parts, one after the other.
+    As much may lie in the work folder beside the film."""
+    return math.ceil(min(_seconds(audio), part_seconds) * DUIX_MIB_PER_SECOND)
+
+
+def _seconds(audio: tuple[str, int]) -> float:
+    return audio[1] / _SOUND_BYTES_PER_SECOND[audio[0].lower().endswith(_PLAIN_SOUND)]
 
 
 def peak_of(engine: str, result: Mapping[str, Any], sampled: tuple[int | None, int | None]) -> Peak:

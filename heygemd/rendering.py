@@ -151,7 +151,7 @@ class Rendering:
     async def close(self) -> None:
         """End everything that was started here."""
         await self.stager.close()
-        await self.admission.outboxes.close()
+        await self.admission.close()
         await self.worker.stop()
 
     def _limit_worker(self) -> None:

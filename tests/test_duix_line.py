@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -116,3 +117,30 @@ def test_a_busy_container_holds_up_nobody_else(line: Site, container: Container,
     assert len(waits) == 1, "one wait, however often it is asked"
     assert "lesson.mp4" not in line.tree("outbox")
     assert line.stop() == 0
+
+
+def test_a_full_folder_of_the_container_makes_the_job_wait_with_the_numbers(
+    line: Site, container: Container, media: Path
+) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(container.folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        (container.folder / "temp").mkdir()
+        ballast = container.folder / "ballast"
+        ballast.write_bytes(bytes(60 << 20))
+        container.start()
+        line.start()
+        drop(line, media)
+        reason = lambda: str([row["deferred_reason"] for row in line.status().get("queue", [])])  # noqa: E731
+        line.until(lambda: "MiB are free" in reason(), "the job waits for room", 60)
+        assert f"MiB of disk for {container.folder} and 1 MiB must stay free" in reason()
+        assert container.names() == [] and line.tree("failed") == []
+        ballast.unlink()
+        told = delivered(line)
+        assert told["attempts"] == 1 and f"for {container.folder}" in told["deferrals"]["last_reason"]
+        assert [event["kind"] for event in line.events() if event["event"] == "job_deferred"] == ["disk"]
+    finally:
+        line.kill()
+        container.kill()
+        subprocess.run(["umount", "-l", str(container.folder)], check=False)

@@ -130,6 +130,13 @@ def test_disk_is_guessed_from_what_came_in() -> None:
     assert needs.disk_needs(("a.mp3", 2 * mib), ("v.mp4", 10 * mib))[1] > film
 
 
+def test_a_film_of_duix_fills_the_shared_folder_by_one_part_at_a_time() -> None:
+    a_minute = 60 * 32_000
+    assert needs.duix_mib(("a.wav", a_minute), 60) == 60 * needs.DUIX_MIB_PER_SECOND
+    assert needs.duix_mib(("a.wav", 10 * a_minute), 60) == needs.duix_mib(("a.wav", a_minute), 60)
+    assert needs.duix_mib(("a.wav", a_minute // 2), 60) == 30 * needs.DUIX_MIB_PER_SECOND
+
+
 def test_a_finished_job_leaves_its_larger_peak_under_its_kind() -> None:
     result = {"peak": {"ram_mib": 300, "vram_mib": None}, "output": {"width": 1280, "height": 720}, "engine": {}}
     assert needs.peak_of("footage", result, (None, 410)) == Peak(Kind("footage", frame="720p"), None, 410)
