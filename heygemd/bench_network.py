@@ -46,4 +46,6 @@ def tell(facts: Mapping[str, Any]) -> None:
     how = f"{chosen['backend']}, {chosen['precision']}, {chosen['device']}"
     print(f"  as heygemd runs it     {chosen['fps']:7.1f} frames/s, {chosen['batch']} at a time ({how})")
     print(f"  {facts['ratio']:.2f} times as fast, {facts['cpu_ratio']:.2f} by processor time; at most {facts['error']}")
-    print(f"  of 255 levels off, PSNR {facts['psnr_db']:.0f} dB\n")
+    top, rows = facts["rows"]
+    print(f"  of 255 levels off, PSNR {facts['psnr_db']:.0f} dB", end="")
+    print(f"; {rows - top} of {rows} rows are made: no film shows the others\n" if top else "\n")

@@ -37,7 +37,7 @@ def _runtime(module):
             return super().__call__(sounds, faces)
 
     module.torch.cuda.is_available = lambda: True
-    module.on_cuda = lambda net: Limited(net, "cpu", module.torch.float32, threads=1)
+    module.on_cuda = lambda net, tell=None: Limited(net, "cpu", module.torch.float32, threads=1)
 
 
 _CHANGED = {"heygemd.devices": _devices, "heygemd.pipeline.engines.wav2lip.runtime": _runtime}

@@ -150,6 +150,14 @@ def test_batches_made_ahead_are_those_that_would_have_been_made(plan: Plan) -> N
     assert ahead.asked[:3] == [8, 8, 8]
 
 
+def test_batches_of_which_nothing_is_shown_are_passed_over(plan: Plan) -> None:
+    plan.runner, plan.ready, plan.ahead = (ahead := Mirror()), {}, Ahead()
+    plan.weights[:], plan.weights[8:16] = 1, 0
+    for k in (*range(8), *range(16, COUNT)):
+        plan.mouth(k)
+    assert ahead.asked == [8, 8, 6]
+
+
 def test_what_goes_wrong_ahead_is_told_when_it_is_wanted(plan: Plan) -> None:
     class Full(Mirror):
         def __call__(self, sounds: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -241,6 +249,34 @@ def net() -> network.Wav2Lip:
     return network.from_weights(network.random_weights(1))
 
 
+def test_no_film_depends_on_the_rows_that_are_not_made(plan: Plan, clip: FakeClip) -> None:
+    top, painter = box.first_row(96), plan.painter
+    assert 30 < top < 48
+    mouth = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+    other, painter.sharpen = mouth.copy(), 1.5
+    for row, changes in ((top, False), (top + box.AROUND + 4, True)):
+        other[:row] = 255 - other[:row]
+        frames = [clip.frame(7), clip.frame(7)]
+        for frame, picture in zip(frames, (mouth, other), strict=True):
+            painter.paint(frame, 7, picture, 1.0)
+        assert (frames[0].data != frames[1].data).any() == changes
+        details = [painter.detail(clip.frame(7), 7, picture) for picture in (mouth, other)]
+        assert (details[0] == details[1]) != changes
+
+
+@pytest.mark.parametrize("size", network.SIZES)
+def test_rows_that_are_made_are_those_of_the_whole_picture(size: int) -> None:
+    whole, part = (network.from_weights(network.random_weights(3, size)) for _ in range(2))
+    sounds, faces = torch.randn(2, 1, 80, 16), torch.rand(2, 6, size, size)
+    with torch.inference_mode():
+        wanted = whole(sounds, faces)
+        for top in (1, 2, box.first_row(size), size - 1):
+            part.begin_at(top)
+            made = part(sounds, faces)
+            assert made.shape == (2, 3, size - top, size)
+            assert (made - wanted[:, :, top:]).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
 def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: network.Wav2Lip) -> None:
     runner = runtime.on_cpu(net, 1, backend)
@@ -248,6 +284,10 @@ def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: 
     found = runtime.compared(net, runner, threads=1, rounds=1)
     assert found["error"] <= (3 if backend == "torch-bf16" else 1) and found["chosen"]["fps"] > 0
     assert found["psnr_db"] > 45  # half precision must not show
+    assert found["rows"] == [box.first_row(96), 96]
+    sounds, faces = runtime.given(2, 96)
+    made = runner(sounds, faces)
+    assert made.shape == faces.shape and (made[:, : runner.top] == faces[:, : runner.top]).all()
     assert found["plain"]["batch"] == 2
 
 

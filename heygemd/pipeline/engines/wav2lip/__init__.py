@@ -77,8 +77,10 @@ class Plan:
         return self.ready[k]
 
     def _next(self, first: int) -> int | None:
-        after = first + self.runner.batch
-        return after if after < len(self.order) else None
+        """The next batch of which anything is shown."""
+        batch = self.runner.batch
+        later = range(first + batch, len(self.order), batch)
+        return next((k for k in later if (self.weights[k : k + batch] > SHOWN_FROM).any()), None)
 
     def _make(self, first: int) -> dict[int, Bytes]:
         """The batch that begins with output frame ``first``."""
@@ -200,7 +202,8 @@ class Wav2Lip:
         key = (str(store.folder), model, settings.device, settings.threads, settings.batch)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # gives the memory back first
-            runner = runtime.load(store.trusted(model), model.size, settings.device, settings.threads, settings.batch)
+            files = store.trusted(model)
+            runner = runtime.load(files, model.size, settings.device, settings.threads, settings.batch, tell)
             self._loaded = (key, runner)
             tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
         return model, self._loaded[1]

@@ -20,6 +20,7 @@ under the chin, of 0.77 times its height in width.  The network's lower half the
 CENTRE, RADII, POWER, SOFT = (0.5, 0.74), (0.41, 0.265), 2.5, 0.3
 """What is shown: a rounded shape over mouth and chin in shares of the box, its edge blended over ``SOFT`` of it."""
 
+AROUND = 6  # px of the box picture: bicubic sampling, and four sigmas of ``draw.FINE``
 _TO_CHROMA = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]])
 """Luma to chroma coordinates: chroma sample ``i`` lies at luma ``2 i + .5``."""
 
@@ -50,6 +51,12 @@ def shown(size: int) -> Singles:
     share = np.clip((1 - distance) / SOFT, 0, 1)
     mask: Singles = (share * share * (3 - 2 * share)).astype(np.float32)
     return mask
+
+
+def first_row(size: int) -> int:
+    """The first row of the network's picture that anything in a film depends on: what is shown, what is read around
+    it to enlarge it (2 px) and to tell its fine detail (4 px)."""
+    return max(0, int(np.flatnonzero(shown(size).any(1))[0]) - AROUND)
 
 
 def area(to_luma: Floats, size: int, width: int, height: int) -> Area | None:

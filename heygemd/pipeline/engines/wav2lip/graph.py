@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2Lip
@@ -31,6 +32,11 @@ class _Builder:
         self.tensors.append(self._onnx.numpy_helper.from_array(value.detach().float().numpy(), name))
         return name
 
+    def numbers(self, *values: int) -> str:
+        name = f"w{len(self.tensors)}"
+        self.tensors.append(self._onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def convolution(self, x: str, conv: nn.Conv2d | nn.ConvTranspose2d) -> str:
         assert conv.bias is not None
         inputs = [x, self.tensor(conv.weight), self.tensor(conv.bias)]
@@ -54,14 +60,20 @@ class _Builder:
             made = self.node("Add", [made, x])
         return self.node("Relu", [made])
 
-    def finish(self, out: str, size: int) -> bytes:
-        onnx = self._onnx
+    def below(self, x: str, row: int) -> str:
+        """``x`` without the rows above ``row``."""
+        if not row:
+            return x
+        return self.node("Slice", [x, *(self.numbers(n) for n in (row, 1 << 30, 2))])
+
+    def finish(self, out: str, net: Wav2Lip) -> bytes:
+        onnx, size = self._onnx, net.size
         info, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
         inputs = [
             info("mel", kind, ["n", 1, MEL_BANDS, MEL_FRAMES]),
             info("face", kind, ["n", 6, size, size]),
         ]
-        outputs = [info(out, kind, ["n", 3, size, size])]
+        outputs = [info(out, kind, ["n", 3, size - net.top, size])]
         made = onnx.helper.make_graph(self.nodes, "wav2lip", inputs, outputs, self.tensors)
         opset = onnx.helper.make_opsetid("", OPSET)
         # Version 8 of the file format belongs to this opset; newer ones would shut out older onnxruntimes.
@@ -70,7 +82,7 @@ class _Builder:
 
 
 def graph(net: Wav2Lip) -> bytes:
-    """An ONNX file: inputs ``mel`` (n, 1, 80, 16) and ``face`` (n, 6, size, size), one output (n, 3, size, size).
+    """An ONNX file: inputs ``mel`` (n, 1, 80, 16) and ``face`` (n, 6, size, size), one output (n, 3, size - top, size).
 
     ``net``: batch norms folded into its convolutions.  Needs the package ``onnx``.
     """
@@ -81,6 +93,7 @@ def graph(net: Wav2Lip) -> bytes:
         x = builder.block(x, block)
         seen.append(x)
     x = builder.block("mel", net.audio_encoder)
-    for block in net.face_decoder_blocks:
-        x = builder.node("Concat", [builder.block(x, block), seen.pop()], axis=1)
-    return builder.finish(builder.block(x, net.output_block), net.size)
+    for block, (off, first) in zip(net.face_decoder_blocks, net.cuts, strict=False):
+        both = builder.below(builder.block(x, block), off), builder.below(seen.pop(), first)
+        x = builder.node("Concat", list(both), axis=1)
+    return builder.finish(builder.below(builder.block(x, net.output_block), net.cuts[-1][0]), net)

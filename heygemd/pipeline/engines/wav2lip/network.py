@@ -8,6 +8,7 @@ that LiveTalking uses, which goes one step deeper.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -114,19 +115,38 @@ class Wav2Lip(nn.Module):
         self.audio_encoder = _audio_encoder()
         self.face_decoder_blocks = _face_decoder(size)
         self.output_block = nn.Sequential(Conv(80, 32, 3, 1, 1), nn.Conv2d(32, 3, 1), nn.Sigmoid())
+        self.top = 0
+        self.cuts: list[tuple[int, int]] = [(0, 0)] * (len(self.face_decoder_blocks) + 1)
+
+    def begin_at(self, row: int) -> None:
+        """Make no row of the picture above this one.
+
+        Each decoder block then gets only the rows that those below depend on; what it makes of the rows next to such an
+        edge, where it takes zeros for pixels that are missing, is cut off again.  The rows that are made stay what they
+        were.  ``cuts``: for each block, then the output, (rows to cut off of what it made, first row of the encoder's
+        features that go with the rest); of the output only the former.
+        """
+        self.top, first = row, max(0, row - 1)  # the output's own convolution reaches one row further
+        begin = [first]
+        for block in reversed(self.face_decoder_blocks):
+            assert isinstance(block, nn.Sequential)
+            turned = isinstance(block[0], Up) and block[0].conv_block[0].stride == (2, 2)
+            first = max(0, first - (len(block) - 1)) // 2 if turned else 0
+            begin.insert(0, first)
+        self.cuts = [(after - 2 * before, after) for before, after in pairwise(begin)] + [(row - begin[-1], row)]
 
     def forward(self, mel: Tensor, face: Tensor) -> Tensor:
         """mel (N, 1, 80, 16) in -4..4, face (N, 6, size, size) in 0..1: BGR with its lower half 0, then BGR whole ->
-        BGR (N, 3, size, size) in 0..1."""
+        BGR (N, 3, size - top, size) in 0..1."""
         seen = []
         x = face
         for block in self.face_encoder_blocks:
             x = block(x)
             seen.append(x)
         x = self.audio_encoder(mel)
-        for block in self.face_decoder_blocks:
-            x = torch.cat((block(x), seen.pop()), 1)
-        out: Tensor = self.output_block(x)
+        for block, (off, first) in zip(self.face_decoder_blocks, self.cuts, strict=False):
+            x = torch.cat((block(x)[:, :, off:], seen.pop()[:, :, first:]), 1)
+        out: Tensor = self.output_block(x)[:, :, self.cuts[-1][0] :]
         return out
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from heygemd.errors import SetupError
-from heygemd.pipeline.engines.wav2lip import fused
+from heygemd.pipeline.engines.wav2lip import box, fused
+from heygemd.pipeline.engines.wav2lip.captured import Captured
 from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2Lip, from_weights
 from heygemd.pipeline.geometry import Bytes, Singles
+from heygemd.pipeline.settings import Quiet, Tell
 
 CPU_BATCH = 16
 CUDA_BATCH = 64
@@ -41,12 +43,14 @@ class Runner(Protocol):
     """A network that is ready to run; ``facts`` says how it runs."""
 
     size: int
+    top: int
     batch: int
     on_gpu: bool
     facts: dict[str, Any]
 
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
-        """sounds (n, 80, 16) float32, faces (n, size, size, 3) uint8 BGR -> the same faces saying it, uint8 BGR."""
+        """sounds (n, 80, 16) float32, faces (n, size, size, 3) uint8 BGR -> the same faces saying it, uint8 BGR; rows
+        above ``top``, which no film shows, as they were."""
 
 
 def masked(faces: Tensor) -> Tensor:
@@ -57,8 +61,9 @@ def masked(faces: Tensor) -> Tensor:
 
 
 def folded(net: Wav2Lip) -> Wav2Lip:
-    """A copy in which every batch norm has become part of the convolution before it."""
+    """A copy that makes only what is shown, and in which every batch norm is part of the convolution before it."""
     net = copy.deepcopy(net)
+    net.begin_at(box.first_row(net.size))
     for module in net.modules():
         block = getattr(module, "conv_block", None)
         if isinstance(block, nn.Sequential) and len(block) == 2:
@@ -72,18 +77,23 @@ def folded(net: Wav2Lip) -> Wav2Lip:
 class TorchRunner:
     """torch, on a processor or on CUDA."""
 
-    def __init__(self, net: Wav2Lip, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0) -> None:
-        """``threads``: of the processor; 0 = all cores."""
+    def __init__(
+        self, net: Wav2Lip, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0,
+        tell: Tell | None = None,
+    ) -> None:  # fmt: skip
+        """``fold``: unless the plain module is wanted; ``threads``: of the processor; 0 = all cores."""
         self.size, self.batch = net.size, CUDA_BATCH if device == "cuda" else CPU_BATCH
         self.on_gpu = device == "cuda"
         self._device, self._dtype, self._threads = torch.device(device), dtype, threads
         self._layout = torch.channels_last if fold else torch.contiguous_format
         ready = folded(net) if fold else copy.deepcopy(net)
+        self.top = ready.top
         placed: Any = ready.to(self._device, dtype)
         self._net = placed.to(memory_format=self._layout)
         fuses = fold and device == "cpu" and fused.available()
         if fuses:
             fused.fuse(self._net)
+        self._draw: Callable[..., Tensor] = Captured(self._drawn, tell or Quiet()) if self.on_gpu else self._drawn
         self.facts = {
             "backend": "torch, fused" if fuses else "torch" if fold else "torch, plain",
             "precision": str(dtype).removeprefix("torch."),
@@ -93,24 +103,35 @@ class TorchRunner:
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
         """See ``Runner``."""
         with torch.inference_mode(), _threads(self._threads):
-            mel = self._there(torch.from_numpy(sounds)[:, None]).to(self._dtype)
-            seen = self._there(torch.from_numpy(faces)).permute(0, 3, 1, 2).to(self._dtype) / 255
-            made = self._net(mel, masked(seen).contiguous(memory_format=self._layout))
-            out: Bytes = (made.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return out
+            made = self._draw(self._there(torch.from_numpy(sounds)[:, None]), self._there(torch.from_numpy(faces)))
+            out: Bytes = self._back(made).numpy()
+        return out if not self.top else np.concatenate((faces[:, : self.top], out), 1)
+
+    def _drawn(self, mel: Tensor, faces: Tensor) -> Tensor:
+        """On the device: float32 (n, 1, 80, 16), uint8 (n, size, size, 3) -> uint8 (n, size - top, size, 3)."""
+        seen = faces.permute(0, 3, 1, 2).to(self._dtype) / 255
+        made: Tensor = self._net(mel.to(self._dtype), masked(seen).contiguous(memory_format=self._layout))
+        return (made.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def _there(self, values: Tensor) -> Tensor:
-        if self._device.type == "cpu":
-            return values
-        return values.pin_memory().to(self._device, non_blocking=True)
+        return values.pin_memory().to(self._device, non_blocking=True) if self.on_gpu else values
+
+    def _back(self, made: Tensor) -> Tensor:
+        if not self.on_gpu:
+            return made
+        out = torch.empty(made.shape, dtype=made.dtype, pin_memory=True).copy_(made, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        return out
 
 
 class OnnxRunner:
     """onnxruntime, float32; runs imported ONNX files, and on the processor graphs made of other weights."""
 
-    def __init__(self, model: Path | bytes, size: int, threads: int = 0, *, cuda: bool = False) -> None:
-        """``model``: a file, or its bytes.  Raises SetupError where ``cuda`` is asked for and cannot be had:
-        onnxruntime by itself would fall back to the processor without a word."""
+    def __init__(
+        self, model: Path | bytes, size: int, threads: int = 0, *, cuda: bool = False, top: int = 0
+    ) -> None:
+        """``model``: a file, or its bytes; ``top``: the first row that it makes.  Raises SetupError where ``cuda`` is
+        asked for and cannot be had: onnxruntime by itself would fall back to the processor without a word."""
         import onnxruntime
 
         if cuda:
@@ -130,7 +151,7 @@ class OnnxRunner:
         inputs = self._session.get_inputs()
         self._sound, self._face = sorted((i.name for i in inputs), key=lambda n: _is_face(inputs, n))
         self._one = isinstance(inputs[[i.name for i in inputs].index(self._sound)].shape[0], int)
-        self.size, self.batch, self.on_gpu = size, CUDA_BATCH if cuda else CPU_BATCH, cuda
+        self.size, self.top, self.batch, self.on_gpu = size, top, CUDA_BATCH if cuda else CPU_BATCH, cuda
         self.facts = {
             "backend": f"onnxruntime {onnxruntime.__version__}",
             "precision": "float32",
@@ -146,7 +167,7 @@ class OnnxRunner:
             for i in range(0, len(sounds), step)
         ]
         out: Bytes = np.rint(np.concatenate(made) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        return out
+        return out if not self.top else np.concatenate((faces[:, : self.top], out), 1)
 
 
 def _providers(cuda: bool) -> list[Any]:
@@ -159,7 +180,9 @@ def _is_face(inputs: Any, name: str) -> bool:
     return any(i.name == name and i.shape[1] == 6 for i in inputs)
 
 
-def load(files: dict[str, Path], size: int, device: str, threads: int = 0, batch: int = 0) -> Runner:
+def load(
+    files: dict[str, Path], size: int, device: str, threads: int = 0, batch: int = 0, tell: Tell | None = None
+) -> Runner:
     """The fastest honest way to run the stored model ``files`` (by role) here.
 
     ``device``: auto, cpu or cuda; the daemon has always decided which by then.  Raises SetupError where cuda is asked
@@ -173,14 +196,15 @@ def load(files: dict[str, Path], size: int, device: str, threads: int = 0, batch
         runner = OnnxRunner(files["onnx"], size, threads, cuda=device == "cuda")
     else:
         net = from_weights(load_file(files["weights"]))
-        runner = on_cuda(net) if cuda and device != "cpu" else on_cpu(net, threads)
+        runner = on_cuda(net, tell) if cuda and device != "cpu" else on_cpu(net, threads)
     runner.batch = batch or runner.batch
     return runner
 
 
-def on_cuda(net: Wav2Lip) -> Runner:
+def on_cuda(net: Wav2Lip, tell: Tell | None = None) -> Runner:
     """Half precision: bfloat16 where the GPU has it, else float16."""
-    return TorchRunner(net, "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16)
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return TorchRunner(net, "cuda", half, tell=tell)
 
 
 def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "") -> Runner:
@@ -190,7 +214,8 @@ def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "") -> Runner:
     if backend == "onnxruntime":
         from heygemd.pipeline.engines.wav2lip.graph import graph
 
-        return OnnxRunner(graph(folded(net)), net.size, threads)
+        ready = folded(net)
+        return OnnxRunner(graph(ready), net.size, threads, top=ready.top)
     dtype = torch.bfloat16 if backend == "torch-bf16" else torch.float32
     return TorchRunner(net, "cpu", dtype, fold=backend != "plain", threads=threads)
 
@@ -238,13 +263,14 @@ def compared(net: Wav2Lip, runner: Runner, threads: int = 0, rounds: int = 5) ->
 
     ``{"plain", "chosen"}``, each ``fps`` (the best of ``rounds``) and ``cpu_ms`` (processor time of a frame, likewise)
     at ``batch`` frames at a time, the plain module at its own best as well (``best``); ``ratio`` of the two at the same
-    batch, ``cpu_ratio`` likewise, ``error``: the largest difference in grey levels, and ``psnr_db``.
+    batch, ``cpu_ratio`` likewise, ``error``: the largest difference in grey levels in the rows that ``runner`` makes
+    (``rows``: its first, and all), and ``psnr_db``.
     """
     plain = TorchRunner(net, "cpu", torch.float32, fold=False, threads=threads)
     batch = runner.batch
     ways: dict[str, tuple[Runner, int]] = {"chosen": (runner, batch), "plain": (plain, batch), "best": (plain, 8)}
     sounds, faces = given(batch, net.size)
-    off = runner(sounds, faces).astype(np.float64) - plain(sounds, faces)
+    off = (runner(sounds, faces).astype(np.float64) - plain(sounds, faces))[:, runner.top :]
     best = {name: [float("inf")] * 2 for name in ways}
     for _ in range(rounds):
         for name, (one, count) in ways.items():
@@ -256,6 +282,7 @@ def compared(net: Wav2Lip, runner: Runner, threads: int = 0, rounds: int = 5) ->
     return {
         "plain": told["plain"] | {"batch": batch, "best": told["best"] | {"batch": min(8, batch)}},
         "chosen": told["chosen"] | {"batch": batch, **runner.facts},
+        "rows": [runner.top, net.size],
         "ratio": round(best["plain"][0] / best["chosen"][0], 2),
         "cpu_ratio": round(best["plain"][1] / best["chosen"][1], 2),
         "error": int(np.abs(off).max()),
