@@ -79,7 +79,7 @@ class Folders(Rooms):
 
     def __init__(self, name: str, seconds: float) -> None:
         """``name`` is for messages; ``seconds``: the deadline of an answer."""
-        self._share = Share(name, seconds)
+        self._share = Share(name, seconds, ())
         super().__init__(lambda folder: self._share.do("free_mib", folder))
 
     def free_mib(self) -> dict[Path, int]:
