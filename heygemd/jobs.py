@@ -440,7 +440,7 @@ def _staging_error(error: ShareError, source: Source, path: str) -> HeygemdError
             f"{name} cannot be read: permission denied. Make it readable for heygemd's user.",
         ),
         errno.ENOENT: ("missing", f"{name} is not there any more; drop it again."),
-        errno.ELOOP: ("not_regular", f"{name} is a symbolic link; copy the file itself."),
+        errno.ELOOP: ("not_regular", f"{name} is a symbolic link or lies behind one; copy the file itself."),
         errno.EINVAL: ("not_regular", f"{name} is not a regular file; copy the file itself."),
     }
     if error.errno in reasons and error.path == path:  # else it is our own copy that could not be made

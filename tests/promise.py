@@ -33,6 +33,7 @@ class Promise:
     due: set[str] = field(default_factory=set)
     batches: set[str] | None = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
+    aside: Path | None = None  # where somebody may have put inputs, out of the daemon's reach
 
     @property
     def taken(self) -> Path:
@@ -69,11 +70,12 @@ class Promise:
 
     def _inputs_anywhere(self) -> Iterator[str]:
         found: dict[str, set[tuple[str, int]]] = {sha: set() for sha in self.inputs}
-        for name in ("inbox", "processing", "done", "failed"):
-            for path in _files(self.site.line / name):
+        places = [self.site.line / name for name in ("inbox", "processing", "done", "failed")]
+        for place in [*places, self.aside] if self.aside else places:
+            for path in _files(place):
                 sha = _sha(path.read_bytes())
                 if sha in found:  # two names of one file, as link and unlink leave them, are one place
-                    found[sha].add((name, path.stat().st_ino))
+                    found[sha].add((place.name, path.stat().st_ino))
         for sha, places in found.items():
             inodes = {inode for _, inode in places}
             if len(inodes) != 1:

@@ -4,6 +4,7 @@ publish_before_verify   the renderer answers before its film is whole (fake_rend
 receipt_first           the log is revealed before its film
 move_before_record      the inputs are moved before anybody has noted that they will be
 forget_interrupted      a start does not take up the jobs that were interrupted
+follow_links            links are followed wherever they are put (test_swaps.py)
 never_sync              files are not brought to the disk, only folders are (test_power.py)
 """
 
@@ -13,7 +14,9 @@ import stat
 
 def apply(name, module):
     """Change the module that has just been loaded."""
-    changed = {"forget_interrupted": "heygemd.recovery", "never_sync": "heygemd.files"}.get(name, "heygemd.jobs")
+    changed = {
+        "forget_interrupted": "heygemd.recovery", "never_sync": "heygemd.files", "follow_links": "heygemd.handles",
+    }.get(name, "heygemd.jobs")  # fmt: skip
     if module.__name__ == changed and f"_{name}" in globals():
         globals()[f"_{name}"](module)
 
@@ -46,6 +49,10 @@ def _forget_interrupted(recovery):
             store.journal.set_job(job, recovery.JobState.CANCELLED, reason="It was interrupted.")
 
     recovery.interrupted = interrupted
+
+
+def _follow_links(handles):
+    handles.os.O_NOFOLLOW = 0
 
 
 def _never_sync(files):

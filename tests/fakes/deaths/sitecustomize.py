@@ -9,6 +9,8 @@ journal), ``look`` for what only reads the line.  What then happens is told by
     DEATHS_POWER=DIR:DIR       … after the file systems that are mounted there have lost what is not on disk yet
     DEATHS_FAULT=ERROR:HOW:SIGN   operations of this sign fail: ``once``, or until DEATHS_FILE.healed exists
                              (``lasting``), or once and ``after`` they have been done all the same, as on NFS
+    DEATHS_SWAP=LINE:FOLDER  before the first such line FOLDER (a pattern below the line) is put aside, and a link to
+                             the folder ``secret`` takes its place
     DEATHS_NFS=1           the file systems know no renameat2
     DEATHS_UNCOUNTED=1     nothing of all this, only the renderer and the hurry
     DEATHS_MUTATION=NAME   the order of operations is changed: mutations.py
@@ -20,6 +22,7 @@ this.
 import ctypes
 import errno
 import fcntl
+import glob
 import importlib.machinery
 import os
 import re
@@ -30,12 +33,13 @@ import sys
 _FILE = os.environ.get("DEATHS_FILE")
 _AT = os.environ.get("DEATHS_AT", "0")
 _ERROR, _HOW, _SIGN = (os.environ.get("DEATHS_FAULT", "::").split(":", 2) + [""] * 3)[:3]
+_SWAP_AT, _, _SWAP = os.environ.get("DEATHS_SWAP", "").partition(":")
 _NFS = "DEATHS_NFS" in os.environ
 _FILES = "heygemd.files" in sys.orig_argv
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h; 2: without writing its journal out
 _DROP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ROOT = os.path.dirname(_FILE or "")
-_said = False
+_swapping = False
 
 _QUICK = {
     "heygemd.daemon": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
@@ -68,13 +72,16 @@ def _sign(name, args, kwargs):
 
 def _come_to(kind, sign):
     """Write the line; die if it is the one; say whether it fails."""
-    global _said
+    if _swapping:
+        return False
     with _open(_FILE, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         lines = file.read().splitlines()
         file.write(f"{kind} {sign}\n")
         file.flush()
+        if f"{kind} {sign}" == _SWAP_AT and _SWAP_AT not in lines:
+            _swap()
         if kind == "do" and _AT in (sign, str(1 + sum(line.startswith("do ") for line in lines))):
             _die()
         if sign != _SIGN:
@@ -82,6 +89,23 @@ def _come_to(kind, sign):
         if _HOW == "lasting":
             return not _exists(f"{_FILE}.healed")
         return f"{kind} {sign}" not in lines
+
+
+def _swap():
+    """Where there is no such folder yet, or no place for it, the link is put where it will be, or nothing is done."""
+    global _swapping
+    _swapping = True  # what is done here is not the daemon's
+    above, name = os.path.split(f"{_ROOT}/line/{_SWAP}")
+    folders = [path for path in glob.glob(above) if os.path.isdir(path) and not os.path.islink(path)]
+    names = [path for above in folders for path in glob.glob(f"{above}/{name}")]
+    names += [f"{above}/{name}" for above in folders if "*" not in name]
+    if names:
+        if os.path.isdir(names[0]):
+            _os_rename(names[0], f"{_ROOT}/aside")
+        os.symlink(f"{_ROOT}/secret", names[0])
+        with _open(f"{_FILE}.swapped", "w") as file:
+            file.write(names[0])
+    _swapping = False
 
 
 def _die():
@@ -198,7 +222,7 @@ def _after_import(loader, module):
 
 
 if _FILE and ("run" in sys.orig_argv or _FILES):
-    _open, _os_open = open, os.open
+    _open, _os_open, _os_rename = open, os.open, os.rename
     _exec = importlib.machinery.SourceFileLoader.exec_module
     importlib.machinery.SourceFileLoader.exec_module = _after_import
 
