@@ -69,5 +69,6 @@ class Delivery:
                 line.finds_no_room(drop_id, error.message)
             else:
                 self._log.warning("delivery_postponed", drop=drop_id, reason=error.message)
+                line.finds_obstacle(drop_id, error.message)
             self._later.wait(drop_id, RETRY_SECONDS)
             line.wake()

@@ -45,6 +45,7 @@ class Line:
         self.blind = True
         self.problem: str | None = None
         self._no_room: dict[str, str] = {}
+        self._held_up: dict[str, str] = {}  # drops that cannot be delivered or filed, and why
         self.waiting: list[dict[str, Any]] = []
         self.looked = 0
         self.at_rest = False
@@ -110,8 +111,13 @@ class Line:
             self._log.error("line_full", problem=problem)
         self._no_room[drop_id] = problem
 
+    def finds_obstacle(self, drop_id: str, problem: str) -> None:
+        """A film or folder of this drop could not be put where it belongs; others may."""
+        self._held_up[drop_id] = problem
+
     def finds_room(self, drop_id: str) -> None:
         """What could not be laid down now was."""
+        self._held_up.pop(drop_id, None)
         if self._no_room.pop(drop_id, None) and not self._no_room:
             self._log.info("line_has_room")
 
@@ -301,7 +307,8 @@ class Line:
         return {
             "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
             "state": "unavailable" if not self.open else "full" if self.full else "paused" if self.paused else "ok",
-            "problem": self.problem or self.full, "paused": self.paused, "orders": list(self._desk.answers),
+            "problem": self.problem or self.full or next(iter(self._held_up.values()), None),
+            "paused": self.paused, "orders": list(self._desk.answers),
         }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.lives import GOOD, SECONDS, VOICE, Matrix
+from tests.site import Site
 
 FOLDERS = (
     "inbox", "inbox/zhang", "inbox/zhang/course", "processing", "processing/*", "processing/*/course", "outbox",
@@ -188,3 +189,30 @@ def test_swapped_before_every_operation_nothing_outside_is_touched(tmp_path: Pat
 def test_who_follows_links_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, folder: str) -> None:
     monkeypatch.setenv("DEATHS_MUTATION", "follow_links")
     assert any("secret" in what for what in swapped(tmp_path / "site", at, folder) or [])
+
+
+def test_a_link_that_stays_is_named_and_holds_up_nobody_else(site: Site, media: Path) -> None:
+    elsewhere = site.root / "elsewhere"
+    elsewhere.mkdir()
+    site.start()
+    site.until(lambda: site.status()["lines"][0]["state"] == "ok", "the line is open")
+    for name in ("outbox", "done"):
+        (site.line / name / "zhang").symlink_to(elsewhere)
+    (site.inbox / "zhang").mkdir()
+    for place in ("zhang/one", "two"):
+        shutil.copy(media / "voice.wav", site.inbox / f"{place}.wav")
+        shutil.copy(media / "film.mp4", site.inbox / f"{place}.mp4")
+    site.until(lambda: (site.done / "two").exists(), "the other is done")
+    site.until(lambda: site.status()["lines"][0]["problem"], "it is said")
+    told = site.status()["lines"][0]
+    assert told["state"] == "ok"
+    assert "zhang is a symbolic link" in told["problem"] and str(site.outbox / "zhang") in told["problem"]
+    (site.outbox / "zhang").unlink()
+    site.until(lambda: (site.done / "one").exists(), "it is delivered, and filed where that can be")
+    assert (site.outbox / "zhang" / "one.mp4").exists() and not os.listdir(elsewhere)
+    assert site.status()["lines"][0]["problem"] is None
+    (site.outbox).rename(site.root / "films")
+    (site.line / "outbox").symlink_to(site.root / "films")
+    site.until(lambda: site.status()["lines"][0]["state"] == "unavailable", "a folder of the line itself")
+    assert "outbox is a symbolic link" in site.status()["lines"][0]["problem"]
+    assert site.stop() == 0
