@@ -26,6 +26,7 @@ incomplete_seconds = 0.5
 partner_minutes = 60
 """
 ROOT = Path(__file__).resolve().parent.parent
+HURRY = ROOT / "tests" / "fakes" / "hurry"
 
 
 def ffmpeg(*args: object) -> None:
@@ -59,6 +60,7 @@ class Site:
     status_page: str = "off"
     argv: list[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    hurry: dict[str, dict[str, float]] = field(default_factory=dict)  # module -> waits that are shorter: fakes/hurry
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +98,8 @@ class Site:
 
     def env(self, **more: str) -> dict[str, str]:
         """The environment of the daemon."""
-        return {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **more}
+        path = os.pathsep.join(map(str, [HURRY, ROOT] if self.hurry else [ROOT]))
+        return {**os.environ, "PYTHONPATH": path, "HURRY": json.dumps(self.hurry), **self.environment, **more}
 
     def once(self, timeout: float = 60, **environment: str) -> int:
         """``run --once``; its exit status (negative: killed by that signal)."""

@@ -59,6 +59,8 @@ def line(site: Site, container: Container) -> Site:
         f'[duix]\nurl = "http://127.0.0.1:{container.port}"\nshared = "{container.folder}"\npoll_seconds = 0.05\n'
     )
     site.write_config()
+    errand = {"Rules.busy": 2.0, "Rules.silence": 2.0}
+    site.hurry = {"heygemd.rendering": {"AWAY_SECONDS": 0.5}, "heygemd.pipeline.engines.duix.errand": errand}
     text = site.config.read_text().replace('engine = "command"', 'engine = "duix"')
     site.config.write_text(text.replace('allowed_engines = ["command", "footage"]', 'allowed_engines = ["duix"]'))
     return site
