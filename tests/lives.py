@@ -17,11 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.promise import Promise
-from tests.site import ROOT, Site
+from tests.site import DEATHS, ROOT, Site
 
-DEATHS = ROOT / "tests" / "fakes" / "deaths"
 sys.path.append(str(DEATHS))
-from fake_renderer import film_of  # noqa: E402
+from fake_renderer import film_of
 
 INSTANTLY = """
 [intake]

@@ -11,8 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from tests.lives import DEATHS
-from tests.site import ROOT, Site
+from tests.site import Site
 
 RTL = "\u202e"
 NFC, NFD = unicodedata.normalize("NFC", "Prüfung"), unicodedata.normalize("NFD", "Prüfung")
@@ -88,8 +87,7 @@ def told_of(site: Site, media: Path, stems: dict[bytes, str]) -> list[dict[str, 
 
 
 def test_every_name_is_delivered_and_told_of_without_harm(tmp_path: Path, media: Path) -> None:
-    environment = {"PYTHONPATH": f"{DEATHS}{os.pathsep}{ROOT}", "DEATHS_FILE": str(tmp_path / "operations")}
-    site = Site(tmp_path / "site", status_page="on", environment={**environment, "DEATHS_UNCOUNTED": "1"})
+    site = Site(tmp_path / "site", status_page="on", of_bytes=True)
     assert len(told_of(site, media, STEMS)) == len(STEMS)
 
 

@@ -51,12 +51,13 @@ def round_in(site: Site, **days: float) -> None:
 @pytest.fixture
 def filed(site: Site, media: Path) -> Callable[..., Site]:
     """A site whose pair has been done, and another that has failed, with settings for its line."""
+    site.of_bytes = True
 
     def make(*settings: str) -> Site:
         site.config.write_text(site.config.read_text() + "".join(f"{line}\n" for line in settings))
         drop(media, site)
-        (site.inbox / "bad.wav").write_bytes(b"no sound")
-        shutil.copy(media / "film.mp4", site.inbox / "bad.mp4")
+        shutil.copy(media / "voice.wav", site.inbox / "bad.wav")
+        (site.inbox / "bad.mp4").write_bytes(b"bad")
         assert site.once() == 3
         assert site.tree("done") and site.tree("failed")
         return site
