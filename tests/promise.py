@@ -41,10 +41,14 @@ class Promise:
         return self.site.root / "taken"
 
     def put(self, path: str, data: bytes) -> None:
-        """Drop one file; its bytes must be like no other's."""
-        target = self.site.inbox / path
+        """Drop one file, whole at once: a daemon that takes what it sees instantly would take it half written.
+
+        Its bytes must be like no other's.
+        """
+        target, arriving = self.site.inbox / path, self.site.line / ".arriving"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        arriving.write_bytes(data)
+        arriving.rename(target)
         self.inputs[_sha(data)] = path
 
     def take(self) -> bool:

@@ -149,6 +149,7 @@ def test_a_consents_path_only_leads_down(path: str) -> None:
 
 
 def test_the_daemon_files_the_consent_with_the_job_and_its_hash_in_the_log(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.config.write_text(site.config.read_text() + "require_consent = true\n")
     drop(media, site, "anna")
     assert site.once() == 0

@@ -42,6 +42,7 @@ def test_a_dropped_pair_becomes_a_film_and_a_log_and_its_inputs_go_to_done(site:
 
 
 def test_a_name_that_is_taken_in_the_outbox_gets_a_number_and_is_never_overwritten(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.outbox.mkdir()
     (site.outbox / "LESSON.mp4").write_text("somebody's")
     drop(media, site)
@@ -60,6 +61,7 @@ def test_a_film_that_is_no_film_goes_to_failed_with_its_reason(site: Site, media
 
 
 def test_a_job_folder_is_a_batch_with_one_film_a_video_and_a_batch_log(site: Site, media: Path) -> None:
+    site.of_bytes = True
     folder = site.inbox / "zhang" / "course"
     folder.mkdir(parents=True)
     shutil.copy(media / "voice.wav", folder / "voice.wav")
@@ -74,6 +76,7 @@ def test_a_job_folder_is_a_batch_with_one_film_a_video_and_a_batch_log(site: Sit
 
 
 def test_a_manifest_delivers_what_it_can_and_names_what_it_cannot(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.intake = site.intake.replace("partner_minutes = 60", "partner_minutes = 0.01")
     site.write_config()
     shutil.copy(media / "voice.wav", site.inbox / "voice.wav")
@@ -99,6 +102,7 @@ def test_a_stray_stays_where_it_is_and_is_named_in_status(site: Site, media: Pat
 
 
 def test_the_late_partner_is_taken_when_it_comes(site: Site, media: Path) -> None:
+    site.of_bytes = True
     shutil.copy(media / "voice.wav", site.inbox / "lesson.WAV")
     site.start()
     site.until(lambda: site.status()["waiting"], "the stray is named")
@@ -107,6 +111,7 @@ def test_the_late_partner_is_taken_when_it_comes(site: Site, media: Path) -> Non
 
 
 def test_pause_holds_the_queue_and_resume_lets_it_go_on(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.start()
     assert site.ask(cmd="pause")["state"] == "paused"
     drop(media, site)
@@ -206,6 +211,7 @@ def test_a_second_daemon_on_the_same_state_is_refused(site: Site) -> None:
 
 
 def test_an_inbox_whose_marker_is_gone_is_left_alone_until_it_returns(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.start()
     site.until(lambda: site.status()["lines"][0]["state"] == "ok", "the line is open")
     marker = site.inbox / ".heygemd-line"
@@ -219,6 +225,7 @@ def test_an_inbox_whose_marker_is_gone_is_left_alone_until_it_returns(site: Site
 
 
 def test_a_lost_journal_is_rebuilt_from_the_folders(site: Site, media: Path) -> None:
+    site.of_bytes = True
     site.start()
     site.ask(cmd="pause")
     drop(media, site)
@@ -240,11 +247,12 @@ def test_the_idle_daemon_has_neither_torch_nor_numpy_nor_opencv_in_memory(site: 
     assert resident < 120 * 1024
 
 
-@pytest.mark.parametrize("name", ["课程 第一", "naïve 🎬", "-dash", "per%cent {x}", "a'b#c;d$(e)"])
-def test_names_that_people_type_come_back_as_they_were(site: Site, media: Path, name: str) -> None:
-    drop(media, site, name)
+def test_names_that_people_type_come_back_as_they_were(site: Site, media: Path) -> None:
+    names = ["课程 第一", "naïve 🎬", "-dash", "per%cent {x}", "a'b#c;d$(e)"]
+    for name in names:
+        drop(media, site, name)
     assert site.once() == 0
-    assert site.tree("outbox") == sorted([f"{name}.json", f"{name}.mp4"])
+    assert site.tree("outbox") == sorted(f"{name}.{end}" for name in names for end in ("json", "mp4"))
 
 
 def test_sigkill_of_the_daemon_takes_its_children_along(site: Site, media: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_record_cut_short_says_nothing(tmp_path: Path, two: tuple[Hold, Hold],
 def test_two_daemons_on_one_inbox_make_each_film_once_and_the_second_says_who_holds_the_line(
     tmp_path: Path, media: Path
 ) -> None:
-    first, second = Site(tmp_path / "first"), Site(tmp_path / "second")
+    first, second = (Site(tmp_path / name, of_bytes=True) for name in ("first", "second"))
     second.line = first.line
     second.write_config()
     try:

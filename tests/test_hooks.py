@@ -225,13 +225,14 @@ def test_a_configuration_that_others_could_have_written_is_refused(tmp_path: Pat
 
 
 def test_the_daemon_tells_of_films_and_failures_and_a_broken_hook_stops_nothing(site: Site, media: Path) -> None:
+    site.of_bytes = True
     told = site.root / "told.jsonl"
     write = json.dumps(["sh", "-c", f"cat >>{shlex.quote(str(told))}"])
     site.extra = f'[hooks]\non_done = {write}\non_failed = {write}\nsocket = "/none"\n'
     site.write_config()
     for name, source in (("good.wav", "voice.wav"), ("good.mp4", "film.mp4"), ("bad.wav", "voice.wav")):
         (site.inbox / name).write_bytes((media / source).read_bytes())
-    (site.inbox / "bad.mp4").write_bytes(b"no film at all" * 100)
+    (site.inbox / "bad.mp4").write_bytes(b"bad" * 100)
     assert site.once() == 3
     rows = {row["event"]: row for row in map(json.loads, told.read_text().splitlines())}
     assert rows.keys() == {"on_done", "on_failed"}

@@ -137,6 +137,7 @@ def lay_no_files(site: Site, media: Path) -> set[str]:
 
 
 def test_what_is_no_regular_file_is_never_opened_and_stays(site: Site, media: Path) -> None:
+    site.of_bytes = True
     left = lay_no_files(site, media)
     lay(site, media, b"good")
     assert site.once() in (0, 3)
@@ -147,6 +148,7 @@ def test_what_is_no_regular_file_is_never_opened_and_stays(site: Site, media: Pa
 
 
 def test_a_sparse_file_as_large_as_the_file_system_takes_fails_and_fills_nothing(site: Site, media: Path) -> None:
+    site.of_bytes = True
     lay(site, media, b"huge")
     size = 1 << 62
     while size > 1 << 40:

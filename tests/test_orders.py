@@ -81,6 +81,7 @@ def test_a_file_is_removed_only_as_it_was_seen(tmp_path: Path) -> None:
 @pytest.fixture
 def obeying(site: Site) -> Site:
     """A line that takes orders and has a status page."""
+    site.of_bytes = True
     site.status_page = "on"
     site.write_config()
     site.config.write_text(site.config.read_text() + "folder_control = true\n")
@@ -117,6 +118,7 @@ def test_pause_cancel_and_retry_from_the_folder(obeying: Site, media: Path) -> N
 
 def test_a_running_job_is_cancelled_from_the_folder(obeying: Site, media: Path) -> None:
     site = obeying
+    site.of_bytes = False
     site.argv = wait_for(site.root / "flag")
     site.write_config()
     site.config.write_text(site.config.read_text() + "folder_control = true\n")
@@ -129,6 +131,7 @@ def test_a_running_job_is_cancelled_from_the_folder(obeying: Site, media: Path) 
 
 
 def test_a_line_that_takes_no_orders_leaves_the_files_alone(site: Site, media: Path) -> None:
+    site.of_bytes = True
     (site.inbox / "PAUSE").touch()
     (site.inbox / "lesson.cancel").touch()
     drop(media, site)

@@ -152,6 +152,7 @@ async def test_a_record_that_cannot_be_read_now_may_be_there_all_the_same(shop: 
 
 
 def test_a_drop_that_is_back_in_processing_after_it_was_filed_is_filed_again(site: Site, media: Path) -> None:
+    site.of_bytes = True
     shutil.copy(media / "voice.wav", site.inbox / "lesson.wav")
     shutil.copy(media / "film.mp4", site.inbox / "lesson.mp4")
     assert site.once() == 0
