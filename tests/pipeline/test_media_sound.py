@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,8 @@ KINDS = {
     "a.flac": ((), 96000, 2),
     "a.wma": ((), 44100, 2),
     "six.flac": ((), 48000, 6),
+    "nine.wav": ((), 16000, 9),
+    "many.wav": ((), 16000, 48),
 }
 DELAYED = {"plain.mp3", "raw.aac", "a.wma"}  # these do not tell their encoder's delay, so every player plays it
 
@@ -78,6 +81,37 @@ def test_a_copy_that_lasts_too_long_is_encoded_instead(silent_film: Path, tmp_pa
     found = probe(path, "a.mp3", QUICK)
     assert found.audio is not None
     assert mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.5, Fraction(100)).startswith("encoded")
+
+
+@pytest.mark.parametrize("channels", [9, 16, 48, 64])
+def test_channels_that_ffmpeg_knows_no_places_for_are_mixed_alike(
+    channels: int, silent_film: Path, tmp_path: Path
+) -> None:
+    """Each counts the same, none is lost, and nothing is clipped."""
+    path = tmp_path / "many.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((channels, 2, 16000, 0, "NONE", ""))
+        count = np.arange(channels) + 1
+        tones = 16000 * np.sin(2 * np.pi * np.outer(np.arange(32000) / 16000, 50 * count))
+        sound.writeframes(tones.astype("<i2").tobytes())
+    found = probe(path, "many.wav", QUICK, want="audio")
+    assert found.audio is not None and found.audio.channels == channels
+    samples = sound_of(path, found, QUICK, "many.wav")
+    heights = np.abs(np.fft.rfft(samples[:16000]))[50 * count] / 8000
+    assert heights == pytest.approx(np.full(channels, 16000 / 32768 / channels), rel=0.05)
+    said = mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.0, Fraction(25))
+    assert said.endswith(", mixed to mono")
+    made = probe(tmp_path / "film.mp4", "film", QUICK, want="audio").audio
+    assert made is not None and made.channels == 1
+
+
+def test_more_channels_than_can_be_mixed_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "most.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((65, 2, 16000, 0, "NONE", ""))
+        sound.writeframes(bytes(65 * 2 * 16000))
+    with pytest.raises(InputError, match=r"lesson\.wav has 65 channels; 64 at most.*mono or stereo"):
+        probe(path, "lesson.wav", QUICK, want="audio")
 
 
 def test_samples_are_mono_and_bounded(tmp_path: Path) -> None:

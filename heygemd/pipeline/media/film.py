@@ -170,11 +170,11 @@ def mux(
         if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
             return f"copied {audio_info.codec}"
     failed = None
-    for channels in dict.fromkeys((audio_info.channels, 2)):
+    for channels in (1,) if audio_info.mix else dict.fromkeys((audio_info.channels, 2)):
         bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
         failed = _mux(video, audio, audio_info, out, settings, [*_aac(audio_info, channels, bits), *tags])
         if failed is None:
-            mixed = "" if channels == audio_info.channels else ", mixed to stereo"
+            mixed = "" if channels == audio_info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
             return f"encoded aac {bits // 1000}k{mixed}"
     raise EngineError("The sound could not be put into the film.", detail=failed or "")
 
@@ -188,8 +188,8 @@ def metadata_argv(entries: Mapping[str, str]) -> list[str]:
 
 def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
     rate = min((r for r in _AAC_RATES if r >= info.sample_rate), default=_AAC_RATES[0])
-    filters = ["-af", "aresample=async=1:first_pts=0"]  # as in decode_audio, so that both agree
-    return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), *filters]
+    filters = ",".join(filter(None, (info.mix, "aresample=async=1:first_pts=0")))  # as in decode_audio: both agree
+    return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), "-af", filters]
 
 
 def _mux(video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]) -> str | None:

@@ -24,6 +24,7 @@ MAX_PIXELS = 8192 * 8192  # of one picture, so that a frame stays below 100 MB
 RULES = ("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS)
 _COLOUR_KEYS = ("color_range", "color_space", "color_primaries", "color_transfer")
 _LEAST_RATE = 1000  # Hz; a second of a file that says 1 Hz would become hours
+_PLACED_CHANNELS, _MOST_CHANNELS = 8, 64  # for more than eight ffmpeg may not know how to mix them; pan ends at 64
 _TRIAL_FRAMES = 50  # codec frames of sound that are decoded to see that it can be decoded at all
 
 
@@ -69,6 +70,13 @@ class AudioInfo:
     seconds: float  # as the container tells, 0 where it does not
     start: float  # seconds on the container's clock
     bit_rate: int  # bits a second, 0 where unknown
+
+    @property
+    def mix(self) -> str:
+        """A filter that makes one channel of more than ffmpeg knows places for, all alike; empty where it knows."""
+        if self.channels <= _PLACED_CHANNELS:
+            return ""
+        return "pan=mono|c0=" + "+".join(f"{1 / self.channels:.6f}*c{n}" for n in range(self.channels))
 
     def ends(self, media: Media) -> float:
         """When the sound ends, in seconds after the container's zero."""
@@ -299,7 +307,11 @@ def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
     if 0 < media.audio.sample_rate < _LEAST_RATE:
         told = f"says that it has {media.audio.sample_rate} samples a second"
         raise InputError(f"The sound of {name} {told}; nobody is understood below {_LEAST_RATE}.", reason="undecodable")
+    if media.audio.channels > _MOST_CHANNELS:
+        told = f"has {media.audio.channels} channels; {_MOST_CHANNELS} at most can be mixed"
+        raise InputError(f"The sound of {name} {told}.  Please export it in mono or stereo.", reason="undecodable")
     argv = [*FFMPEG, *input_argv(path), "-map", f"0:{media.audio.index}"]
+    argv += ["-af", media.audio.mix] if media.audio.mix else []
     argv += ["-frames:a", str(_TRIAL_FRAMES), "-ac", "1", "-ar", "8000", "-f", "s16le", "pipe:1"]
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
     if not done.stdout and done.code == 0:

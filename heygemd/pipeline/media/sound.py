@@ -24,6 +24,7 @@ def decode_audio(
     name: str = "",
     *,
     stream: int | None = None,
+    mix: str = "",
     start: float = 0.0,
     stall: float = 600.0,
 ) -> Samples:
@@ -33,12 +34,13 @@ def decode_audio(
     encoder's delay that mp3, AAC and Opus carry in front is not part of it, silence is put where the stream
     begins late or has a gap.  (A 16 kHz mp3 decoded without this comes 69 ms late, which ruins the sync.)
 
-    ``stream``: the stream's number in its file, from ``AudioInfo.index``; ``None``: the first sound.  Raises
-    ``InputError`` with ``empty_audio`` or ``undecodable``.
+    ``stream``: the stream's number in its file, from ``AudioInfo.index``; ``None``: the first sound.  ``mix``: of the
+    same, where ffmpeg cannot mix it by itself.  Raises ``InputError`` with ``empty_audio`` or ``undecodable``.
     """
     name = name or path.name
     chosen = "0:a:0" if stream is None else f"0:{stream}"
-    argv = [*FFMPEG, *input_argv(path), "-map", chosen, "-af", "aresample=async=1:first_pts=0"]
+    filters = ",".join(filter(None, (mix, "aresample=async=1:first_pts=0")))
+    argv = [*FFMPEG, *input_argv(path), "-map", chosen, "-af", filters]
     argv += ["-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"]
     child = Child(argv, limits=UNTRUSTED, stall=stall)
     raw = bytearray()
@@ -70,7 +72,8 @@ def sound_of(path: Path, media: Media, settings: Settings, name: str) -> Samples
     AAC decodes in whole blocks; where an mp4 tells how much of the last one is sound, the rest is cut off.
     """
     assert media.audio is not None
-    samples = decode_audio(path, name=name, stream=media.audio.index, stall=settings.media_seconds)
+    audio = media.audio
+    samples = decode_audio(path, name=name, stream=audio.index, mix=audio.mix, stall=settings.media_seconds)
     told = round(media.audio.ends(media) * SAMPLE_RATE)
     block = _BLOCK * SAMPLE_RATE // max(1, media.audio.sample_rate)
     return samples[:told] if media.is_mp4 and 0 < len(samples) - told <= block else samples
@@ -86,6 +89,7 @@ def sound_beside(clip: Clip, media: Media, settings: Settings) -> Samples | None
             clip.path,
             name=clip.name,
             stream=media.audio.index,
+            mix=media.audio.mix,
             start=clip.first_seconds,
             stall=settings.media_seconds,
         )
