@@ -70,7 +70,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     with stages("verify", len(order)):
         assert audio.audio is not None
         marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks)
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks, tell)
         output = media.verify(whole, len(order), clip.fps, made.seconds, settings, tell, decoded)
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):

@@ -26,7 +26,7 @@ from heygemd.pipeline.media.decoder import output_range, upright_filters
 from heygemd.pipeline.media.film import Laid, choose_encoder, colour_argv, encoder_argv
 from heygemd.pipeline.media.frame import even
 from heygemd.pipeline.media.probe import VideoInfo, input_argv
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.settings import Quiet, Settings, Tell
 from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED_WRITER, run
 from heygemd.requests import LABEL_LETTERS, LABEL_POSITIONS
 
@@ -110,7 +110,9 @@ def of(settings: Settings, clip: Clip, frames: int) -> Label | None:
     return made(settings, size, clip.info.sar, clip.fps, frames, full_range=full)
 
 
-def onto(film: Path, out: Path, info: VideoInfo, frames: int, settings: Settings) -> Label | None:
+def onto(
+    film: Path, out: Path, info: VideoInfo, frames: int, settings: Settings, tell: Tell | None = None
+) -> Label | None:
     """Encode ``film`` (mp4, ``frames`` frames of ``info``) once more with its label, as ``out``; ``None``, and no
     ``out``, where labels are off.  Raises as ``made``, and ``EngineError``."""
     size = even(info.width), even(info.height)
@@ -124,7 +126,10 @@ def onto(film: Path, out: Path, info: VideoInfo, frames: int, settings: Settings
     argv += ["-filter_complex", f"[0:{info.index}]{whole}[film];[film][1:v]{laid.filter()},{sar}[out]"]
     argv += ["-map", "[out]", "-map", "0:a", "-c:a", "copy", *encoder_argv(settings, choose_encoder(settings))]
     argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{out}"]
-    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds)
+    told = tell or Quiet()
+    done = run(
+        argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=lambda n: told.progress("label", n, frames)
+    )
     if done.code:
         raise EngineError("The film could not be labelled.", detail=done.stderr)
     return label

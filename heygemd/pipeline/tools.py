@@ -46,6 +46,7 @@ _READ = 1 << 16
 _TAIL_LINES = 30
 _LAST_WORDS = 5.0  # seconds that stderr may stay open after the end: something else may hold it
 _PIPE = 1 << 20  # bytes that a pipe of pictures holds, the most that an ordinary user may ask for; 64 KiB is usual
+_FRAME = re.compile(rb"^frame=\s*(\d+)", re.MULTILINE)  # of ffmpeg's -progress
 _MAX_CAPTURE = 64 << 20  # bytes of a child's stdout that are kept at most: a listing is never larger
 
 DEMUXERS = "mov,matroska,avi,gif,mpeg,mpegts,asf,flv,wav,w64,aiff,mp3,aac,flac,ogg,jpeg_pipe,png_pipe"
@@ -225,17 +226,26 @@ def run(
     stall: float = 600.0,
     feed: bytes = b"",
     on_line: Callable[[str], bool] | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Done:
     """Run a child to its end, feeding it ``feed``; its stdout is kept up to 64 MiB.
+
+    ``told``: the child is an ffmpeg that may write a file for hours and would say nothing meanwhile; it is asked to
+    tell how far it is, and ``told`` is called about twice a second with the number of frames.
 
     Raises ``EngineError`` when it says nothing for ``stall`` seconds or too much, ``SetupError`` when it is
     not installed.
     """
+    if told is not None:
+        argv = [argv[0], "-progress", "pipe:1", *argv[1:]]
     with _in_memory(feed) as descriptor:
         child = Child(argv, limits=limits, stall=stall, feed=descriptor, on_line=on_line)
     try:
         out = bytearray()
         while chunk := child.read_some():
+            if told is not None:
+                told(max(map(int, _FRAME.findall(chunk)), default=0))
+                continue
             out += chunk
             if len(out) > _MAX_CAPTURE:
                 raise EngineError(f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due.")

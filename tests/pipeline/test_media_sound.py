@@ -11,6 +11,7 @@ import pytest
 
 from heygemd.errors import InputError
 from heygemd.pipeline.media import SAMPLE_RATE, decode_audio, mux, probe, sound_beside, sound_of
+from heygemd.pipeline.settings import Quiet
 from tests.pipeline.films import QUICK, bursts, clip_of, ffmpeg, film_sound, numbered, onsets, tone
 
 KINDS = {
@@ -52,6 +53,27 @@ def test_a_burst_is_heard_where_it_was_analysed(name: str, silent_film: Path, tm
         assert abs(seconds - 2.5) < 0.01
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["voice.mp3", "phone.m4a", "a.opus", "a.flac", "raw.aac"])
+def test_in_an_hour_nothing_drifts(name: str, silent_film: Path, tmp_path: Path) -> None:
+    """What follows the sound, the lips and the film, is test_long.py's hour."""
+    words, rate, _ = KINDS[name]
+    last = 3590.0
+    click = f"0.7*sin(6283.2*t)*(between(t,0.5,0.55)+between(t,{last},{last + 0.05}))"
+    path = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", f"aevalsrc='{click}':s={min(rate, 16000)}:d=3600", "-ar", str(rate), *words, path)
+    found = probe(path, name, QUICK, want="audio")
+    assert found.audio is not None
+    samples = sound_of(path, found, QUICK, name)
+    late = 0.07 if name in DELAYED else 0.005
+    assert np.abs(np.subtract(onsets(samples), [0.5, last])).max() < late
+    assert abs(len(samples) / SAMPLE_RATE - 3600) < 0.01 + late
+    seconds = len(samples) / SAMPLE_RATE
+    mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, seconds, Fraction(25))
+    heard = onsets(film_sound(tmp_path / "film.mp4"))
+    assert np.abs(np.subtract(onsets(samples), heard)).max() < 0.005
+
+
 @pytest.mark.parametrize(
     ("name", "words", "said"),
     [
@@ -81,6 +103,22 @@ def test_a_copy_that_lasts_too_long_is_encoded_instead(silent_film: Path, tmp_pa
     found = probe(path, "a.mp3", QUICK)
     assert found.audio is not None
     assert mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.5, Fraction(100)).startswith("encoded")
+
+
+def test_a_sound_that_takes_its_time_gives_signs_of_life(silent_film: Path, tmp_path: Path) -> None:
+    """Else an hour of sound on a busy machine would pass for a child that hangs."""
+
+    class Told(Quiet):
+        said: list[tuple[str, int, int]] = []  # noqa: RUF012
+
+        def progress(self, stage: str, frame: int, of: int) -> None:
+            self.said.append((stage, frame, of))
+
+    path = bursts(tmp_path / "a.wav")
+    found = probe(path, "a.wav", QUICK)
+    assert found.audio is not None
+    mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.5, Fraction(25), tell=Told())
+    assert set(Told.said) == {("verify", 0, 62)}
 
 
 @pytest.mark.parametrize("channels", [9, 16, 48, 64])

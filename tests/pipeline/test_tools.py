@@ -61,6 +61,20 @@ def test_limits_hold(tmp_path: Path) -> None:
     assert run(["sh", "-c", "ulimit -c; ulimit -v"], limits=Limits(memory=1 << 30)).stdout == b"0\n1048576\n"
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_ffmpeg_that_only_writes_a_file_is_asked_how_far_it_is(tmp_path: Path, asked: bool) -> None:
+    """It goes on for longer than the patience with which silence is borne."""
+    frames: list[int] = []
+    slow = ["-re", "-f", "lavfi", "-i", "color=s=16x16:r=10", "-t", "6", "-c:v", "mpeg4", str(tmp_path / "a.mp4")]
+    argv = ["ffmpeg", "-nostdin", "-nostats", "-loglevel", "error", *slow]
+    if asked:
+        assert run(argv, stall=4, told=frames.append).code == 0
+        assert frames[-1] == 60 and frames == sorted(frames) and len(frames) > 3
+    else:
+        with pytest.raises(EngineError, match="gave no sign of life for 4 seconds"):
+            run(argv, stall=4)
+
+
 def test_a_child_dies_with_its_parent() -> None:
     code = (
         "import sys, time\n"

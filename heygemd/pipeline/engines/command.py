@@ -85,7 +85,7 @@ def _labelled(
 
     whole, settings = made.with_name("labelled.mp4"), task.settings
     with stages("label", frames):
-        words = label.onto(made, whole, info, frames, settings)
+        words = label.onto(made, whole, info, frames, settings, stages.tell)
         _, again, _ = measure(whole, settings, stages.tell, frames)
         if again != frames:
             raise EngineError(f"The labelled film has {again} frames where {frames} are due.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from heygemd.pipeline.media.clip import Clip
 from heygemd.pipeline.media.decoder import output_colour
 from heygemd.pipeline.media.frame import Frame
 from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv, probe
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.settings import Quiet, Settings, Tell
 from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED_WRITER, Child, cores, nvenc_works, run
 
 _NVENC_PRESETS = {
@@ -155,24 +155,33 @@ def mux(
     seconds: float,
     fps: Fraction,
     entries: Mapping[str, str] | None = None,
+    tell: Tell | None = None,
 ) -> str:
     """Put the sound of ``audio`` beside the pictures of ``video``; what was done to it, as words.
 
     Copied untouched where mp4 holds it and where the copy lasts as long as what was decoded (``seconds``) to half
     a frame: a copied mp3 loses the note that says how much of its last block is padding.  Else one AAC encode at
-    its own sample rate and channels.  ``entries``: metadata that is written into the film; nothing else is.
+    its own sample rate and channels.  ``entries``: metadata that is written into the film; nothing else is.  What it
+    takes is told as the beginning of ``verify``.
 
     Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
     """
-    tags = metadata_argv(entries or {})
-    if audio_info.codec in _COPIED and _mux(video, audio, audio_info, out, settings, ["-c:a", "copy", *tags]) is None:
+    tags, teller, of = metadata_argv(entries or {}), tell or Quiet(), round(seconds * fps)
+
+    def told(_: int) -> None:
+        teller.progress("verify", 0, of)
+
+    def tried(*sound: str) -> str | None:
+        return _mux(video, audio, audio_info, out, settings, [*sound, *tags], told)
+
+    if audio_info.codec in _COPIED and tried("-c:a", "copy") is None:
         copied = probe(out, out.name, settings).audio
         if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
             return f"copied {audio_info.codec}"
     failed = None
     for channels in (1,) if audio_info.mix else dict.fromkeys((audio_info.channels, 2)):
         bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
-        failed = _mux(video, audio, audio_info, out, settings, [*_aac(audio_info, channels, bits), *tags])
+        failed = tried(*_aac(audio_info, channels, bits))
         if failed is None:
             mixed = "" if channels == audio_info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
             return f"encoded aac {bits // 1000}k{mixed}"
@@ -192,10 +201,13 @@ def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
     return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), "-af", filters]
 
 
-def _mux(video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str]) -> str | None:
+def _mux(
+    video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str],
+    told: Callable[[int], None],
+) -> str | None:  # fmt: skip
     """Run it; ffmpeg's words where it failed."""
     argv = [*FFMPEG, "-y", "-i", f"file:{video}", *input_argv(audio)]
     argv += ["-map", "0:v:0", "-map", f"1:{info.index}", "-c:v", "copy", *sound]
     argv += ["-f", "mp4", f"file:{out}"]
-    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds)
+    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=told)
     return done.stderr if done.code else None

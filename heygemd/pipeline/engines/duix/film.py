@@ -67,7 +67,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     media.join(maker.segments, silent, settings)
     with stages("verify", frames):
         marks = mark.made(settings, maker.segments[0].key, "duix") | label.entries(maker.words, settings)
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks)
+        sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks, stages.tell)
         output = media.verify(whole, frames, clip.fps, seconds, settings, stages.tell)
     whole.rename(film)
     maker.tidy()
