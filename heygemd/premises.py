@@ -6,6 +6,7 @@ Whatever touches a line's folders runs in a thread with a deadline: a share that
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import secrets
@@ -151,6 +152,11 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
     for part in LINE_PLACES if line.on_poor == "hold" else LINE_FOLDERS:
         folder: Path = getattr(line, part)
         try:
+            if str(folder) not in line.trusted and folder.is_symlink():
+                said = f"{folder} is a symbolic link, and below a line's root none is followed"
+                cure = f"name the folder that it leads to in the line: {part} = {json.dumps(str(folder.resolve()))}"
+                yield Check(f"{name} {part}", "fail", said, cure)
+                return
             status = folder.stat()
         except FileNotFoundError:
             missing.append(part)

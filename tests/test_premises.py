@@ -47,6 +47,17 @@ def test_an_outbox_of_somebody_else_is_named_with_the_cure(line: LineConfig) -> 
     assert check.cure.startswith(f"chown nobody {line.outbox}")
 
 
+def test_an_outbox_that_is_a_link_is_named_with_the_line_for_the_configuration(
+    line: LineConfig, tmp_path: Path
+) -> None:
+    line.outbox.rmdir()
+    (tmp_path / "nas").mkdir()
+    line.outbox.symlink_to(tmp_path / "nas")
+    check = found(line)["line main outbox"]
+    assert check.verdict == "fail" and check.cure.endswith(f'outbox = "{tmp_path / "nas"}"')
+    assert "line main outbox" not in found(replace(line, outbox=tmp_path / "nas"))
+
+
 def test_a_review_folder_of_somebody_else_counts_where_films_are_held_in_it(line: LineConfig) -> None:
     line.review.mkdir(mode=0o755)
     for name in ("inbox", "processing", "outbox", "done", "failed"):
