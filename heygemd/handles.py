@@ -112,6 +112,11 @@ def _named(path: str) -> Iterator[None]:
         raise
 
 
+def is_gone(error: OSError) -> bool:
+    """Whether it says that a file is not there: its folder may be gone too, or something else in its place."""
+    return error.errno == errno.ENOENT or error.errno in BARRED
+
+
 # ---------------------------------------------------------------- what is done there
 
 
@@ -128,6 +133,15 @@ def open_regular(path: str) -> BinaryIO:
 def create(name: str, fd: int) -> BinaryIO:
     """A new file in the folder ``fd``; ``EEXIST`` where the name is taken."""
     return os.fdopen(os.open(name, _NEW, 0o666, dir_fd=fd), "wb")
+
+
+def write_new(fd: int, name: str, data: bytes) -> None:
+    """A new file with this content in the folder ``fd``, fsynced.  A failed fsync is never tried again on the same
+    file: the caller writes the file anew."""
+    with create(name, fd) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def status(path: str) -> os.stat_result:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heygemd import files, handles, holding
+from heygemd import files, handles, holding, looking
 from heygemd.config_keys import LineConfig
 from heygemd.holding import Hold
 
@@ -35,7 +35,7 @@ def secret(tmp_path: Path) -> Path:
     """A folder outside with files of the names that are asked for."""
     folder = tmp_path / "secret"
     (folder / "course").mkdir(parents=True)
-    for name in ("a.mp4", "a.json", "request.json", "course/a.mp4", files.MARKER, holding.OWNER):
+    for name in ("a.mp4", "a.json", "request.json", "course/a.mp4", looking.MARKER, holding.OWNER):
         (folder / name).write_bytes(b'{"job": "j-1"}')
     return folder
 
@@ -46,10 +46,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_a_link_at_or_above_the_root_is_the_operators_and_works(line: Path) -> None:
     folders = {name: str(line / name) for name in FOLDERS}
-    assert files.open_line(folders, None)["held_by"] is None
+    assert looking.open_line(folders, None)["held_by"] is None
     (line / "inbox" / "zhang").mkdir()
     (line / "inbox" / "zhang" / "a.mp4").write_bytes(b"x")
-    assert [row[0] for row in files.scan(folders["inbox"])] == ["zhang", "zhang/a.mp4"]
+    assert [row[0] for row in looking.scan(folders["inbox"])] == ["zhang", "zhang/a.mp4"]
     assert files.move(str(line / "inbox/zhang/a.mp4"), str(line / "processing/1/a.mp4")) == "moved"
     assert (line.resolve() / "processing/1/a.mp4").exists()
 
@@ -60,18 +60,18 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
     info = os.stat(zhang / "a.mp4") if zhang.exists() and zhang.is_dir() else os.stat(os.devnull)
     size, mtime = info.st_size, info.st_mtime_ns
     return {
-        "scan": lambda: files.scan(str(zhang)),
-        "inspect": lambda: files.inspect(str(zhang.parent), ["zhang/a.mp4"])["zhang/a.mp4"],
-        "read": lambda: files.read(film, 99),
-        "listing": lambda: files.listing(str(zhang)),
-        "owner": lambda: files.owner(film),
+        "scan": lambda: looking.scan(str(zhang)),
+        "inspect": lambda: looking.inspect(str(zhang.parent), ["zhang/a.mp4"])["zhang/a.mp4"],
+        "read": lambda: looking.read(film, 99),
+        "listing": lambda: looking.listing(str(zhang)),
+        "owner": lambda: looking.owner(film),
         "open_drop": lambda: files.open_drop(str(zhang / "drop"), {}),
         "discard_drop": lambda: files.discard_drop(str(zhang)),
         "move out": lambda: files.move(film, str(zhang.parent / "out")),
         "move in": lambda: files.move(ours, film + ".new"),
         "stage": lambda: files.stage(film, str(work / "copy")),
         "sync_folders": lambda: files.sync_folders([str(zhang)]),
-        "free_mib": lambda: files.free_mib(str(zhang)),
+        "free_mib": lambda: looking.free_mib(str(zhang)),
         "put": lambda: files.put(ours, str(zhang / ".heygemd-1.mp4.part")),
         "write_part": lambda: files.write_part(film, DATA),
         "reveal": lambda: files.reveal(film, str(zhang / "b.mp4"), str(zhang.parent)),
@@ -86,7 +86,7 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
         "remove_empty": lambda: files.remove_empty(str(zhang / "course")),
         "hold": lambda: holding.hold(str(zhang), Hold(work).me(), None),
         "leave": lambda: holding.leave(str(zhang), Hold(work).me()),
-        "open_line": lambda: files.open_line({name: str(zhang) for name in FOLDERS}, None),
+        "open_line": lambda: looking.open_line({name: str(zhang) for name in FOLDERS}, None),
     }
 
 
@@ -125,7 +125,7 @@ def test_where_a_folder_was_replaced_by_a_link_nothing_is_done_elsewhere(
 def test_a_scan_lists_a_link_that_was_a_folder_and_does_not_look_into_it(line: Path, secret: Path) -> None:
     (line / "inbox").mkdir()
     (line / "inbox" / "zhang").symlink_to(secret)
-    assert [(row[0], row[1], row[5]) for row in files.scan(str(line / "inbox"))] == [("zhang", False, True)]
+    assert [(row[0], row[1], row[5]) for row in looking.scan(str(line / "inbox"))] == [("zhang", False, True)]
 
 
 def test_a_folder_that_becomes_a_link_in_the_middle_of_a_scan_is_not_entered(
@@ -142,7 +142,7 @@ def test_a_folder_that_becomes_a_link_in_the_middle_of_a_scan_is_not_entered(
         return opened(path, *args, **more)
 
     monkeypatch.setattr(files.os, "open", swapping)
-    assert [row[0] for row in files.scan(str(line / "inbox"))] == ["zhang"]
+    assert [row[0] for row in looking.scan(str(line / "inbox"))] == ["zhang"]
 
 
 def test_a_path_that_climbs_is_refused(line: Path) -> None:
@@ -188,6 +188,6 @@ def test_a_folder_of_absurd_depth_stops_no_scan(tmp_path: Path) -> None:
         fd = inner
     os.close(fd)
     (tmp_path / "a.mp4").touch()
-    paths = [row[0] for row in files.scan(str(tmp_path))]
+    paths = [row[0] for row in looking.scan(str(tmp_path))]
     assert "a.mp4" in paths and len(paths) == 66
     os.system(f"rm -rf '{tmp_path}/d'")  # shutil gives up at this depth

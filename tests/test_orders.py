@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import files
+from heygemd import files, looking
 from heygemd.inbox import Entry
 from heygemd.orders import meant, read
 from heygemd.requests import Stamp
@@ -70,10 +70,10 @@ def test_an_order_means_a_drop_by_its_name_or_one_of_its_films() -> None:
 def test_a_file_is_removed_only_as_it_was_seen(tmp_path: Path) -> None:
     path = tmp_path / "a.cancel"
     path.touch()
-    (row,) = files.scan(str(tmp_path))
+    (row,) = looking.scan(str(tmp_path))
     path.write_text("changed")
     assert files.remove_seen(str(path), row[2:5]) == "changed" and path.exists()
-    (row,) = files.scan(str(tmp_path))
+    (row,) = looking.scan(str(tmp_path))
     assert files.remove_seen(str(path), row[2:5]) == "removed" and not path.exists()
     assert files.remove_seen(str(path), row[2:5]) == "gone"
 

@@ -15,7 +15,7 @@ import stat
 def apply(name, module):
     """Change the module that has just been loaded."""
     changed = {
-        "forget_interrupted": "heygemd.recovery", "never_sync": "heygemd.files", "follow_links": "heygemd.handles",
+        "forget_interrupted": "heygemd.recovery", "never_sync": "heygemd.handles", "follow_links": "heygemd.handles",
     }.get(name, "heygemd.jobs")  # fmt: skip
     if module.__name__ == changed and f"_{name}" in globals():
         globals()[f"_{name}"](module)
@@ -55,11 +55,11 @@ def _follow_links(handles):
     handles.os.O_NOFOLLOW = 0
 
 
-def _never_sync(files):
-    honest = files.os.fsync
+def _never_sync(handles):
+    honest = handles.os.fsync
 
     def fsync(fd):
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             honest(fd)
 
-    files.os.fsync = fsync
+    handles.os.fsync = fsync
