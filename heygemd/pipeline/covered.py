@@ -20,6 +20,7 @@ import numpy.typing as npt
 from heygemd.pipeline.crops import Crops
 from heygemd.pipeline.follow import runs
 from heygemd.pipeline.geometry import Bytes, Singles
+from heygemd.pipeline.principal import directions
 
 Flags = npt.NDArray[np.bool_]
 
@@ -87,11 +88,12 @@ def _upper_face(picture: Bytes) -> Singles:
 def _lines(crops: Crops, rows: npt.NDArray[np.int64]) -> Singles:
     """How dark the horizontal lines are where mouths are, grey levels: 90th percentile of the black hat."""
     kernel = np.ones((13, 3), np.uint8)
-    out = np.empty(len(rows), np.float32)
+    dark = np.empty((len(rows), 36, 44), np.uint8)
     for k, row in enumerate(rows):
         soft = cv2.GaussianBlur(crops.y[row, 128:180, 56:136], (0, 0), 2)
-        out[k] = np.percentile(cv2.morphologyEx(soft, cv2.MORPH_BLACKHAT, kernel)[8:44, 18:62], 90)
-    return out
+        dark[k] = cv2.morphologyEx(soft, cv2.MORPH_BLACKHAT, kernel)[8:44, 18:62]
+    result: Singles = np.percentile(dark, 90, axis=(1, 2)).astype(np.float32)
+    return result
 
 
 def _strangeness(crops: Crops, rows: npt.NDArray[np.int64]) -> Singles:
@@ -108,7 +110,7 @@ def _strangeness(crops: Crops, rows: npt.NDArray[np.int64]) -> Singles:
             continue
         far = far[np.unique(np.linspace(0, len(far) - 1, min(len(far), _TEACHERS)).astype(int))]
         mean = looks[far].mean(0)
-        basis = np.linalg.svd(looks[far] - mean, full_matrices=False)[2][:_COMPONENTS]
+        basis = directions(looks[far] - mean, _COMPONENTS)
         off = looks[part] - mean
         off = np.abs(off - (off @ basis.T) @ basis).reshape(len(off), 3, -1).max(1)
         out[part] = np.percentile(off, 80, axis=1)

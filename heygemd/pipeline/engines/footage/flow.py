@@ -18,11 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.geometry import IO, Bytes, Singles
 from heygemd.pipeline.matching import matcher, typical
+from heygemd.pipeline.principal import components
 
 LEFT, RIGHT, TOP, BOTTOM = 16, 176, 84, 224
 GRID = 4
@@ -30,6 +30,7 @@ COLUMNS, ROWS = (RIGHT - LEFT) // GRID, (BOTTOM - TOP) // GRID
 _REFERENCES = 3
 _LOOKED_AT = 300
 _HALF = 2  # canonical px per px of the pictures that are matched
+_STEPS = 10  # of descent: what is read of the fields agrees with OpenCV's 16 at r >= .999, for 16 % less time
 
 
 def grid(step: float = GRID) -> tuple[Singles, Singles]:
@@ -112,7 +113,7 @@ class Fields:
         """Flow in px of the halved pictures; a matcher has buffers of its own, so each thread has one."""
         mine = getattr(self._matchers, "own", None)
         if mine is None:
-            mine = self._matchers.own = matcher(finest=0)
+            mine = self._matchers.own = matcher(finest=0, steps=_STEPS)
         found: Singles = mine.calc(before, after, None)
         return found
 
@@ -149,28 +150,6 @@ def normalised(rows: Singles) -> Singles:
     """Each row with mean 0 and standard deviation 1: light and contrast taken out."""
     rows = rows - rows.mean(1, keepdims=True)
     result: Singles = rows / (rows.std(1, keepdims=True) + 1e-3)
-    return result
-
-
-def components(rows: Singles, count: int) -> tuple[Singles, Singles, Singles]:
-    """Principal components: scores ``(n, count)``, mean, directions ``(count, d)``; signs fixed."""
-    mean = rows.mean(0)
-    directions = _directions(rows - mean, count)
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
-    directions = directions * np.sign(largest)
-    return (rows - mean) @ directions.T, mean, directions
-
-
-def _directions(rows: Singles, count: int) -> Singles:
-    """The first right singular vectors, by way of whichever product is smaller: ten times as fast as all of them."""
-    wide = rows.shape[0] < rows.shape[1]
-    square = rows @ rows.T if wide else rows.T @ rows
-    size = len(square)
-    count = min(count, size)
-    _, vectors = eigh(square.astype(np.float64), subset_by_index=(size - count, size - 1))
-    vectors = vectors[:, ::-1]
-    found = rows.T @ vectors.astype(np.float32) if wide else vectors.astype(np.float32)
-    result: Singles = (found / np.maximum(np.linalg.norm(found, axis=0), 1e-12)).T.astype(np.float32)
     return result
 
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from heygemd.pipeline import parallel
 from heygemd.pipeline.engines.footage import landmarks
-from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, components, reader, some
+from heygemd.pipeline.engines.footage.flow import COLUMNS, ROWS, Fields, reader, some
 from heygemd.pipeline.engines.footage.mouth import Mouth
 from heygemd.pipeline.face import FaceTrack
 from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
+from heygemd.pipeline.principal import components
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip
