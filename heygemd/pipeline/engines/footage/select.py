@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
 from heygemd.pipeline.geometry import Floats, Singles
 
@@ -19,6 +20,7 @@ _CODE, _WIDTH, _POSE, _RING, _LOOK = 6.0, 0.5, 2.0, 1.0, 0.8
 _JUMP, _NEAR = 2.6, 0.15
 CANDIDATES = 50
 _CARRIED = 10  # continuations of the best paths, always among the candidates
+_BLOCK = 50  # output frames whose costs are worked out together
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,10 @@ def choose(
     links: list[npt.NDArray[np.int64]] = []
     total = np.zeros(0)
     for k in range(len(base)):
-        if k % 50 == 0:
+        if k % _BLOCK == 0:
             tell.progress("choose", k, len(base))
-        alone = costs.alone(int(base[k]), wanted[k])
+            block = costs.alone(base[k : k + _BLOCK], wanted[k : k + _BLOCK])
+        alone = block[k % _BLOCK]
         rows = np.argpartition(alone, count - 1)[:count]
         if k:
             best = paths[-1][np.argsort(total, kind="stable")[:_CARRIED]]
@@ -79,6 +82,7 @@ class _Costs:
         after = np.minimum(np.arange(len(bank)) + 1, len(bank) - 1)
         follows = bank[after] == bank + 1
         self._next = np.where(follows[:, None], look[after], look)
+        self._look_square, self._next_square = ((a * a).sum(1) for a in (self._look, self._next))
         self._usual_ring = self._typical_ring()
 
     def _typical_ring(self) -> float:
@@ -87,21 +91,25 @@ class _Costs:
         known = apart[np.isfinite(apart) & (apart > 0)]
         return float(np.median(known)) if len(known) else 1.0
 
-    def alone(self, base: int, wanted: Floats) -> Floats:
-        """Cost of every bank row for one output frame."""
-        off = self._codes - wanted
-        cost = _CODE * (off[:, 0] ** 2 + _WIDTH * off[:, 1] ** 2)
-        cost = cost + _POSE * ((self._pose - self._views.pose[base]) ** 2).mean(1)
+    def alone(self, base: npt.NDArray[np.int64], wanted: Floats) -> Floats:
+        """Cost ``(k, rows of the bank)`` of every bank row for each of ``k`` output frames: over the template frames
+        ``base`` ``(k,)``, with the codes ``wanted`` ``(k, 2)``."""
+        scale = np.sqrt(_CODE * np.array([1.0, _WIDTH]))
+        cost = cdist(wanted * scale, self._codes * scale, "sqeuclidean")
+        cost += cdist(self._views.pose[base], self._pose, "sqeuclidean") * (_POSE / self._pose.shape[1])
         ring = self._views.ring[base].astype(np.float32)
-        if np.isfinite(ring).all():
-            cost = cost + _RING * (np.abs(self._ring - ring).mean(1) / self._usual_ring) ** 2
+        known = np.isfinite(ring).all(1)
+        apart = cdist(ring[known], self._ring, "cityblock") / (ring.shape[1] * self._usual_ring)
+        cost[known] += _RING * apart**2
         result: Floats = cost
         return result
 
     def between(self, before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]) -> Floats:
         """Cost of going from each row of ``before`` to each of ``after``."""
-        look = ((self._next[before][:, None] - self._look[after][None]) ** 2).mean(2)
-        step = self._bank[after][None] - self._bank[before][:, None]
-        jump = np.where(step == 1, 0.0, np.where(np.abs(step) <= 2, _NEAR, _JUMP))
+        product = self._next[before] @ self._look[after].T
+        look = (self._next_square[before][:, None] + self._look_square[after] - 2 * product) / self._look.shape[1]
+        step = np.abs(self._bank[after] - self._bank[before][:, None])
+        jump = np.where(step <= 2, _NEAR, _JUMP)
+        jump[(self._bank[before][:, None] + 1) == self._bank[after]] = 0.0
         result: Floats = _LOOK * look + jump
         return result
