@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from heygemd.errors import SetupError
 from heygemd.pipeline.engines.wav2lip import box, fused
+from heygemd.pipeline.engines.wav2lip.abreast import Abreast, cores
 from heygemd.pipeline.engines.wav2lip.captured import Captured
 from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2Lip, from_weights
 from heygemd.pipeline.geometry import Bytes, Singles
@@ -193,10 +194,14 @@ def load(
         raise SetupError('device = "cuda", but torch sees no GPU here.  Cure: heygemd doctor; or set device = "auto".')
     runner: Runner
     if "onnx" in files:
-        runner = OnnxRunner(files["onnx"], size, threads, cuda=device == "cuda")
+        path = files["onnx"]
+        if device == "cuda":
+            runner = OnnxRunner(path, size, cuda=True)
+        else:
+            runner = Abreast(lambda each: OnnxRunner(path, size, each), cores(threads), batch or CPU_BATCH)
     else:
         net = from_weights(load_file(files["weights"]))
-        runner = on_cuda(net, tell) if cuda and device != "cpu" else on_cpu(net, threads)
+        runner = on_cuda(net, tell) if cuda and device != "cpu" else on_cpu(net, threads, batch=batch)
     runner.batch = batch or runner.batch
     return runner
 
@@ -207,17 +212,22 @@ def on_cuda(net: Wav2Lip, tell: Tell | None = None) -> Runner:
     return TorchRunner(net, "cuda", half, tell=tell)
 
 
-def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "") -> Runner:
+def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
     """bfloat16 where the processor multiplies it, else onnxruntime where it is installed, else torch in float32;
-    or the one of ``BACKENDS`` that is asked for."""
+    or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known."""
     backend = backend or best_backend()
-    if backend == "onnxruntime":
-        from heygemd.pipeline.engines.wav2lip.graph import graph
+    if backend == "plain":
+        return TorchRunner(net, "cpu", torch.float32, fold=False, threads=threads)
 
-        ready = folded(net)
-        return OnnxRunner(graph(ready), net.size, threads, top=ready.top)
-    dtype = torch.bfloat16 if backend == "torch-bf16" else torch.float32
-    return TorchRunner(net, "cpu", dtype, fold=backend != "plain", threads=threads)
+    def one(each: int) -> Runner:
+        if backend == "onnxruntime":
+            from heygemd.pipeline.engines.wav2lip.graph import graph
+
+            ready = folded(net)
+            return OnnxRunner(graph(ready), net.size, each, top=ready.top)
+        return TorchRunner(net, "cpu", torch.bfloat16 if backend == "torch-bf16" else torch.float32, threads=each)
+
+    return Abreast(one, cores(threads), batch or CPU_BATCH)
 
 
 def best_backend() -> str:
