@@ -12,10 +12,10 @@ import jsonschema
 import numpy as np
 import pytest
 
-from heygemd import outbox, portrait
+from heygemd import outbox
 from heygemd.pipeline import face, lipsync, media, quality
 from heygemd.pipeline.settings import Quiet, Settings, Task
-from tests.pipeline.films import ffmpeg, film_sound
+from tests.pipeline.films import ffmpeg, film_sound, swaying
 from tests.pipeline.quality import sabotage
 from tests.site import ROOT
 
@@ -34,14 +34,12 @@ class Made(NamedTuple):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The portrait speaks the demo's sentence."""
     folder = tmp_path_factory.mktemp("judged")
-    (folder / "portrait.jpg").write_bytes(portrait.shipped("portrait.jpg"))
-    (folder / "speech.flac").write_bytes(portrait.shipped("demo_speech.flac"))
-    portrait.film(folder / "portrait.jpg", folder / "template.mp4")
+    template, speech = swaying(folder, "-crf", "16", seconds=6, speech=6)
     work = folder / "work"
     work.mkdir()
-    task = Task(folder / "speech.flac", folder / "template.mp4", work, "speech.flac", NASTY, SETTINGS)
+    task = Task(speech, template, work, "speech.wav", NASTY, SETTINGS)
     told = lipsync(task, Quiet()).to_json()
-    return Made(work / "film.mp4", work, told, known(folder / "template.mp4", told["output"]["frames"]))
+    return Made(work / "film.mp4", work, told, known(template, told["output"]["frames"]))
 
 
 def known(template: Path, frames: int) -> quality.Known:
