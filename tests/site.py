@@ -28,6 +28,18 @@ partner_minutes = 60
 ROOT = Path(__file__).resolve().parent.parent
 HURRY = ROOT / "tests" / "fakes" / "hurry"
 DEATHS = ROOT / "tests" / "fakes" / "deaths"
+LOOKS: dict[str, dict[str, float]] = {
+    "heygemd.admission": {"SOON": 0.1, "LATEST": 0.3, "SAMPLE_SECONDS": 0.2},
+    "heygemd.board": {"SECONDS": 0.3},
+    "heygemd.daemon": {"TURN_SECONDS": 0.1},
+    "heygemd.delivery": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
+    "heygemd.lines": {"RETRY_SECONDS": 0.3},
+    "heygemd.machine": {"_CACHE_SECONDS": 0.05},
+    "heygemd.monitor": {"SECONDS": 0.3},
+    "heygemd.rendering": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
+    "heygemd.watching": {"RETURN_SECONDS": 2.0},
+}
+"""Seconds between two looks at the same thing, a tenth of what a daemon takes: by module, see fakes/hurry."""
 
 
 def ffmpeg(*args: object) -> None:
@@ -61,7 +73,7 @@ class Site:
     status_page: str = "off"
     argv: list[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
-    hurry: dict[str, dict[str, float]] = field(default_factory=dict)  # module -> waits that are shorter: fakes/hurry
+    hurry: dict[str, dict[str, float]] = field(default_factory=lambda: LOOKS)  # module -> waits that are shorter
     of_bytes: bool = False  # films are of bytes (fakes/deaths), for what is not about media: in a tenth of the time
     process: subprocess.Popen[bytes] | None = None
 

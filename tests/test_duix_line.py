@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.site import ROOT, Site
+from tests.site import LOOKS, ROOT, Site
 
 
 class Container:
@@ -60,7 +60,8 @@ def line(site: Site, container: Container) -> Site:
     )
     site.write_config()
     errand = {"Rules.busy": 2.0, "Rules.silence": 2.0}
-    site.hurry = {"heygemd.rendering": {"AWAY_SECONDS": 0.5}, "heygemd.pipeline.engines.duix.errand": errand}
+    rendering = LOOKS["heygemd.rendering"] | {"AWAY_SECONDS": 0.5}
+    site.hurry = LOOKS | {"heygemd.rendering": rendering, "heygemd.pipeline.engines.duix.errand": errand}
     text = site.config.read_text().replace('engine = "command"', 'engine = "duix"')
     site.config.write_text(text.replace('allowed_engines = ["command", "footage"]', 'allowed_engines = ["duix"]'))
     return site
