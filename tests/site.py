@@ -37,6 +37,7 @@ LOOKS: dict[str, dict[str, float]] = {
     "heygemd.machine": {"_CACHE_SECONDS": 0.05},
     "heygemd.monitor": {"SECONDS": 0.3},
     "heygemd.rendering": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
+    "heygemd.room": {"ASK_SECONDS": 0.5},
     "heygemd.watching": {"RETURN_SECONDS": 2.0},
 }
 """Seconds between two looks at the same thing, a tenth of what a daemon takes: by module, see fakes/hurry."""
