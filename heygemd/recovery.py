@@ -20,11 +20,12 @@ from typing import Any
 from heygemd import log
 from heygemd.config import LineConfig
 from heygemd.errors import HeygemdError, StorageError
+from heygemd.handles import BARRED
 from heygemd.jobs import Store
 from heygemd.journal import Drop, DropState, Job, JobState
 from heygemd.names import display
 from heygemd.requests import DropRequest
-from heygemd.shares import UNREADABLE, ShareError
+from heygemd.shares import UNREADABLE, Share, ShareError
 
 DEATHS = 2  # of the daemon are not the job's fault, unless they go on
 _LARGEST = 1 << 24
@@ -65,7 +66,12 @@ async def line(store: Store, settings: LineConfig) -> None:
         if not name.startswith("."):
             await _account_for(store, settings, name)
     for drop in _of(store, settings, DropState.HELD, DropState.FILING):
-        await store.file_if_over(journal.drop(drop.id))
+        try:
+            await store.file_if_over(journal.drop(drop.id))
+        except ShareError as error:
+            if error.errno not in BARRED:
+                raise
+            log.get().warning("delivery_postponed", drop=drop.id, reason=error.message)  # others must not wait for it
 
 
 def _of(store: Store, settings: LineConfig, *states: DropState) -> list[Drop]:
@@ -128,7 +134,7 @@ async def _recall_deliveries(store: Store, drop: Drop) -> None:
     logs = [
         (folder, name)
         for folder in (store.outbox(drop), review)
-        for name in await share.do("listing", folder)
+        for name in await _names(share, folder)
         if name.endswith((".json", ".json.part"))
     ]
     read = [(name, await _log(store, drop, f"{folder}/{name}")) for folder, name in logs if _may_be_ours(name, drop)]
@@ -139,6 +145,16 @@ async def _recall_deliveries(store: Store, drop: Drop) -> None:
     for name, told in read:
         if "jobs" in told and isinstance(told.get("drop"), dict) and told["drop"].get("id") == drop.id:
             store.journal.set_drop(drop, drop.state, batch=name.removesuffix(".batch.json"), batch_ready=1)
+
+
+async def _names(share: Share, folder: str) -> list[str]:
+    try:
+        names: list[str] = await share.do("listing", folder)
+    except ShareError as error:
+        if error.errno not in BARRED:
+            raise
+        return []  # something else is in its place: what was delivered there has been taken away with it
+    return names
 
 
 def _may_be_ours(name: str, drop: Drop) -> bool:

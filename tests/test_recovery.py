@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -149,6 +150,43 @@ async def test_a_record_that_cannot_be_read_now_may_be_there_all_the_same(shop: 
         await recovery.line(shop.store, shop.line)
     await recovery.line(shop.store, shop.line)
     assert list(shop.line.processing.glob("*/")) == [], "there is none, and nothing was ever moved"
+
+
+@story
+async def test_a_drop_that_cannot_be_filed_because_of_a_link_does_not_keep_the_line_closed(shop: Shop) -> None:
+    drop, job = await shop.failed()
+    await shop.store.retry(job)
+    shop.journal.set_job(shop.journal.job(job.id), JobState.FAILED, reason="again")
+    shop.share.refuse["write_whole"] = ShareError("it is a symbolic link", errno.ELOOP, "reason.txt")
+    await recovery.line(shop.store, shop.line)
+    assert shop.journal.drop(drop.id).state is DropState.HELD
+    shop.share.refuse["write_whole"] = ShareError("Input/output error", errno.EIO, "reason.txt")
+    with pytest.raises(StorageError):
+        await recovery.line(shop.store, shop.line)
+    await recovery.line(shop.store, shop.line)
+    assert shop.journal.drop(drop.id).state is DropState.ENDED
+
+
+def test_without_the_journal_a_link_in_the_outbox_does_not_keep_the_line_closed(site: Site, media: Path) -> None:
+    site.of_bytes = True
+    (site.inbox / "zhang").mkdir()
+    shutil.copy(media / "voice.wav", site.inbox / "zhang" / "lesson.wav")
+    shutil.copy(media / "film.mp4", site.inbox / "zhang" / "lesson.mp4")
+    assert site.once() == 0
+    drop = json.loads((site.outbox / "zhang" / "lesson.json").read_text())["drop"]["id"]
+    (site.done / "zhang" / "lesson").rename(site.processing / drop)
+    (site.outbox / "zhang").rename(site.root / "taken")
+    (site.outbox / "zhang").symlink_to(site.root / "taken")
+    for file in site.state.glob("journal.sqlite*"):
+        file.unlink()
+    site.start()
+    site.until(lambda: site.status()["lines"][0]["problem"], "it waits for its place")
+    assert site.status()["lines"][0]["state"] == "ok"
+    assert sorted(os.listdir(site.root / "taken")) == ["lesson.json", "lesson.mp4"]
+    (site.outbox / "zhang").unlink()
+    site.until(lambda: site.tree("done"), "it is delivered")
+    assert site.tree("outbox") == ["zhang/lesson.json", "zhang/lesson.mp4"]
+    assert site.stop() == 0
 
 
 def test_a_drop_that_is_back_in_processing_after_it_was_filed_is_filed_again(site: Site, media: Path) -> None:
