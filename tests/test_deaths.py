@@ -20,7 +20,7 @@ import pytest
 
 from tests.lives import Matrix, every_operation
 
-SAMPLE = 8  # operations of each kind in the default suite
+SAMPLE = 5  # operations of each kind in the default suite
 PAIRS = 150  # pairs of deaths in the whole matrix
 WAYS = ("left", "taken", "nfs", "child")
 

@@ -57,10 +57,16 @@ def voiced(frames: int, first: int = 0, last: int | None = None) -> Any:
     return lip
 
 
+@pytest.fixture(scope="module")
+def engine() -> Wav2Lip:
+    """One, which keeps its network from plan to plan."""
+    return Wav2Lip()
+
+
 @pytest.fixture
-def plan(models: Path, clip: FakeClip, track: face.FaceTrack) -> Plan:
+def plan(engine: Wav2Lip, models: Path, clip: FakeClip, track: face.FaceTrack) -> Plan:
     order = np.arange(COUNT)
-    return Wav2Lip().plan(clip, track, voiced(60), speech(1.2), order, settings(models), None, Silent())
+    return engine.plan(clip, track, voiced(60), speech(1.2), order, settings(models), None, Silent())
 
 
 class Mirror:
