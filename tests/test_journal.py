@@ -131,3 +131,15 @@ def test_a_drop_that_has_a_job_in_hand_is_behind_the_others(tmp_path: Path) -> N
     drop_of(book, "x", 1)
     book.set_job(book.jobs_in(JobState.QUEUED)[0], JobState.RUNNING)
     assert [job.drop_id for job in book.jobs_in(JobState.QUEUED)] == ["x", "B", "B"]
+
+
+@pytest.mark.parametrize("damage", ["substr(request, 1, 40)", "substr(request, 1, 40) || char(0)", "request || 'x'"])
+def test_a_request_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    old_journal(path)
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(f"UPDATE drops SET request = {damage}")
+    db.close()
+    with pytest.raises(SetupError, match="Move it away and start again"):
+        Journal(path)
