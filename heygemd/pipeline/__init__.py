@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from heygemd.pipeline.engines import Engine
+    from heygemd.pipeline.label import Label
     from heygemd.pipeline.lips import LipTrack
-    from heygemd.pipeline.media import Media, Samples
+    from heygemd.pipeline.media import Media, Packets, Samples, Segment
     from heygemd.pipeline.plans import Planned
     from heygemd.pipeline.report import Result, Stages
     from heygemd.pipeline.settings import Settings, Task, Tell
@@ -47,7 +48,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
 
         return duix.make_film(task, audio, video, stages)
 
-    from heygemd.pipeline import label, mark, painting, plans
+    from heygemd.pipeline import label, mark, plans
 
     engine = engines.load(settings.engine)
     made = plans.recalled(task, video, engine, stages)  # 1 to 4: in an earlier life of this job, or ahead of its turn
@@ -57,15 +58,8 @@ def lipsync(task: Task, tell: Tell) -> Result:
     clip, order, plan, track = made.clip, made.order, made.plan, made.track
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     with stages("render", len(order)):  # 5  the film, in segments; those finished before a death are kept
-        tools = (media.choose_encoder(settings), str(plan.facts.get("weights", "")), track.finder)
         words = label.of(settings, clip, len(order))
-        work = painting.Work(engine, plan, clip, order, settings, tell, words)
-        at_a_time = painting.abreast(work)
-        segments = media.cut(task, made.digest, len(order), clip.fps, tools, at_a_time)
-        kept = {segment.number for segment in segments if segment.done()}
-        if kept:
-            tell.event("segments_kept", segments=len(kept), of=len(segments))
-        decoded = painting.paint(segments, kept, work, at_a_time)
+        segments, decoded = _painted(task, made, engine, words, tell)
         media.join(segments, silent, settings, decoded)
     with stages("verify", len(order)):
         assert audio.audio is not None
@@ -121,6 +115,23 @@ def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Sta
     with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
         plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
         return Planned(clip, face.thinned(track), order, plan, seconds)
+
+
+def _painted(
+    task: Task, made: Planned, engine: Engine, words: Label | None, tell: Tell
+) -> tuple[list[Segment], list[Packets]]:
+    """The segments of the film, ``words`` over its pictures, and what each of them consists of."""
+    from heygemd.pipeline import media, painting
+
+    clip, settings = made.clip, task.settings
+    tools = (media.choose_encoder(settings), str(made.plan.facts.get("weights", "")), made.track.finder)
+    work = painting.Work(engine, made.plan, clip, made.order, settings, tell, words)
+    at_a_time = painting.abreast(work)
+    segments = media.cut(task, made.digest, len(made.order), clip.fps, tools, at_a_time)
+    kept = {segment.number for segment in segments if segment.done()}
+    if kept:
+        tell.event("segments_kept", segments=len(kept), of=len(segments))
+    return segments, painting.paint(segments, kept, work, at_a_time)
 
 
 def plan_ahead(task: Task, tell: Tell) -> bool:
