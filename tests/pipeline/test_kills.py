@@ -27,9 +27,13 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a swaying portrait, 480 x 400, with one key frame."""
-    path = tmp_path_factory.mktemp("template") / "film.mp4"
-    raw = b"".join(np.ascontiguousarray(portrait()(i)).tobytes() for i in range(2 * FPS))
+    """Two seconds, with one key frame."""
+    return swaying(tmp_path_factory.mktemp("template") / "film.mp4", 2)
+
+
+def swaying(path: Path, seconds: int) -> Path:
+    """A swaying portrait, 480 x 400."""
+    raw = b"".join(np.ascontiguousarray(portrait()(i)).tobytes() for i in range(seconds * FPS))
     argv = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", "480x400", "-r", str(FPS)]
     argv += ["-i", "pipe:0", "-c:v", "libx264", "-g", "250", "-crf", "10", "-pix_fmt", "yuv420p", str(path)]
     subprocess.run(argv, input=raw, check=True, timeout=60)
@@ -114,11 +118,13 @@ def moments(seed: int, count: int, frames: int) -> list[Moment]:
     return [first, *middle, last]
 
 
-def same_film(folder: Path, template: Path, seconds: int, segment_seconds: int, deaths: list[Moment]) -> None:
+def same_film(
+    folder: Path, template: Path, seconds: int, segment_seconds: int, deaths: list[Moment], threads: int = 1
+) -> None:
     voice = folder / "voice.wav"
     speech = ROOT / "heygemd" / "data" / "demo_speech.flac"
     ffmpeg("-stream_loop", -1, "-i", speech, "-t", seconds, "-ar", 16000, "-ac", 1, voice)
-    settings = Settings(segment_seconds=segment_seconds, preset="ultrafast", threads=1, encoder="libx264")
+    settings = Settings(segment_seconds=segment_seconds, preset="ultrafast", threads=threads, encoder="libx264")
     films = {}
     for name in ("undisturbed", "killed"):
         work = folder / name
@@ -138,6 +144,12 @@ def same_film(folder: Path, template: Path, seconds: int, segment_seconds: int, 
 def test_a_job_killed_twice_makes_the_same_film(tmp_path: Path, template: Path) -> None:
     deaths = moments(SEED, 4, 4 * FPS)[1:3]
     same_film(tmp_path, template, 4, 1, deaths)
+
+
+def test_a_job_that_makes_two_segments_at_a_time_is_killed_and_makes_the_same_film(tmp_path: Path) -> None:
+    """A death loses what two were at, which are half as long each; what one of them had finished is kept."""
+    deaths = [Moment("render", frame, 0.0) for frame in (40, 90)]
+    same_film(tmp_path, swaying(tmp_path / "long.mp4", 6), 6, 2, deaths, threads=2)
 
 
 @pytest.mark.slow
