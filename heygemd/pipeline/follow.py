@@ -194,7 +194,7 @@ class _Cuts:
 
     def take(self, luma: Bytes) -> bool:
         """Whether a new shot begins with this frame."""
-        thumb = cv2.resize(luma[::4, ::4], (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+        thumb = cv2.resize(luma[::8, ::8], (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
         change = 0.0 if self._last is None else float(np.abs(thumb - self._last).mean())
         cut = change > max(14.0, 5.0 * self._usual)
         if cut:
