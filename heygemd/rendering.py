@@ -192,10 +192,11 @@ class Rendering:
         return job
 
     async def _make(self, job: Job, ticket: Ticket) -> Job:
+        await self.worker.use(ticket.device, self.config.limits.nice)
+        await self.worker.warm(ticket.settings["engine"])
         staged, probed = await self.stager.take(job, ticket.settings)
         await self.stager.planned(job)
         await self.admission.confirm(ticket)
-        await self.worker.use(ticket.device, self.config.limits.nice)
         task = task_of(self.store, job, staged, probed, ticket.settings)
         job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
         if self.running is not None and self.running.cancelled:

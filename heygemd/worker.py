@@ -122,6 +122,13 @@ class Worker:
             await self.stop()
             self._device, self.nice = device, nice
 
+    async def warm(self, engine: str) -> None:
+        """Have a child load what a film by this engine takes, while its inputs are being copied; nobody waits."""
+        child = await self._started()
+        assert child.stdin is not None
+        child.stdin.write(json.dumps({"id": "warm", "task": "warm", "engine": engine}).encode() + b"\n")
+        self._idle_since = time.monotonic()
+
     async def _started(self) -> asyncio.subprocess.Process:
         if self._child is not None and self._child.returncode is None:
             return self._child
@@ -158,9 +165,10 @@ class Worker:
         return WorkerDied(f"The renderer {how} in the middle of the job.{hint}", detail="\n".join(self._stderr))
 
     def cancel(self) -> None:
-        """End the running task; its ``run`` raises ``Cancelled``."""
-        self._cancelled = True
-        self._kill(signal.SIGKILL)
+        """End the running task; its ``run`` raises ``Cancelled``.  A child that only waits goes on waiting."""
+        if self.busy:
+            self._cancelled = True
+            self._kill(signal.SIGKILL)
 
     def give_up(self, why: str) -> None:
         """End the running task; its ``run`` raises ``WorkerDied`` with that sentence."""

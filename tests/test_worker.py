@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,23 @@ def test_work_that_is_given_up_ends_with_the_reason_that_was_given() -> None:
         return time.monotonic() - began
 
     assert run(story) < 20
+
+
+def test_a_child_is_warmed_while_nobody_waits_and_does_the_next_job() -> None:
+    async def story(worker: Worker) -> tuple[int | None, int, int | None, int]:
+        await worker.warm("footage")
+        started = worker.pid
+        first = await pid(worker)
+        worker.cancel()  # there is nothing to be ended
+        return started, first, worker.pid, await pid(worker)
+
+    assert len(set(run(story))) == 1
+
+
+def test_a_warmed_child_has_loaded_what_a_film_takes() -> None:
+    async def story(worker: Worker) -> bool:
+        await worker.warm("footage")
+        maps = Path(f"/proc/{await pid(worker)}/maps").read_text()  # answered after the warming
+        return "cv2" in maps
+
+    assert run(story)

@@ -232,6 +232,17 @@ def _load_arithmetic() -> None:
             del os.environ[name]
 
 
+def _warm(request: Request, tell: Reporter) -> Any:
+    """Load what the default engine takes: half a second in which the daemon still copies and looks.  Nothing of a GPU
+    is touched before the guard has looked again."""
+    del tell
+    if request["engine"] == "footage":
+        _load_arithmetic()
+        from heygemd.pipeline import face, label, mark, painting, plans  # noqa: F401
+        from heygemd.pipeline.engines import footage  # noqa: F401
+    return {}
+
+
 def _ping(request: Request, tell: Reporter) -> Any:
     del request, tell
     return {"pid": os.getpid()}
@@ -244,6 +255,7 @@ TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
     "plan": _plan,
     "sheet": _sheet,
     "report": _report,
+    "warm": _warm,
     "ping": _ping,
 }
 
