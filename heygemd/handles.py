@@ -33,19 +33,25 @@ _trusted: tuple[str, ...] = ()
 def trust(folders: Iterable[str]) -> None:
     """From now on these folders are lines', in this process: below them no link is followed."""
     global _trusted
-    _trusted = tuple(sorted((folder.rstrip("/") for folder in folders), key=len, reverse=True))
+    _trusted = _longest_first(folders)
+
+
+def _longest_first(folders: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted((folder.rstrip("/") for folder in folders), key=len, reverse=True))
 
 
 # ---------------------------------------------------------------- on the way
 
 
 @contextlib.contextmanager
-def folder(path: str, *, make: bool = False, read: bool = False) -> Iterator[int]:
+def folder(
+    path: str, *, make: bool = False, read: bool = False, trusted: Iterable[str] | None = None
+) -> Iterator[int]:
     """A handle of a folder, to act on names in it; with ``read`` also to list and to fsync it.
 
-    ``make``: what is missing of it is made.
+    ``make``: what is missing of it is made.  ``trusted``: in place of what ``trust`` was told.
     """
-    base, parts = _split(path)
+    base, parts = _split(path, _trusted if trusted is None else _longest_first(trusted))
     if make and not Path(base).is_dir():
         Path(base).mkdir(parents=True, exist_ok=True)
     with _named(path):
@@ -76,9 +82,9 @@ def parent(path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
             raise
 
 
-def _split(path: str) -> tuple[str, list[str]]:
+def _split(path: str, trusted: Iterable[str]) -> tuple[str, list[str]]:
     """The folder that is trusted, and the components below it; the path alone where it is no line's."""
-    for base in _trusted:
+    for base in trusted:
         if path == base or path.startswith(base + "/"):
             parts = [part for part in path[len(base) :].split("/") if part not in ("", ".")]
             if ".." in parts:

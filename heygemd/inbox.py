@@ -18,6 +18,7 @@ from typing import Any
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from heygemd import handles
 from heygemd.container import CHECKED_SUFFIXES
 from heygemd.names import split
 from heygemd.requests import Stamp
@@ -282,8 +283,9 @@ class Watcher:
     ``wake`` must not raise and should only set a flag.
     """
 
-    def __init__(self, folders: Iterable[Path], wake: Callable[[], object]) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, folders: Iterable[Path], wake: Callable[[], object], trusted: Iterable[str] = ()) -> None:
+        """``trusted``: folders below which no link is followed (``handles``)."""
+        self._folders, self._trusted = tuple(folders), tuple(trusted)
         self._handler = _Wake(wake)
         self._observer: Any = None
 
@@ -295,6 +297,8 @@ class Watcher:
         observer = Observer()
         try:
             for folder in self._folders:
+                with handles.folder(str(folder), read=True, trusted=self._trusted):
+                    pass  # no link is in the way: watchdog would list what is behind it
                 observer.schedule(self._handler, str(folder), recursive=True)
             observer.start()
         except OSError as error:

@@ -53,7 +53,7 @@ class Line:
         self._settler = _settler(config.intake)
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set))
+        self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set), line.trusted)
         self._manifests: dict[str, tuple[Stamp, bytes | str]] = {}  # what was read, or why it could not be
         self._due: float | None = None
         self._named: set[str] = set()

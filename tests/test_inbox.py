@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -334,6 +336,36 @@ def test_a_folder_that_cannot_be_watched_is_named_not_raised(tmp_path: Path) -> 
     assert "polled" in problem
     assert not watcher.alive()
     watcher.stop()
+
+
+def test_a_folder_behind_a_link_is_not_watched_and_not_listed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (tmp_path / "line").mkdir()
+    (tmp_path / "line" / "inbox").symlink_to(secret)
+    looked = inotify(secret)
+    watcher = Watcher([tmp_path / "line" / "inbox"], lambda: None, [str(tmp_path / "line")])
+    problem = watcher.start()
+    assert problem is not None and "symbolic link" in problem and not looked()
+    unguarded = Watcher([tmp_path / "line" / "inbox"], lambda: None)
+    unguarded.start()
+    unguarded.stop()
+    assert looked(), "what watchdog does by itself"
+
+
+def inotify(folder: Path) -> Callable[[], bool]:
+    """Whether somebody has opened the folder since."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK)
+    assert libc.inotify_add_watch(fd, os.fsencode(folder), 0x20) >= 0  # IN_OPEN
+
+    def looked() -> bool:
+        try:
+            return bool(os.read(fd, 4096))
+        except BlockingIOError:
+            return False
+
+    return looked
 
 
 def test_a_local_folder_is_not_blind_and_a_missing_one_is_an_error(tmp_path: Path) -> None:

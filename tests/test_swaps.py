@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import random
 import shutil
@@ -136,7 +137,13 @@ def put_back(root: Path, place: Path) -> None:
     if place.is_symlink():
         place.unlink()
         if (root / "aside").exists():
-            (root / "aside").rename(place)
+            try:
+                (root / "aside").rename(place)
+            except OSError as error:  # the daemon has just made it anew: what was in it is put there
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                for entry in (root / "aside").iterdir():
+                    entry.rename(place / entry.name)
 
 
 def unexplained(matrix: Matrix) -> Iterator[str]:
