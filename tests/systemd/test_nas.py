@@ -13,7 +13,10 @@ import pytest
 pytestmark = [pytest.mark.systemd, pytest.mark.slow]
 
 HERE = Path(__file__).resolve().parent
-NEEDED = {"cifs": ("linux.uml", "smbd", "smbpasswd", "mount.cifs"), "nfs": ("linux.uml", "rpc.nfsd", "mount.nfs4")}
+NEEDED = {
+    "cifs": ("linux.uml", "modprobe", "smbd", "smbpasswd", "mount.cifs"),
+    "nfs": ("linux.uml", "modprobe", "rpc.nfsd", "mount.nfs4"),
+}
 
 
 @pytest.mark.parametrize("kind", ["cifs", "nfs"])
@@ -23,7 +26,9 @@ def test_what_others_drop_on_the_nas_is_done_and_a_nas_that_was_away_is_taken_up
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
     if missing := [tool for tool in NEEDED[kind] if shutil.which(tool) is None]:
-        pytest.skip(f"{', '.join(missing)} is not installed (user-mode-linux, samba, cifs-utils, nfs-kernel-server)")
+        pytest.skip(
+            f"{', '.join(missing)} is not installed (user-mode-linux, kmod, samba, cifs-utils, nfs-kernel-server)"
+        )
     machine = subprocess.run(
         [HERE / "uml.sh", tmp_path, HERE / "nas.sh", kind], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=700, errors="replace", env={**os.environ, "HEYGEMD_PYTHON": sys.executable, "LANG": "C.UTF-8"},
