@@ -151,16 +151,8 @@ def log(args: argparse.Namespace) -> int:
 
 def order(args: argparse.Namespace) -> int:
     """Retry, cancel, pause, resume: an order to the daemon."""
-    from heygemd import control
-
-    request = {"cmd": args.cmd} | ({"job": args.job} if args.job else {})
-    try:
-        # A retry moves a drop's files back on the share, which may be slow.
-        reply = control.call(settings(args).daemon.socket, request, timeout=120)
-    except NoDaemon as nobody:
-        raise NoDaemon(f"{nobody.message} {args.cmd!r} needs one that runs.") from nobody
-    if not reply.get("ok"):
-        raise Misuse(str(reply.get("error", "The daemon refused.")))
+    # A retry moves a drop's files back on the share, which may be slow.
+    reply = _answer(args, {"cmd": args.cmd} | ({"job": args.job} if args.job else {}), timeout=120)
     who = reply.get("job") or "The daemon"
     done = {
         "retry": "is queued again", "cancel": "is cancelled",
@@ -172,18 +164,24 @@ def order(args: argparse.Namespace) -> int:
 
 def reload(args: argparse.Namespace) -> int:
     """Have the daemon read its configuration again."""
-    from heygemd import control, reload
+    from heygemd import reload
 
     # A faulty file is refused here already, with the same words as the daemon would.
-    request = {"cmd": "reload", "wait": args.wait}
+    reload.tell(_answer(args, {"cmd": "reload", "wait": args.wait}, timeout=110), as_json=args.json)
+    return OK
+
+
+def _answer(args: argparse.Namespace, request: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+    """What the daemon answers.  Raises ``NoDaemon``, and ``Misuse`` where it refuses."""
+    from heygemd import control
+
     try:
-        reply = control.call(settings(args).daemon.socket, request, timeout=110)
+        reply = control.call(settings(args).daemon.socket, request, timeout=timeout)
     except NoDaemon as nobody:
-        raise NoDaemon(f"{nobody.message} 'reload' needs one that runs.") from nobody
+        raise NoDaemon(f"{nobody.message} {request['cmd']!r} needs one that runs.") from nobody
     if not reply.get("ok"):
         raise Misuse(str(reply.get("error", "The daemon refused.")))
-    reload.tell(reply, as_json=args.json)
-    return OK
+    return reply
 
 
 def models(args: argparse.Namespace) -> int:
