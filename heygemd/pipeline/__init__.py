@@ -7,8 +7,10 @@ from here and must stay small.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,11 +18,12 @@ if TYPE_CHECKING:
     from heygemd.pipeline.engines import Engine
     from heygemd.pipeline.label import Label
     from heygemd.pipeline.lips import LipTrack
-    from heygemd.pipeline.media import Media, Packets, Samples, Segment
+    from heygemd.pipeline.media import Encoded, Media, Packets, Samples, Segment
     from heygemd.pipeline.plans import Planned
     from heygemd.pipeline.report import Result, Stages
     from heygemd.pipeline.settings import Settings, Task, Tell
 
+T = TypeVar("T")
 _TELL_SECONDS = 1.0
 
 
@@ -64,7 +67,9 @@ def lipsync(task: Task, tell: Tell) -> Result:
     with stages("verify", len(order)):
         assert audio.audio is not None
         marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
-        sound = media.mux(silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks, tell)
+        sound = media.mux(
+            silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks, tell, made.sound
+        )
         output = media.verify(whole, len(order), clip.fps, made.seconds, settings, tell, decoded)
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
@@ -93,28 +98,32 @@ def lipsync(task: Task, tell: Tell) -> Result:
 
 def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Stages) -> Planned:
     """Steps 1 to 4.  What they took beside the plan, which is much for a long sound, goes with this function."""
-    from heygemd.pipeline import face, media
+    from heygemd.pipeline import cache, face, media
     from heygemd.pipeline.plans import Planned
 
-    settings, tell = task.settings, stages.tell
-    with stages("audio"):  # 1  the sound, as it will be heard
-        samples = media.sound_of(task.audio, audio, settings, task.audio_name)
-        seconds = len(samples) / media.SAMPLE_RATE
-    clip = media.template(task.video, video, settings, task.video_name, seconds, tell)
-    with ThreadPoolExecutor(1, "lips") as beside:
+    settings, tell, name = task.settings, stages.tell, task.video_name
+    with ThreadPoolExecutor(1, "lips") as beside, ExitStack() as later:
+        known = beside.submit(cache.of, task.video, settings, tell)
+        with stages("audio"):  # 1  the sound, as it will be heard
+            samples = media.sound_of(task.audio, audio, settings, task.audio_name)
+            seconds = len(samples) / media.SAMPLE_RATE
+        clip = media.template(task.video, video, settings, name, seconds, tell, known.result())
+        later.enter_context(clip.keeping_behind())
         heard_so_far = [0, 0]
         heard = beside.submit(_heard, samples, heard_so_far)
+        own_sound = beside.submit(media.own_sound, clip, video, settings)
+        encoded = beside.submit(_encoded, task, audio)
         with stages("face", clip.count):  # 2  frames -> the tracked face
-            track = face.track(clip, settings, task.video_name, tell)
+            track = face.track(clip, settings, name, tell)
             order = media.shown(clip, seconds, settings.extend)
-            own_voice = media.sound_beside(clip, video, settings) if video.audio else None
         with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
-            while not wait([heard], _TELL_SECONDS).done:
-                tell.progress("lips", *heard_so_far)
-            lip = heard.result()
-    with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
-        plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
-        return Planned(clip, face.thinned(track), order, plan, seconds)
+            lip = _awaited(heard, lambda: tell.progress("lips", *heard_so_far))
+            own = _awaited(own_sound, lambda: tell.progress("lips", *heard_so_far))
+        with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
+            own_voice = None if own is None else media.beside_pictures(clip, own)
+            plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
+            sound = _awaited(encoded, lambda: tell.progress("plan", len(order), len(order)))
+            return Planned(clip, face.thinned(track), order, plan, seconds, sound=sound)
 
 
 def _painted(
@@ -167,11 +176,32 @@ def _heard(samples: Samples, so_far: list[int]) -> LipTrack:
     return lips.speak(samples, told=told)
 
 
+def _awaited(one: Future[T], tell: Callable[[], None]) -> T:
+    """Its result; ``tell`` gives a sign of life while it is not there."""
+    while not wait([one], _TELL_SECONDS).done:
+        tell()
+    return one.result()
+
+
+def _encoded(task: Task, audio: Media) -> Encoded | None:
+    """The sound as it will lie in the film, where it has to be encoded; one that cannot be is told of later."""
+    from heygemd.errors import EngineError
+    from heygemd.pipeline import media
+
+    assert audio.audio is not None
+    if audio.audio.codec in media.COPIED:
+        return None
+    try:
+        return media.encode_sound(task.audio, audio.audio, task.work / "sound.m4a", task.settings)
+    except EngineError:
+        return None
+
+
 def look(audio: Path, audio_name: str, video: Path, video_name: str, settings: Settings) -> tuple[Media, Media]:
     """What both inputs are.  Raises ``InputError`` where one cannot be used."""
     from heygemd.pipeline import media
 
-    return (
-        media.probe(audio, audio_name, settings, want="audio"),
-        media.probe(video, video_name, settings, want="video"),
-    )
+    with ThreadPoolExecutor(1, "look") as beside:
+        found = beside.submit(media.probe, video, video_name, settings, want="video")
+        sound = media.probe(audio, audio_name, settings, want="audio")
+        return sound, found.result()

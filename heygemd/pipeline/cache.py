@@ -18,8 +18,9 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -46,6 +47,7 @@ class Store:
     folder: Path
     most_bytes: int
     most_seconds: float
+    behind: list[Callable[..., Any]] = field(default_factory=list, compare=False, repr=False)  # see Memory.behind
 
     def prepare(self) -> None:
         """Make the folder, for the owner alone.  Raises ``OSError`` where that cannot be."""
@@ -165,9 +167,32 @@ class Memory:
         """Whether anything is kept about this subject."""
         return self.store is not None and self.store.path(self.parts).exists()
 
+    @contextlib.contextmanager
+    def behind(self) -> Iterator[None]:
+        """Within, all that is kept in this store is written by a thread of its own, and it is written at the end:
+        a minute's pictures of a face are 100 MB."""
+        if self.store is None:
+            yield
+            return
+        written: list[Future[None]] = []
+        with ThreadPoolExecutor(1, "keep") as writer:
+            self.store.behind.append(lambda *what: written.append(writer.submit(*what)))
+            try:
+                yield
+            finally:
+                self.store.behind.pop()
+        for one in written:
+            one.result()
+
     def keep(self, raw: BinaryIO | None = None, /, **arrays: Any) -> None:
         """Keep these arrays, and the bytes of the file ``raw``, which may be more than memory should hold.  Where that
-        fails, a warning is told: the film can be made without."""
+        fails, a warning is told: the film can be made without.  Nobody changes the arrays afterwards."""
+        if self.store is not None and self.store.behind:
+            self.store.behind[-1](self._keep, raw, arrays)
+        else:
+            self._keep(raw, arrays)
+
+    def _keep(self, raw: BinaryIO | None, arrays: Arrays) -> None:
         if self.store is None or self.tell is None:
             return
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from heygemd.pipeline import parallel
 from heygemd.pipeline.geometry import HEIGHT, WIDTH, Bytes, Floats, compose, cut_out, halved, invert
 
 if TYPE_CHECKING:
@@ -71,11 +72,14 @@ class CropKeeper:
             plane[row] = new
         self._taken = row + 1
 
-    def finish(self, transforms: Floats, online: Sequence[Floats]) -> Crops:
+    def finish(self, transforms: Floats, online: Sequence[Floats], threads: int = 1) -> Crops:
         """``online``: the transforms that the crops were cut with; ``transforms``: those that they shall have."""
         index = self._index[: self._taken]
-        for row, i in enumerate(index):
-            change = compose(invert(online[i]), transforms[i])
+
+        def move(row: int) -> None:
+            change = compose(invert(online[index[row]]), transforms[index[row]])
             for plane, moved in zip(self._planes, (change, halved(change), halved(change)), strict=True):
                 plane[row] = cut_out(plane[row], moved, (plane.shape[2], plane.shape[1]))
+
+        parallel.every(move, len(index), threads)
         return Crops(index, *(plane[: self._taken] for plane in self._planes))

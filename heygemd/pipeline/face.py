@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
             patches.add(i, area, frame)
         if i % 10 == 0:
             tell.progress("face", i, clip.count)
-    path = tracker.finish()
+    path = tracker.finish(cores(settings.threads))
     usable = path.usable & ~shots.strange(path.quality, path.cuts, one.boxes)
     scales = [scale_of(t) for t, u in zip(path.transforms, usable, strict=True) if u]
     if not scales:
@@ -173,7 +174,9 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
             reason="no_face",
         )
     cuts = shots.without_sweeps(path.cuts)
-    hidden = covered(path.crops, usable) | turned_away(path.crops, usable, one.boxes)
+    with ThreadPoolExecutor(1, "turned") as beside:
+        turned = beside.submit(turned_away, path.crops, usable, one.boxes)
+        hidden = covered(path.crops, usable) | turned.result()
     return FaceTrack(
         path.transforms,
         path.quality,

@@ -175,11 +175,11 @@ class Tracker:
             return to, False
         return (box, True) if strayed else (now, False)
 
-    def finish(self) -> Path:
+    def finish(self, threads: int = 1) -> Path:
         """The smoothed path."""
         quality, steps = np.array(self._anchor_quality), np.array(self._step_quality)
         transforms = _smooth(np.array(self._anchors), quality, np.array(self._steps), steps, self._start.eye_px)
-        crops = self._crops.finish(transforms, self._online)
+        crops = self._crops.finish(transforms, self._online, threads)
         return Path(transforms, quality, _usable(quality, steps), tuple(self._cuts.found), crops)
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from heygemd import __version__
 from heygemd.errors import EngineError
-from heygemd.pipeline.media.film import metadata_argv
 from heygemd.pipeline.media.probe import input_argv
+from heygemd.pipeline.media.soundtrack import metadata_argv
 from heygemd.pipeline.settings import Settings
 from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED, run
 

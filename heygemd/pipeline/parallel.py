@@ -28,6 +28,17 @@ def each(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
         yield from pool.map(function, items)
 
 
+def every(function: Callable[[int], None], count: int, threads: int) -> None:
+    """``function`` of each of 0 to ``count - 1``, in runs: what takes so little that handing it over would count."""
+
+    def some(first: int) -> None:
+        for i in range(first, min(first + _RUN, count)):
+            function(i)
+
+    for _ in each(some, range(0, count, _RUN), threads):
+        pass
+
+
 def ahead(items: Iterator[T], most: int) -> Iterator[T]:
     """``items``, made by a thread of its own, at most ``most`` before they are asked for."""
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as one:
@@ -42,3 +53,4 @@ def ahead(items: Iterator[T], most: int) -> Iterator[T]:
 
 
 _END = object()
+_RUN = 50  # of small pieces of work that a thread does at a time

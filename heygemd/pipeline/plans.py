@@ -28,7 +28,7 @@ from heygemd.pipeline.settings import Settings, Task, Tell
 if TYPE_CHECKING:
     from heygemd.pipeline.engines import Engine, Plan
     from heygemd.pipeline.face import FaceTrack
-    from heygemd.pipeline.media import Clip, Media
+    from heygemd.pipeline.media import Clip, Encoded, Media
     from heygemd.pipeline.report import Stages
 
 PLAN, RECEIPT = "plan.npz", "plan.json"
@@ -43,7 +43,7 @@ class Planned:
     """``order`` ``(N,)``: the template's picture under each output frame; ``seconds`` of sound.
 
     ``digest``: of the plan, or of what it follows from; ``written``: it is on the disk, and of the ``track`` the
-    pictures are only there.
+    pictures are only there.  ``sound``: encoded beside all this, where it has to be; it is made anew in another life.
     """
 
     clip: Clip
@@ -53,6 +53,7 @@ class Planned:
     seconds: float
     digest: str = ""
     written: bool = False
+    sound: Encoded | None = None
 
 
 def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -174,3 +175,31 @@ def test_pixels_are_kept_beside_arrays_and_come_back_through_a_file(tmp_path: Pa
     damaged[len(damaged) // 2] ^= 1
     entry.write_bytes(damaged)
     assert Patches.recalled(memory) is None and not entry.exists(), "a damaged entry is dropped"
+
+
+def test_what_is_kept_behind_is_there_at_the_end_and_told_of_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ear, writers = store(tmp_path), Ear(), set()
+    memory, write = Memory(made, ear, ("template",)), Store.write
+
+    def heard(*what: Any) -> None:
+        writers.add(threading.current_thread().name)
+        write(*what)
+
+    monkeypatch.setattr(Store, "write", heard)
+    with memory.behind():
+        memory.about("face").keep(a=np.arange(5))
+        memory.about("mouth").keep(b=np.arange(3))
+    assert memory.about("face").recall("a") is not None and memory.about("mouth").recall("b") is not None
+    assert writers == {"keep_0"} and ear.events == []
+    with pytest.raises(ZeroDivisionError), memory.behind():
+        memory.about("late").keep(c=np.arange(4))
+        raise ZeroDivisionError
+    assert memory.about("late").recall("c") is not None
+    made.folder.rename(tmp_path / "elsewhere")
+    with memory.behind():
+        memory.keep(a=np.arange(5))
+    assert ear.events == ["template_cache_not_written"]
+    memory.keep(a=np.arange(5))  # at once, as before
+    assert len(ear.events) == 2

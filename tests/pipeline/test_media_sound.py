@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from heygemd.errors import InputError
-from heygemd.pipeline.media import SAMPLE_RATE, decode_audio, mux, probe, sound_beside, sound_of
+from heygemd.pipeline.media import (
+    SAMPLE_RATE,
+    beside_pictures,
+    decode_audio,
+    encode_sound,
+    mux,
+    own_sound,
+    probe,
+    sound_of,
+)
 from heygemd.pipeline.settings import Quiet
 from tests.pipeline.films import QUICK, bursts, clip_of, ffmpeg, film_sound, numbered, onsets, tone
 
@@ -105,6 +114,23 @@ def test_a_copy_that_lasts_too_long_is_encoded_instead(silent_film: Path, tmp_pa
     assert mux(silent_film, path, found.audio, tmp_path / "film.mp4", QUICK, 2.5, Fraction(100)).startswith("encoded")
 
 
+@pytest.mark.parametrize("rate", ["44100", "22050", "8000"])
+def test_a_sound_that_was_encoded_ahead_makes_the_same_film(rate: str, silent_film: Path, tmp_path: Path) -> None:
+    path = bursts(tmp_path / "a.wav", "-ar", rate)
+    found = probe(path, "a.wav", QUICK)
+    assert found.audio is not None
+    ahead = encode_sound(path, found.audio, tmp_path / "ahead.m4a", QUICK)
+    said = [
+        mux(silent_film, path, found.audio, tmp_path / name, QUICK, 2.5, Fraction(25), encoded=encoded)
+        for name, encoded in (("now.mp4", None), ("then.mp4", ahead))
+    ]
+    assert said == [ahead.said] * 2 and ahead.said.startswith("encoded aac")
+    assert (tmp_path / "now.mp4").read_bytes() == (tmp_path / "then.mp4").read_bytes()
+    assert {p.suffix for p in tmp_path.iterdir()} == {".wav", ".mp4"}, "what was encoded was left behind"
+    burst_at = onsets(decode_audio(tmp_path / "then.mp4"))
+    assert np.abs(np.subtract(burst_at, onsets(decode_audio(path)))).max() < 0.002
+
+
 def test_a_sound_that_takes_its_time_gives_signs_of_life(silent_film: Path, tmp_path: Path) -> None:
     """Else an hour of sound on a busy machine would pass for a child that hangs."""
 
@@ -169,14 +195,14 @@ def test_the_template_s_own_sound_begins_with_its_first_picture(tmp_path: Path) 
     clip, found = clip_of(path), probe(path, path.name, QUICK)
     clip.learn()
     assert clip.first_seconds == pytest.approx(0.4, abs=0.002)
-    beside = sound_beside(clip, found, QUICK)
-    assert beside is not None
-    assert np.abs(np.subtract(onsets(beside), [0.1, 1.6])).max() < 0.005
+    own = own_sound(clip, found, QUICK)
+    assert own is not None
+    assert np.abs(np.subtract(onsets(beside_pictures(clip, own)), [0.1, 1.6])).max() < 0.005
 
 
-def test_a_template_without_sound_has_none_beside_it(tmp_path: Path) -> None:
+def test_a_template_without_sound_has_none_of_its_own(tmp_path: Path) -> None:
     path = numbered(tmp_path / "v.mp4", 5)
-    assert sound_beside(clip_of(path), probe(path, "v.mp4", QUICK), QUICK) is None
+    assert own_sound(clip_of(path), probe(path, "v.mp4", QUICK), QUICK) is None
 
 
 def test_sound_without_length_is_refused(tmp_path: Path) -> None:

@@ -44,3 +44,18 @@ def test_an_error_of_the_maker_is_raised_where_the_items_are_used() -> None:
     assert next(items) == 1
     with pytest.raises(ValueError, match="no more"):
         next(items)
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 170])
+def test_every_piece_of_work_is_done_once(count: int) -> None:
+    done: list[int] = []
+    parallel.every(done.append, count, 3)
+    assert sorted(done) == list(range(count))
+
+
+def test_a_piece_of_work_that_fails_is_not_passed_over() -> None:
+    def fail(i: int) -> None:
+        assert i != 70
+
+    with pytest.raises(AssertionError):
+        parallel.every(fail, 100, 2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -135,6 +136,12 @@ class Clip:
             "decode_faults": self._index.faults,
             "cut_at_limit": self.count == self.limit,
         }
+
+    @contextmanager
+    def keeping_behind(self) -> Iterator[None]:
+        """Within, what is learned about the clip is kept by a thread of its own; see ``Memory.behind``."""
+        with self._file_memory.behind():
+            yield
 
     def recall(self, memory: Memory) -> None:
         """Take the count from an earlier job on the same file, or remember to keep it once it is known; ``memory`` is

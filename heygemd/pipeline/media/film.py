@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,18 +12,15 @@ from heygemd.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.pipeline.media.clip import Clip
 from heygemd.pipeline.media.decoder import output_colour
 from heygemd.pipeline.media.frame import Frame
-from heygemd.pipeline.media.probe import AudioInfo, VideoInfo, input_argv, probe
-from heygemd.pipeline.settings import Quiet, Settings, Tell
-from heygemd.pipeline.tools import FFMPEG, OURS, UNTRUSTED_WRITER, Child, cores, nvenc_works, run
+from heygemd.pipeline.media.probe import VideoInfo
+from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.tools import FFMPEG, OURS, Child, cores, nvenc_works
 
 _NVENC_PRESETS = {
     "ultrafast": "p1", "superfast": "p1", "veryfast": "p2", "faster": "p3", "fast": "p4",
     "medium": "p4", "slow": "p5", "slower": "p6", "veryslow": "p7",
 }  # fmt: skip
-_COPIED = frozenset({"aac", "mp3", "alac", "ac3", "eac3"})  # what mp4 holds and every player plays
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _GAMMAS = {"bt470m": "gamma22", "bt470bg": "gamma28"}  # transfers that ffprobe names otherwise than ffmpeg's options
-_AAC_BITS_PER_CHANNEL = 96_000
 
 
 def choose_encoder(settings: Settings) -> str:
@@ -144,70 +140,3 @@ class FilmWriter:
                 self._fail(code)
         finally:
             self._child.kill()
-
-
-def mux(
-    video: Path,
-    audio: Path,
-    audio_info: AudioInfo,
-    out: Path,
-    settings: Settings,
-    seconds: float,
-    fps: Fraction,
-    entries: Mapping[str, str] | None = None,
-    tell: Tell | None = None,
-) -> str:
-    """Put the sound of ``audio`` beside the pictures of ``video``; what was done to it, as words.
-
-    Copied untouched where mp4 holds it and where the copy lasts as long as what was decoded (``seconds``) to half
-    a frame: a copied mp3 loses the note that says how much of its last block is padding.  Else one AAC encode at
-    its own sample rate and channels.  ``entries``: metadata that is written into the film; nothing else is.  What it
-    takes is told as the beginning of ``verify``.
-
-    Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
-    """
-    tags, teller, of = metadata_argv(entries or {}), tell or Quiet(), round(seconds * fps)
-
-    def told(_: int) -> None:
-        teller.progress("verify", 0, of)
-
-    def tried(*sound: str) -> str | None:
-        return _mux(video, audio, audio_info, out, settings, [*sound, *tags], told)
-
-    if audio_info.codec in _COPIED and tried("-c:a", "copy") is None:
-        copied = probe(out, out.name, settings).audio
-        if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
-            return f"copied {audio_info.codec}"
-    failed = None
-    for channels in (1,) if audio_info.mix else dict.fromkeys((audio_info.channels, 2)):
-        bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
-        failed = tried(*_aac(audio_info, channels, bits))
-        if failed is None:
-            mixed = "" if channels == audio_info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
-            return f"encoded aac {bits // 1000}k{mixed}"
-    raise EngineError("The sound could not be put into the film.", detail=failed or "")
-
-
-def metadata_argv(entries: Mapping[str, str]) -> list[str]:
-    """Output options that write these metadata entries into an mp4 and leave the inputs' own away."""
-    words = [word for name, value in entries.items() for word in ("-metadata", f"{name}={value}")]
-    flags = "+faststart+use_metadata_tags" if entries else "+faststart"  # keys of our own need the flag
-    return ["-map_metadata", "-1", "-map_chapters", "-1", *words, "-movflags", flags]
-
-
-def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
-    rate = min((r for r in _AAC_RATES if r >= info.sample_rate), default=_AAC_RATES[0])
-    filters = ",".join(filter(None, (info.mix, "aresample=async=1:first_pts=0")))  # as in decode_audio: both agree
-    return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), "-af", filters]
-
-
-def _mux(
-    video: Path, audio: Path, info: AudioInfo, out: Path, settings: Settings, sound: list[str],
-    told: Callable[[int], None],
-) -> str | None:  # fmt: skip
-    """Run it; ffmpeg's words where it failed."""
-    argv = [*FFMPEG, "-y", "-i", f"file:{video}", *input_argv(audio)]
-    argv += ["-map", "0:v:0", "-map", f"1:{info.index}", "-c:v", "copy", *sound]
-    argv += ["-f", "mp4", f"file:{out}"]
-    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=told)
-    return done.stderr if done.code else None

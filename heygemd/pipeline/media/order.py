@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline import cache
+from heygemd.pipeline.cache import Memory
 from heygemd.pipeline.media.clip import Clip, open_clip
 from heygemd.pipeline.media.probe import Media
 from heygemd.pipeline.settings import Settings, Tell
@@ -32,15 +33,18 @@ def output_order(count: int, wanted: int, extend: str) -> npt.NDArray[np.int64]:
     return np.minimum(phase, 2 * count - 2 - phase)
 
 
-def template(path: Path, media: Media, settings: Settings, name: str, seconds: float, tell: Tell) -> Clip:
-    """The template of a film of ``seconds``, with what is known of it from earlier films.
+def template(
+    path: Path, media: Media, settings: Settings, name: str, seconds: float, tell: Tell, memory: Memory | None = None
+) -> Clip:
+    """The template of a film of ``seconds``, with what is known of it from earlier films (``memory``, if that was
+    looked for already).
 
     Of a template longer than the film, ``FOOTAGE_SECONDS`` are looked at: what an engine can learn from.
     """
     assert media.video is not None
     limit = max(wanted_frames(s, media.video.fps) for s in (seconds, FOOTAGE_SECONDS))
     clip = open_clip(path, media.video, settings, name, media.start, limit)
-    clip.recall(cache.of(path, settings, tell))
+    clip.recall(memory or cache.of(path, settings, tell))
     return clip
 
 

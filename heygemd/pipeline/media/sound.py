@@ -79,19 +79,18 @@ def sound_of(path: Path, media: Media, settings: Settings, name: str) -> Samples
     return samples[:told] if media.is_mp4 and 0 < len(samples) - told <= block else samples
 
 
-def sound_beside(clip: Clip, media: Media, settings: Settings) -> Samples | None:
-    """The template's own sound, 16 kHz mono, sample 0 at the moment of its picture 0; ``None`` where it has none
-    that can be decoded.  The clip must have been counted."""
+def own_sound(clip: Clip, media: Media, settings: Settings) -> Samples | None:
+    """The template's own sound, 16 kHz mono, as ``decode_audio``; ``None`` where it has none that can be decoded."""
     if media.audio is None:
         return None
+    stream, mix = media.audio.index, media.audio.mix
     try:
-        return decode_audio(
-            clip.path,
-            name=clip.name,
-            stream=media.audio.index,
-            mix=media.audio.mix,
-            start=clip.first_seconds,
-            stall=settings.media_seconds,
-        )
+        return decode_audio(clip.path, name=clip.name, stream=stream, mix=mix, stall=settings.media_seconds)
     except InputError:  # a template need not have sound
         return None
+
+
+def beside_pictures(clip: Clip, sound: Samples) -> Samples:
+    """A sound of the template's file that begins at its zero, from the moment of picture 0 on.  The clip must have been
+    counted."""
+    return _shifted(sound, round(clip.first_seconds * SAMPLE_RATE))

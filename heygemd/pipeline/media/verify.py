@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -94,21 +95,31 @@ def measure(
     Raises ``EngineError`` where the film is no mp4, lacks picture or sound or does not decode without an error.
     """
     try:
-        media = probe(film, film.name, settings, want="video")
+        media = probe(film, film.name, settings, want=None if parts else "video")
     except InputError as error:
         raise EngineError(f"The finished film cannot be read: {error}", detail=error.detail) from error
     if media.video is None or media.audio is None:
         raise EngineError("The finished film lacks its sound.")
     if not media.is_mp4:
         raise EngineError(f"The finished film is {media.container} where mp4 is due.")
-    known = bool(parts) and consists_of(film, parts, settings)
-    picture = None if known else media.video
-    frames, decoded = _decode(film, picture, media.audio, settings, tell or Quiet(), of)
-    if known:
-        frames = sum(part.count for part in parts)
+    frames, decoded = _decoded(film, media.video, media.audio, settings, tell or Quiet(), of, parts)
     begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
     complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
     return media, frames, begins + (told if complete else decoded)
+
+
+def _decoded(
+    film: Path, video: VideoInfo, audio: AudioInfo, settings: Settings, tell: Tell, of: int, parts: Sequence[Packets]
+) -> tuple[int, float]:
+    """(frames that decode, or have been decoded as ``parts``; seconds of sound that decode)."""
+    if not parts:
+        return _decode(film, video, audio, settings, tell, of)
+    with ThreadPoolExecutor(1, "packets") as beside:
+        known = beside.submit(consists_of, film, parts, settings)
+        _, heard = _decode(film, None, audio, settings, tell, of)
+        if known.result():
+            return sum(part.count for part in parts), heard
+    return _decode(film, video, audio, settings, tell, of)
 
 
 def _decode(

@@ -7,6 +7,7 @@ mouths to show, ``warp`` where it never does (stills too).
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from heygemd.pipeline.crops import kept
 from heygemd.pipeline.engines.footage import landmarks, mouth, packed, person, target, voice
-from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went
+from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went, seen_of
 from heygemd.pipeline.engines.footage.plan import Drawer, Plan, shares
 from heygemd.pipeline.engines.footage.shapes import measure
 from heygemd.pipeline.face import FaceTrack
@@ -75,8 +76,10 @@ class Footage:
         drawer: Drawer
         if renderer == "two-layer":
             who = person.learn(shapes, where, bank)
-            codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
-            drawer = LayersDrawer.decided(scene, who, codes, tell)
+            with ThreadPoolExecutor(1, "seen") as beside:
+                seen = beside.submit(seen_of, scene, who)
+                codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
+                drawer = LayersDrawer.decided(scene, who, codes, seen.result(), tell)
             facts = heard | how_it_went(codes, drawer, float(clip.fps))
         else:
             drawer = WarpDrawer.decided(scene, want)

@@ -188,6 +188,23 @@ class LayersChoice:
     chosen: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What choosing and drawing mouths takes of the template, whatever it is to say: colour of the skin around each
+    mouth (``person.ring_colours``), and the pixels that are known."""
+
+    layers: Layers
+    rings: Singles
+    patches: Patches | None
+
+
+def seen_of(scene: Scene, who: person.Person) -> Seen:
+    """Look it up."""
+    rings = person.ring_colours(who, scene.track.crops, len(scene.track.transforms))
+    layers = Layers(who, scene.track.transforms, scene.frames.size)
+    return Seen(layers, rings, known(scene, layers.needed_area))
+
+
 class LayersDrawer:
     """Draws with ``layers``: a code and an exemplar per output frame."""
 
@@ -197,13 +214,11 @@ class LayersDrawer:
         self._layers = Layers(choice.who, frames.transforms, frames.size)
 
     @staticmethod
-    def decided(scene: Scene, who: person.Person, codes: Floats, tell: Any) -> LayersDrawer:
+    def decided(scene: Scene, who: person.Person, codes: Floats, seen: Seen, tell: Any) -> LayersDrawer:
         """Ready to draw these codes."""
-        rings = person.ring_colours(who, scene.track.crops, len(scene.track.transforms))
-        views = select.Views(who.codes, scene.shapes.pose, scene.shapes.look, rings)
+        views = select.Views(who.codes, scene.shapes.pose, scene.shapes.look, seen.rings)
         chosen = select.choose(views, who.bank, scene.order, codes, tell)
-        layers = Layers(who, scene.track.transforms, scene.frames.size)
-        patches = known(scene, layers.needed_area)
+        layers, patches = seen.layers, seen.patches
         shown = np.unique(chosen[scene.shares > 0]).tolist()
         areas = {i: area for i in shown if (area := layers.exemplar_area(i)) is not None}
         bank = PixelBank.read(scene.clip, areas, patches, tell)

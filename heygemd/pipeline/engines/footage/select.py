@@ -7,6 +7,7 @@ clips; a higher cost for holding a frame was tried and made r worse.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from heygemd.pipeline import parallel
 from heygemd.pipeline.geometry import Floats, Singles
 
 _CODE, _WIDTH, _POSE, _RING, _LOOK = 6.0, 0.5, 2.0, 1.0, 0.8
@@ -44,11 +46,9 @@ def choose(
     paths: list[npt.NDArray[np.int64]] = []
     links: list[npt.NDArray[np.int64]] = []
     total = np.zeros(0)
-    for k in range(len(base)):
+    for k, alone in enumerate(_one_by_one(costs, base, wanted)):
         if k % _BLOCK == 0:
             tell.progress("choose", k, len(base))
-            block = costs.alone(base[k : k + _BLOCK], wanted[k : k + _BLOCK])
-        alone = block[k % _BLOCK]
         rows = np.argpartition(alone, count - 1)[:count]
         if k:
             best = paths[-1][np.argsort(total, kind="stable")[:_CARRIED]]
@@ -63,6 +63,13 @@ def choose(
             total = alone[rows]
         paths.append(rows)
     return bank[_traced(paths, links, int(total.argmin()))] if paths else np.zeros(0, np.int64)
+
+
+def _one_by_one(costs: _Costs, base: npt.NDArray[np.int64], wanted: Floats) -> Iterator[Floats]:
+    """``costs.alone`` of each output frame; a block is worked out while the one before it is used."""
+    blocks = (costs.alone(base[k : k + _BLOCK], wanted[k : k + _BLOCK]) for k in range(0, len(base), _BLOCK))
+    for block in parallel.ahead(blocks, 1):
+        yield from block
 
 
 def _traced(paths: list[npt.NDArray[np.int64]], links: list[npt.NDArray[np.int64]], last: int) -> npt.NDArray[np.int64]:
