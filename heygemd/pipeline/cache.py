@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, Any]  # numpy arrays without objects in them
 
-ALGORITHM = 6
+ALGORITHM = 7
 """Of everything that is kept; a change of counting, tracking or flow that changes their results raises it."""
 _SUFFIX, _PART = ".npz", "part-"
 _RAW = "raw"  # the member of an entry that is no array

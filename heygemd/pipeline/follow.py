@@ -28,6 +28,7 @@ from heygemd.pipeline.geometry import (
     compose,
     cut_out,
     from_parameters,
+    invert,
     to_parameters,
 )
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _STEP_SIGMA, _ANCHOR_SIGMA = 0.0015, 0.02  # in io: noise of a step and of an anchor in the smoother
 _STEP_GOOD = 0.3  # share of points that agree; below, a step is not believed
+_STEP_SURE, _ANCHOR_GOOD = 0.6, 0.5  # from which on an anchor holds for two frames
 _ANCHOR_POOR = 0.15  # below, the face is not the reference's face, or not there
 _BRIDGE = 6  # frames that steps alone may carry
 _SHORTEST = 5  # frames; shorter usable islands are dropped
@@ -72,6 +74,8 @@ class Tracker:
         self._transform: Floats | None = None
         self._previous: tuple[Bytes, Singles] | None = None
         self._switched = self._searched = -99
+        self._held: tuple[Floats, float] | None = None  # where an anchor says that the face was in the last frame
+        self._just_carried = False
         self._found: Box | None = None
         self._cuts = _Cuts()
         self._crops = CropKeeper(count)
@@ -88,12 +92,13 @@ class Tracker:
         guess = self._transform if self._transform is not None else expected
         picture = cut_out(luma, guess, (WIDTH, HEIGHT))
         stepped, step_quality, picture, cut = self._step(luma, guess, picture)
-        anchor, quality = self._anchor(i, picture, cut)
+        anchor, quality = self._carried(guess, stepped, step_quality) or self._anchor(i, picture, cut)
         if quality < _ANCHOR_POOR and step_quality < _STEP_GOOD:
             anchor, quality = self._search(i, luma, expected)
         self._steps.append(to_parameters(stepped) - to_parameters(guess) if i else np.zeros(4))
         self._step_quality.append(step_quality)
         now, strayed = self._pull(stepped, step_quality, anchor, quality, expected)
+        self._held = None if strayed else (anchor, quality)
         self._anchors.append(now if strayed else to_parameters(anchor))
         self._anchor_quality.append(0.05 if strayed else quality)
         self._transform = from_parameters(now)
@@ -128,6 +133,19 @@ class Tracker:
         if np.abs(step - np.eye(2, 3)).max() <= 0.15:
             return stepped, quality, picture, guess
         return stepped, quality, cut_out(luma, stepped, (WIDTH, HEIGHT)), stepped
+
+    def _carried(self, guess: Floats, stepped: Floats, step_quality: float) -> tuple[Floats, float] | None:
+        """The last frame's anchor, moved by the step: good for every other frame of a face that is well seen, because
+        an anchor's noise is over ten times a step's and hardly changes from frame to frame."""
+        self._just_carried = (
+            not self._just_carried
+            and self._held is not None
+            and (self._held[1] >= _ANCHOR_GOOD and step_quality >= _STEP_SURE)
+        )
+        if not self._just_carried or self._held is None:
+            return None
+        anchor, quality = self._held
+        return compose(stepped, compose(invert(guess), anchor)), quality
 
     def _anchor(self, i: int, picture: Bytes, cut: Floats) -> tuple[Floats, float]:
         """The transform against the current reference, or a better fitting one."""

@@ -10,13 +10,14 @@ import numpy as np
 from heygemd.pipeline.geometry import Singles
 
 
-def matcher(finest: int = 1, steps: int = 16) -> Any:  # OpenCV's types do not foresee that no flow is known before
+def matcher(finest: int = 1, steps: int = 16, apart: int = 4) -> Any:  # OpenCV's types do not foresee no known flow
     """DIS flow that ends at pyramid level ``finest``, takes at most ``steps`` steps of descent there and is not
-    refined.  It has buffers of its own: one for each thread."""
+    refined; its patches of 8 px are ``apart`` px apart.  It has buffers of its own: one for each thread."""
     made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     made.setFinestScale(finest)
     made.setVariationalRefinementIterations(0)
     made.setGradientDescentIterations(steps)
+    made.setPatchStride(apart)
     return made
 
 

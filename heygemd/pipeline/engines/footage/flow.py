@@ -31,7 +31,9 @@ COLUMNS, ROWS = (RIGHT - LEFT) // GRID, (BOTTOM - TOP) // GRID
 _REFERENCES = 2
 _LOOKED_AT = 300
 _HALF = 2  # canonical px per px of the pictures that are matched
-_STEPS = 10  # of descent: what is read of the fields agrees with OpenCV's 16 at r >= .999, for 16 % less time
+_STEPS, _APART = 8, 5
+"""Of descent, and halved px between patches.  OpenCV's 16 and 4 take 1.7 times as long and agree no better with
+landmarks: the mean r of five clips was .80 for the opening and for the width with both."""
 
 
 def grid(step: float = GRID) -> tuple[Singles, Singles]:
@@ -114,7 +116,7 @@ class Fields:
         """Flow in px of the halved pictures; a matcher has buffers of its own, so each thread has one."""
         mine = getattr(self._matchers, "own", None)
         if mine is None:
-            mine = self._matchers.own = matcher(finest=0, steps=_STEPS)
+            mine = self._matchers.own = matcher(finest=0, steps=_STEPS, apart=_APART)
         found: Singles = mine.calc(before, after, None)
         return found
 
