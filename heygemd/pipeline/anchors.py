@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from heygemd.pipeline import finder
+from heygemd.pipeline import finder, parallel
 from heygemd.pipeline.finder import Box, Person
 from heygemd.pipeline.geometry import (
     EYES,
@@ -105,7 +105,7 @@ class Start:
     eye_px: float
 
 
-def begin(person: Person, pictures: dict[int, Bytes]) -> Start:
+def begin(person: Person, pictures: dict[int, Bytes], threads: int = 1) -> Start:
     """The first reference is a keyframe near the median box with both eyes seen; scale and roll come from the
     median of the eyes of up to 8 keyframes; up to 4 more references are keyframes that look different."""
     middle = person.middle
@@ -119,13 +119,13 @@ def begin(person: Person, pictures: dict[int, Bytes]) -> Start:
     transform = compose(rough, _eye_correction(first, seen, person, pictures))
     reference = Reference(cut_out(pictures[first], transform, (WIDTH, HEIGHT)))
     from_box = compose(invert(rough), transform)
-    others = []
-    for i in ordered:
-        if i == first:
-            continue
-        placed, quality = settle(reference, pictures[i], compose(person.boxes[i].transform, from_box), 2.0)
-        if 0.25 < quality < 0.75:
-            others.append((quality, i, placed))
+
+    def placed(i: int) -> tuple[Floats, float]:
+        return settle(reference, pictures[i], compose(person.boxes[i].transform, from_box), 2.0)
+
+    rest = [i for i in ordered if i != first]
+    settled = zip(rest, parallel.each(placed, rest, threads), strict=True)
+    others = [(quality, i, place) for i, (place, quality) in settled if 0.25 < quality < 0.75]
     more = [Reference(cut_out(pictures[i], t, (WIDTH, HEIGHT))) for _, i, t in sorted(others, key=lambda o: o[:2])[:4]]
     return Start([reference, *more], sorted(person.boxes.items()), from_box, scale_of(transform) * IO)
 

@@ -6,6 +6,7 @@ resolution; pixels are sampled once, bicubically, from native planes.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,10 +115,14 @@ class Canvas:
         )
 
 
-def shifted(source: Planes, canvas: Canvas, shift: Singles) -> Planes:
-    """``source`` (the canvas's own area) resampled at each pixel plus ``shift`` ``(rows, columns, 2)`` luma px, given
-    on the grid.  Where the shift is zero, pixels come out bit for bit."""
-    luma, chroma = _from_pixels(canvas.luma(shift)), _from_pixels(canvas.chroma(shift / 2))
+def shifted(source: Planes, canvas: Canvas, shift: Singles, around: Area | None = None) -> Planes:
+    """``source`` (the canvas's own area, or ``around``, which holds it) resampled at each of the canvas's pixels plus
+    ``shift`` ``(rows, columns, 2)`` luma px, given on the grid.  Where the shift is zero, pixels come out bit for bit.
+    """
+    area = canvas.area
+    x, y = (area.x0 - around.x0, area.y0 - around.y0) if around is not None else (0, 0)
+    luma = _from_pixels(canvas.luma(shift), x, y)
+    chroma = _from_pixels(canvas.chroma(shift / 2), x // 2, y // 2)
     return Planes(_sample(source.y, luma), _sample(source.u, chroma), _sample(source.v, chroma))
 
 
@@ -128,12 +133,17 @@ def looked_up(source: Planes, canvas: Canvas, where: Singles) -> Planes:
     return Planes(_sample(source.y, luma), _sample(source.u, chroma), _sample(source.v, chroma))
 
 
-def _from_pixels(shift: Singles) -> Singles:
-    """``shift`` ``(h, w, 2)``, which is overwritten, added to each pixel's own place."""
+def _from_pixels(shift: Singles, x: int = 0, y: int = 0) -> Singles:
+    """``shift`` ``(h, w, 2)``, which is overwritten, added to each pixel's own place, the first being ``x``, ``y``."""
     height, width = shift.shape[:2]
-    shift[..., 0] += np.arange(width, dtype=np.float32)
-    shift[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return shift
+    places = _places(-(-(x + width) // 256), -(-(y + height) // 256))
+    return cv2.add(shift, places[y : y + height, x : x + width], dst=shift)
+
+
+@functools.lru_cache(maxsize=8)
+def _places(columns: int, rows: int) -> Singles:
+    """(x, y) of every pixel of an area of so many times 256 px."""
+    return np.dstack(np.meshgrid(np.arange(256 * columns), np.arange(256 * rows))).astype(np.float32)
 
 
 _NO_MAP: Any = None  # both coordinates are in the first map, which OpenCV's types do not foresee

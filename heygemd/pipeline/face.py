@@ -154,7 +154,7 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
     one = shots.of_one(person, pictures)
     support = len(one.boxes) / len(pictures)
-    start = begin(one, pictures)
+    start = begin(one, pictures, cores(settings.threads))
     _refuse_small(start.eye_px, settings.min_eye_px, name)
     tracker = Tracker(start, clip.count)
     patches = Patches() if settings.engine == "footage" else None

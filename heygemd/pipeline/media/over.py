@@ -1,7 +1,7 @@
 """A film whose pictures are the template's own with a small rectangle of ours laid over each.
 
 The encoder's ffmpeg decodes the template itself, so that only the rectangles travel between processes: whole pictures
-through two pipes cost a tenth of a film's processor time.  Every fourth row of what it decoded comes back and is
+through two pipes cost a tenth of a film's processor time.  Some rows of what it decoded come back and are
 checked against the counting pass.
 """
 

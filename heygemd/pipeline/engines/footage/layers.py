@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from heygemd.pipeline.compose import Area, Canvas, Planes, area_around, looked_up, matched, mixed, morphed, put, shifted
 from heygemd.pipeline.engines.footage.bank import PixelBank
@@ -107,13 +108,14 @@ class Layers:
         back[np.maximum(np.abs(back[..., 0]), np.abs(back[..., 1])) < _MOVES] = 0
         linear = transform[:, :2].astype(np.float32)
         canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
-        base = shifted(area.of(frame), canvas, back @ linear.T)
-        put(frame, area, base)
+        moving = self._part((back != 0).any(2), i, area)
+        if moving is not None:
+            put(frame, moving, shifted(area.of(frame), canvas.over(moving), back @ linear.T, area))
         packed = at(self._pack, hx, hy)
-        part = self._shown(packed, i, area)
+        part = self._part(packed[..., 0] + packed[..., 1] > 0, i, area)
         if exemplar not in bank or part is None:
             return
-        canvas, base = canvas.over(part), part.inside(area, base)
+        canvas, base = canvas.over(part), part.of(frame)
         layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
         if before is not None and before in bank:
             layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
@@ -121,10 +123,8 @@ class Layers:
         layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
         put(frame, part, mixed(base, layer, canvas.luma(mask), canvas.chroma(mask)))
 
-    def _shown(self, packed: Singles, i: int, area: Area) -> Area | None:
-        """The part of ``area``, which is that of frame ``i``, in which the mouth's layer shows or is matched;
-        ``packed`` is mask and ring on the grid."""
-        shows = packed[..., 0] + packed[..., 1] > 0
+    def _part(self, shows: npt.NDArray[np.bool_], i: int, area: Area) -> Area | None:
+        """The part of ``area``, which is that of frame ``i``, in which something ``shows`` on the grid."""
         rows, columns = np.flatnonzero(shows.any(1)), np.flatnonzero(shows.any(0))
         if not len(rows):
             return None
