@@ -136,7 +136,8 @@ def _painted(
     tools = (media.choose_encoder(settings), str(made.plan.facts.get("weights", "")), made.track.finder)
     work = painting.Work(engine, made.plan, clip, made.order, settings, tell, words)
     at_a_time = painting.abreast(work)
-    segments = media.cut(task, made.digest, len(made.order), clip.fps, tools, at_a_time)
+    easy = clip.easy(made.order)
+    segments = media.cut(task, made.digest, len(made.order), clip.fps, tools, at_a_time, easy)
     kept = {segment.number for segment in segments if segment.done()}
     if kept:
         tell.event("segments_kept", segments=len(kept), of=len(segments))

@@ -10,6 +10,7 @@ decoded from further ahead, at last from the beginning.
 from __future__ import annotations
 
 import itertools
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from heygemd.errors import EngineError, InputError
 from heygemd.pipeline.cache import NOTHING, Arrays, Memory
@@ -118,6 +120,11 @@ class Clip:
         """Pictures, rising, at which decoding can start: those that follow one are cheap to come by."""
         keys = set(self._index.keys)
         return [k for k, source in enumerate(self._index.ticks) if source in keys]
+
+    def easy(self, order: npt.NDArray[np.int64]) -> list[int]:
+        """Places in ``order`` whose picture can be decoded without others, where it runs forward."""
+        forward = np.append(np.diff(order) == 1, False)
+        return np.flatnonzero(forward & np.isin(order, self.key_pictures)).tolist()
 
     def facts(self) -> dict[str, Any]:
         """For the log: what was done to the template's pictures before anything else."""
@@ -385,7 +392,11 @@ class Clip:
         return place if known and place <= first - self._needed_before else -1
 
     def _search_point(self, source: int, run_up: float) -> float:
-        """Seconds after the container's start: halfway between a picture and the one before it."""
+        """Seconds after the container's start: halfway between a picture and the one before it, or the very time of one
+        at which decoding can start, because halfway would begin with the one before that."""
+        place = bisect_left(self._index.keys, source)
+        if run_up == 0 and self._index.keys[place : place + 1] == array("q", [source]):
+            return max(0.0, self._index.times[source] / MICRO - self._start)
         between = (self._index.times[source - 1] + self._index.times[source]) / 2 / MICRO
         return max(0.0, between - self._start - run_up)
 

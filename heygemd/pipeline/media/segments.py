@@ -16,6 +16,7 @@ from pathlib import Path
 
 from heygemd import __version__
 from heygemd.errors import EngineError
+from heygemd.pipeline.media.cuts import begins
 from heygemd.pipeline.media.packets import Packets
 from heygemd.pipeline.settings import Settings, Task
 from heygemd.pipeline.tools import FFMPEG, OURS, run
@@ -89,20 +90,27 @@ def content_of(task: Task) -> str:
 
 
 def cut(
-    task: Task, plan: str, frames: int, fps: Fraction, tools: Sequence[str] = (), abreast: int = 1
+    task: Task,
+    plan: str,
+    frames: int,
+    fps: Fraction,
+    tools: Sequence[str] = (),
+    abreast: int = 1,
+    easy: Sequence[int] = (),
 ) -> list[Segment]:
-    """The segments of a film of ``frames`` frames, ``settings.segment_seconds`` each, the last one shorter.
+    """The segments of a film of ``frames`` frames, about ``settings.segment_seconds`` each, the last one shorter.
 
-    ``plan`` and ``tools``: see ``key_of``.  Where several are made ``abreast``, they are so much shorter that a death
-    costs no more, and their number is such that all begin and end together.
+    ``plan`` and ``tools``: see ``key_of``; ``easy``: see ``cuts.begins``.  Where several are made ``abreast``, they are
+    so much shorter that a death costs no more, and their number is such that all begin and end together.
     """
     length = max(1, round(task.settings.segment_seconds * fps / abreast))
     if abreast > 1:
         rounds = -(-frames // (length * abreast))
         length = max(1, -(-frames // (rounds * abreast)))
     key = key_of(task.settings, plan, frames, (*tools, str(abreast)))
-    starts = range(0, frames, length)
-    return [Segment(task.work, key, n, first, min(first + length, frames)) for n, first in enumerate(starts)]
+    starts = begins(frames, length, abreast, easy)
+    ends = zip(starts, [*starts[1:], frames], strict=True)
+    return [Segment(task.work, key, n, first, end) for n, (first, end) in enumerate(ends)]
 
 
 def join(segments: Sequence[Segment], out: Path, settings: Settings, made_of: Sequence[Packets] = ()) -> None:

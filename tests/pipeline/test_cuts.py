@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from heygemd.pipeline.media.cuts import begins
+from tests.pipeline.films import QUICK, clip_of, ffmpeg, numbered
+
+KEYS = range(0, 1500, 250)  # x264's usual distance
+
+
+def lengths(cuts: Sequence[int], frames: int) -> list[int]:
+    return [b - a for a, b in pairwise([*cuts, frames])]
+
+
+def test_cuts_lie_where_decoding_can_start_and_both_hands_end_together() -> None:
+    cuts = begins(1500, 375, 2, list(KEYS))
+    assert set(cuts) <= set(KEYS) and cuts[0] == 0
+    first, second, third, fourth = lengths(cuts, 1500)
+    assert sorted([first, second]) == sorted([third, fourth]) == [250, 500]
+    assert first + third == 750, "the hand that had the shorter one first has the longer one then"
+
+
+@pytest.mark.parametrize(
+    ("frames", "length", "abreast", "easy"),
+    [
+        (1500, 375, 2, [0]),  # one place only
+        (750, 375, 2, [0, 250, 500]),  # a core would wait longer than is saved
+        (1000, 250, 2, []),
+        (1, 750, 1, [0]),
+        (700, 350, 2, [0, 100, 600]),  # too far
+    ],
+)
+def test_where_nothing_is_gained_all_segments_are_alike(
+    frames: int, length: int, abreast: int, easy: list[int]
+) -> None:
+    assert begins(frames, length, abreast, easy) == list(range(0, frames, length))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_template_no_segment_is_much_longer_than_it_should_be(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames, length = int(rng.integers(50, 20_000)), int(rng.integers(20, 900))
+    easy = np.unique(rng.integers(0, frames, rng.integers(1, 200))).tolist()
+    cuts = begins(frames, length, int(rng.integers(1, 3)), easy)
+    assert cuts[0] == 0 and min(lengths(cuts, frames)) > 0
+    assert max(lengths(cuts, frames)) <= 1.34 * length
+    assert len(cuts) == -(-frames // length)
+
+
+def test_a_search_begins_at_the_very_picture_at_which_decoding_can_start(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Half a picture earlier, ffmpeg would decode everything from the one before it."""
+    path = tmp_path / "v.mp4"
+    ffmpeg("-i", numbered(tmp_path / "n.mp4", 120), "-c:v", "libx264", "-g", 40, "-bf", 2, "-sc_threshold", 0, path)
+    clip = clip_of(path)
+    order = np.arange(120)
+    clip.learn()
+    assert clip.easy(order) == [0, 40, 80]
+    assert clip.easy(np.concatenate([order, order[::-1]])) == [0, 40, 80], "backwards everything is laid aside anyway"
+    at, beside = (clip.stretch(range(first, 100)) for first in (80, 81))
+    assert at is not None and at.seek == pytest.approx(80 / 25, abs=1e-6)
+    assert beside is not None and beside.seek == pytest.approx(80.5 / 25, abs=1e-6)
+    frames = [frame.data.copy() for frame in clip.frames()]
+    for first in (39, 40, 41, 80):
+        seen = list(clip.walk(range(first, first + 5)))
+        assert all(np.array_equal(a.data, b) for a, b in zip(seen, frames[first : first + 5], strict=True))
+    assert QUICK is not None
