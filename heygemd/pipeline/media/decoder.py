@@ -25,6 +25,8 @@ _SHOWN = re.compile(r"\] n: *\d+ pts: *(\S+).*? iskey:(\d)")
 _FAULT = re.compile(r"^(\[[^\]]*\] )*\[(error|fatal)\]")
 _CHATTER = re.compile(r"^(\[[^\]]*\] )*\[info\]|^\s*$")
 
+_IN_FLIGHT = 2  # pictures for each core that are decoded at a time: with one, cores wait while it is handed over
+
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG, as ffprobe names them
 _HDR_WHITE = 203  # cd/m² of a white page
 
@@ -163,7 +165,7 @@ class Decoder:
         self._times: queue.SimpleQueue[tuple[int | None, bool]] = queue.SimpleQueue()
         self._stall = settings.media_seconds
         self.faults = 0  # lines in which ffmpeg told of damage
-        argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(cores(settings.threads))]
+        argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(_IN_FLIGHT * cores(settings.threads))]
         argv += ["-ss", f"{seek:.6f}"] if seek is not None else []
         argv += ["-skip_frame", "nokey"] if keys_apart is not None else []
         argv += ["-copyts", *input_argv(path, info), "-map", f"0:{info.index}"]
