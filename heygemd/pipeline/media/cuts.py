@@ -10,10 +10,10 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
 _DECODE = 0.16  # of what a picture of the film takes in all, goes into decoding one of the template
-_LONGEST = 1.34  # a segment's length against the usual: what a death costs
+_LOST = 1.02  # what a death may cost at most, against segments that are all alike
 _TRIED = 5  # cuts at the end whose places are chosen together; those before are worked off by whoever is free
 
 
@@ -25,11 +25,14 @@ def begins(frames: int, length: int, abreast: int, easy: Sequence[int]) -> list[
     ideal = list(range(0, frames, length))
     places = [_places(cut, length, easy) for cut in ideal[1:]]
     early, late = places[:-_TRIED], places[-_TRIED:]
-    best = ideal
+    best, (earliest, lost) = ideal, _course(ideal, frames, abreast, easy)
     for choice in product(*(options[-1:] for options in early), *late):
-        found = [0, *choice]
-        if _allowed(found, frames, length) and _earlier(found, best, frames, abreast, easy):
-            best = found
+        cuts = [0, *choice]
+        if any(after <= before for before, after in pairwise(cuts)):
+            continue
+        end, costs = _course(cuts, frames, abreast, easy)
+        if costs <= _LOST * max(lost, abreast * length) and end < earliest - 1e-9:
+            best, earliest = cuts, end
     return best
 
 
@@ -40,21 +43,16 @@ def _places(cut: int, length: int, easy: Sequence[int]) -> list[int]:
     return [cut, *sorted(near, key=lambda e: -abs(e - cut))]
 
 
-def _allowed(cuts: Sequence[int], frames: int, length: int) -> bool:
-    ends = [*cuts[1:], frames]
-    return all(0 < end - first <= _LONGEST * length for first, end in zip(cuts, ends, strict=True))
-
-
-def _earlier(found: Sequence[int], best: Sequence[int], frames: int, abreast: int, easy: Sequence[int]) -> bool:
-    """Whether ``found`` is done clearly earlier than ``best``."""
-    return _end(found, frames, abreast, easy) < _end(best, frames, abreast, easy) - 1e-9
-
-
-def _end(cuts: Sequence[int], frames: int, abreast: int, easy: Sequence[int]) -> float:
-    """When the last segment is made: in pictures' time, each begun by whoever is free first."""
-    free = [0.0] * abreast
+def _course(cuts: Sequence[int], frames: int, abreast: int, easy: Sequence[int]) -> tuple[float, float]:
+    """When the last segment is made, each begun by whoever is free first, and the most that a death would cost on the
+    way: in pictures' time."""
+    free, lost = [(0.0, 0.0)] * abreast, 0.0  # of each hand: when it will be free, when it began
     for first, end in zip(cuts, [*cuts[1:], frames], strict=True):
+        now = free[0][0]
+        lost = max(lost, sum(now - began for until, began in free if until > now or began < until == now))
         at = bisect_right(easy, first)
         run_up = first - easy[at - 1] if at else 0
-        heapq.heapreplace(free, free[0] + end - first + _DECODE * run_up)
-    return max(free)
+        heapq.heapreplace(free, (now + end - first + _DECODE * run_up, now))
+    for now, _ in sorted(free):
+        lost = max(lost, sum(now - began for until, began in free if until >= now))
+    return max(free)[0], lost
