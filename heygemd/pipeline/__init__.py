@@ -33,10 +33,9 @@ def lipsync(task: Task, tell: Tell) -> Result:
     Raises ``InputError`` where the user's files are at fault, ``EngineError`` where the film could not be made or
     is not what it should be, ``SetupError`` where this machine lacks something.  No film is left behind then.
     """
-    from heygemd.pipeline import engines, media, report
+    from heygemd.pipeline import report
     from heygemd.pipeline.engines import command
     from heygemd.pipeline.media.probe import from_exact
-    from heygemd.pipeline.tools import give_back
 
     settings, stages = task.settings, report.Stages(tell)
     with stages("probe"):
@@ -50,9 +49,15 @@ def lipsync(task: Task, tell: Tell) -> Result:
         from heygemd.pipeline.engines.duix import film as duix
 
         return duix.make_film(task, audio, video, stages)
+    return _film(task, audio, video, stages)
 
-    from heygemd.pipeline import label, mark, plans
 
+def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
+    """By an engine that draws its mouths itself, picture by picture."""
+    from heygemd.pipeline import engines, label, mark, media, plans, report
+    from heygemd.pipeline.tools import give_back
+
+    settings, tell = task.settings, stages.tell
     engine = engines.load(settings.engine)
     made = plans.recalled(task, video, engine, stages)  # 1 to 4: in an earlier life of this job, or ahead of its turn
     if made is None:
@@ -109,6 +114,7 @@ def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Sta
             seconds = len(samples) / media.SAMPLE_RATE
         clip = media.template(task.video, video, settings, name, seconds, tell, known.result())
         later.enter_context(clip.keeping_behind())
+        later.callback(beside.shutdown, wait=False, cancel_futures=True)  # what a job that fails has not begun
         heard_so_far = [0, 0]
         heard = beside.submit(_heard, samples, heard_so_far)
         own_sound = beside.submit(media.own_sound, clip, video, settings)

@@ -196,6 +196,25 @@ def test_the_user_s_fault_carries_the_user_s_file_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("painter")
+def test_a_job_that_fails_does_not_wait_for_what_was_to_be_made_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoding an hour of sound takes half a minute, and nobody would want it."""
+    made: list[str] = []
+
+    def nowhere(*_: Any) -> None:
+        raise InputError("v.mp4: no face was found", reason="no_face")
+
+    monkeypatch.setattr("heygemd.pipeline._heard", lambda *_: time.sleep(0.3))
+    monkeypatch.setattr("heygemd.pipeline.media.own_sound", lambda *_: made.append("own"))
+    monkeypatch.setattr("heygemd.pipeline.media.encode_sound", lambda *_: made.append("encoded"))
+    monkeypatch.setattr("heygemd.pipeline.face.track", nowhere)
+    task = Task(tone(tmp_path / "a.wav", 1), numbered(tmp_path / "v.mp4", 25), tmp_path, "a.wav", "v.mp4", QUICK)
+    with pytest.raises(InputError, match="no face"):
+        lipsync(task, Quiet())
+    assert made == []
+
+
 def test_an_unfinished_film_of_an_earlier_attempt_does_no_harm(tmp_path: Path) -> None:
     task = job(tmp_path, numbered(tmp_path / "v.mp4", 30), tone(tmp_path / "a.wav", 1.0))
     for name in ("silent.mp4", "whole.mp4", "film.mp4"):
