@@ -6,6 +6,7 @@ Whatever touches a line's folders runs in a thread with a deadline: a share that
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import pwd
@@ -15,6 +16,8 @@ import stat
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +25,10 @@ from typing import Literal
 
 from heygemd import machine
 from heygemd.config import LINE_FOLDERS, Config, LineConfig
-from heygemd.config_keys import LINE_PLACES
+from heygemd.config_keys import LINE_PLACES, MetricsConfig
 from heygemd.inbox import blind
 
-FOLDER_SECONDS = 10.0
+FOLDER_SECONDS, PORT_SECONDS = 10.0, 3.0
 HOOKS = ("on_done", "on_failed", "on_deferred")
 SERVICE_USER = "heygemd"
 OLDEST_CLOCK = 1_767_225_600.0  # 2026-01-01: heygemd is not older
@@ -76,7 +79,7 @@ def examine(config: Config) -> list[Check]:
     checks = [clock(config, time.time()), temporary(), *inotify_limits(), state(config, user)]
     for line in config.lines:
         checks += _in_time(f"line {line.name}", lambda line=line: list(folders(config, line, user)))  # type: ignore[misc]
-    return [*checks, *hooks(config)]
+    return [*checks, *metrics(config.metrics, user), *hooks(config)]
 
 
 def _in_time(name: str, act: Callable[[], list[Check]]) -> list[Check]:
@@ -219,6 +222,49 @@ def _renaming(name: str, line: LineConfig) -> Check:
             with contextlib.suppress(OSError):
                 path.unlink()
     return Check(name, "ok", "from inbox to processing/")
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def metrics(wanted: MetricsConfig, user: User) -> Iterator[Check]:
+    """Whether what ``[metrics]`` asks for could be told: a folder that can be written, a port that is free or ours."""
+    if wanted.textfile != Path():
+        yield _textfile(wanted.textfile, user)
+    if wanted.port:
+        yield _port(wanted.port)
+
+
+def _textfile(file: Path, user: User) -> Check:
+    name, folder = "metrics textfile", file.parent
+    try:
+        status = folder.stat()
+    except OSError as error:
+        cure = f"make it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
+        return Check(name, "warn", f"{folder}: {error.strerror}", cure)
+    if not stat.S_ISDIR(status.st_mode):
+        return Check(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
+    if not user.may_write(status):
+        return _foreign(name, folder, status, user)
+    return Check(name, "ok", f"{file}; the service's sandbox must allow it: systemd/examples/prometheus.conf")
+
+
+def _port(port: int) -> Check:
+    name, url = "metrics port", f"http://127.0.0.1:{port}/metrics"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever $http_proxy says
+    try:
+        with direct.open(url, timeout=PORT_SECONDS) as answer:
+            ours = b"heygemd_build_info" in answer.read(1 << 20)
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            return Check(name, "ok", f"{port}: nobody listens there yet; heygemd will")
+        ours = False
+    except (OSError, http.client.HTTPException):
+        ours = False
+    if ours:
+        return Check(name, "ok", f"{url} is answered by heygemd")
+    said = f"another program listens on port {port} of this machine, so the daemon cannot"
+    return Check(name, "warn", said, "choose another port in [metrics]")
 
 
 # ---------------------------------------------------------------- hooks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from heygemd import doctor, premises
 from heygemd.config import Config, DaemonConfig, IntakeConfig, LineConfig, RenderConfig
+from heygemd.config_keys import MetricsConfig
 from heygemd.premises import User
 
 NOBODY = User("nobody", 65534, frozenset({65534}))
@@ -95,6 +98,48 @@ def test_a_share_that_hangs_does_not_hang_the_doctor(line: LineConfig, monkeypat
     checks = premises.examine(Config(lines=(line,)))
     assert checks[-1].verdict == "warn" and "did not answer" in checks[-1].said
     fifo.write_text("the thread may end")
+
+
+def test_a_folder_for_figures_must_be_there_and_be_writable(tmp_path: Path) -> None:
+    def said(file: Path, user: User) -> premises.Check:
+        (check,) = premises.metrics(MetricsConfig(textfile=file), user)
+        return check
+
+    us = premises.service_user()
+    assert said(tmp_path / "a.prom", us).verdict == "ok"
+    away = said(tmp_path / "none" / "a.prom", us)
+    assert away.verdict == "warn" and "No such file" in away.said and away.cure.startswith("make it (install -d")
+    tmp_path.chmod(0o755)
+    foreign = said(tmp_path / "a.prom", NOBODY)
+    assert foreign.verdict == "warn" and "nobody cannot write there" in foreign.said
+    (tmp_path / "file").touch()
+    assert "is not a folder" in said(tmp_path / "file" / "a.prom", us).said
+    assert list(premises.metrics(MetricsConfig(), us)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "words"),
+    [
+        (b"heygemd_build_info{} 1", "ok", "is answered by heygemd"),
+        (b"node_exporter_build_info 1", "warn", "another program listens"),
+        (None, "warn", "another program listens"),  # no HTTP at all
+    ],
+)
+def test_a_port_for_figures_must_be_free_or_ours(answer: bytes | None, verdict: str, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            with server.accept()[0] as asked:
+                asked.recv(4096)
+                head = b"HTTP/1.0 200 OK\r\n\r\n" + answer if answer is not None else b"SSH-2.0-OpenSSH\r\n"
+                asked.sendall(head)
+
+        threading.Thread(target=serve, daemon=True).start()
+        (check,) = premises.metrics(MetricsConfig(port=port), premises.service_user())
+    assert check.verdict == verdict and words in check.said
+    (check,) = premises.metrics(MetricsConfig(port=port), premises.service_user())
+    assert check.verdict == "ok" and "nobody listens" in check.said
 
 
 def test_the_journal_on_a_share_is_the_end_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
