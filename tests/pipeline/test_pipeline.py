@@ -195,7 +195,6 @@ def test_the_user_s_fault_carries_the_user_s_file_name(tmp_path: Path) -> None:
         lipsync(job(tmp_path, video, video), Quiet())
 
 
-@pytest.mark.usefixtures("painter")
 def test_a_job_that_fails_does_not_wait_for_what_was_to_be_made_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +214,7 @@ def test_a_job_that_fails_does_not_wait_for_what_was_to_be_made_beside(
     assert made == []
 
 
+@pytest.mark.usefixtures("painter")
 def test_an_unfinished_film_of_an_earlier_attempt_does_no_harm(tmp_path: Path) -> None:
     task = job(tmp_path, numbered(tmp_path / "v.mp4", 30), tone(tmp_path / "a.wav", 1.0))
     for name in ("silent.mp4", "whole.mp4", "film.mp4"):
