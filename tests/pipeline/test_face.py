@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +32,29 @@ def test_the_track_follows_the_head_to_a_hundredth_of_the_eye_distance(swaying: 
     assert points.std(0).max() < 0.01 * EYE_PX
     assert swaying.usable.all() and swaying.support == 1.0 and swaying.faces_seen == 1
     assert swaying.warnings == []
+
+
+def test_every_other_anchor_of_a_well_seen_face_is_the_last_one_moved_on(
+    swaying: face.FaceTrack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes half the work and gives the same path."""
+    measured: list[int] = []
+    anchor = follow.Tracker._anchor
+
+    def counted(self: follow.Tracker, i: int, *rest: Any) -> Any:
+        measured.append(i)
+        return anchor(self, i, *rest)
+
+    monkeypatch.setattr(follow.Tracker, "_anchor", counted)
+    found = face.track(FakeClip(portrait(), 40), SETTINGS, "lesson.mp4", Silent())
+    assert np.array_equal(found.transforms, swaying.transforms)
+    assert len(measured) <= 22, "of 40 frames; the first has none before it"
+    monkeypatch.setattr(follow.Tracker, "_carried", lambda *_: None)
+    every = face.track(FakeClip(portrait(), 40), SETTINGS, "lesson.mp4", Silent())
+    points = np.array([[64.0, 76.0], [128.0, 76.0], [96.0, 150.0]])
+    both = zip(found.transforms, every.transforms, strict=True)
+    apart = [np.abs(move(a, points) - move(b, points)).max() for a, b in both]
+    assert max(apart) < 0.005 * found.eye_px
 
 
 def test_a_still_of_one_frame_is_tracked() -> None:

@@ -17,7 +17,7 @@ _LOST = 1.02  # what a death may cost at most, against segments that are all ali
 _TRIED = 5  # cuts at the end whose places are chosen together; those before are worked off by whoever is free
 
 
-def begins(frames: int, length: int, abreast: int, easy: Sequence[int]) -> list[int]:
+def begins(frames: int, length: int, abreast: int, easy: list[int]) -> list[int]:
     """First frames of the segments of a film of ``frames``, usually ``length`` long, ``abreast`` made at a time.
 
     ``easy``: frames, rising, of which the template's picture can be decoded without others.
@@ -36,14 +36,16 @@ def begins(frames: int, length: int, abreast: int, easy: Sequence[int]) -> list[
     return best
 
 
-def _places(cut: int, length: int, easy: Sequence[int]) -> list[int]:
-    """The cut, and the easy frames around it, the nearest last."""
+def _places(cut: int, length: int, easy: list[int]) -> list[int]:
+    """The cut, and the easy frames around it if it is not easy itself, the nearest last."""
     at = bisect_left(easy, cut)
+    if easy[at : at + 1] == [cut]:
+        return [cut]
     near = [e for e in easy[max(0, at - 1) : at + 1] if 0 < abs(e - cut) < length // 2]
     return [cut, *sorted(near, key=lambda e: -abs(e - cut))]
 
 
-def _course(cuts: Sequence[int], frames: int, abreast: int, easy: Sequence[int]) -> tuple[float, float]:
+def _course(cuts: Sequence[int], frames: int, abreast: int, easy: list[int]) -> tuple[float, float]:
     """When the last segment is made, each begun by whoever is free first, and the most that a death would cost on the
     way: in pictures' time."""
     free, lost = [(0.0, 0.0)] * abreast, 0.0  # of each hand: when it will be free, when it began

@@ -96,7 +96,7 @@ def cut(
     fps: Fraction,
     tools: Sequence[str] = (),
     abreast: int = 1,
-    easy: Sequence[int] = (),
+    easy: list[int] | None = None,
 ) -> list[Segment]:
     """The segments of a film of ``frames`` frames, about ``settings.segment_seconds`` each, the last one shorter.
 
@@ -108,7 +108,7 @@ def cut(
         rounds = -(-frames // (length * abreast))
         length = max(1, -(-frames // (rounds * abreast)))
     key = key_of(task.settings, plan, frames, (*tools, str(abreast)))
-    starts = begins(frames, length, abreast, easy)
+    starts = begins(frames, length, abreast, easy or [])
     ends = zip(starts, [*starts[1:], frames], strict=True)
     return [Segment(task.work, key, n, first, end) for n, (first, end) in enumerate(ends)]
 
