@@ -68,11 +68,13 @@ def mux(
 
 
 def encode_sound(
-    audio: Path, info: AudioInfo, out: Path, settings: Settings, told: Callable[[int], None] | None = None
+    audio: Path, info: AudioInfo, out: Path, settings: Settings, told: Callable[[int], None] = lambda _: None
 ) -> Encoded:
     """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC does not know so many.
 
-    ``told`` is called while it lasts.  Raises ``EngineError``.
+    ``told`` is called while it lasts, so that hours of sound do not pass for a child that hangs.
+
+    Raises ``EngineError``.
     """
     failed = None
     for channels in (1,) if info.mix else dict.fromkeys((info.channels, 2)):
@@ -99,7 +101,7 @@ def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
     return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), "-af", filters]
 
 
-def _failed(argv: Sequence[str], out: Path, settings: Settings, told: Callable[[int], None] | None) -> str | None:
+def _failed(argv: Sequence[str], out: Path, settings: Settings, told: Callable[[int], None]) -> str | None:
     """Have ffmpeg write ``out``; its words where it could not."""
     argv = [*FFMPEG, "-y", *argv, "-f", "mp4", f"file:{out}"]
     done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=told)
