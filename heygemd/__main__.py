@@ -1,5 +1,5 @@
 """``python -m heygemd`` is the ``heygemd`` command."""
 
-from heygemd.cli import main
+from heygemd.cli.main import main
 
 raise SystemExit(main())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import Site, make_film, make_wav
+from tests.site import ROOT, Site, make_film, make_wav
 
-CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "clips"
+CLIPS = ROOT.parent / "shared" / "clips"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,8 +19,6 @@ def blocks(path: Path) -> list[tuple[str, list[str]]]:
     return [(kind, [re.sub(r"\s+#\s.*$", "", line) for line in code.splitlines()]) for kind, code in found]
 
 
-
-
 def test_the_chinese_readme_has_the_same_commands_and_settings() -> None:
     english, chinese = blocks(ENGLISH), blocks(CHINESE)
     assert len(english) >= 10
@@ -46,9 +44,7 @@ def test_its_tables_name_the_same_commands_and_engines() -> None:
 
 def test_its_figures_are_the_same() -> None:
     """The benchmark's numbers, row by row."""
-    rows = [
-        re.findall(r"^\| [^`|]+ \| (\d+\.\d.*)$", path.read_text("utf-8"), re.M) for path in (ENGLISH, CHINESE)
-    ]
+    rows = [re.findall(r"^\| [^`|]+ \| (\d+\.\d.*)$", path.read_text("utf-8"), re.M) for path in (ENGLISH, CHINESE)]
     assert rows[0] and rows[0] == rows[1]
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from heygemd.contract.job import Settings, Task, Tell
     from heygemd.pipeline.engines import Engine
-    from heygemd.pipeline.label import Label
-    from heygemd.pipeline.lips import LipTrack
+    from heygemd.pipeline.marking.label import Label
     from heygemd.pipeline.media import Encoded, Media, Packets, Samples, Segment
-    from heygemd.pipeline.plans import Planned
-    from heygemd.pipeline.report import Result, Stages
-    from heygemd.pipeline.settings import Settings, Task, Tell
+    from heygemd.pipeline.plan_file import Planned
+    from heygemd.pipeline.result import Result, Stages
+    from heygemd.pipeline.speech.lips import LipTrack
 
 T = TypeVar("T")
 _TELL_SECONDS = 1.0
@@ -33,11 +33,11 @@ def lipsync(task: Task, tell: Tell) -> Result:
     Raises ``InputError`` where the user's files are at fault, ``EngineError`` where the film could not be made or
     is not what it should be, ``SetupError`` where this machine lacks something.  No film is left behind then.
     """
-    from heygemd.pipeline import report
+    from heygemd.pipeline import result
     from heygemd.pipeline.engines import command
-    from heygemd.pipeline.media.probe import from_exact
+    from heygemd.pipeline.media.read.probe import from_exact
 
-    settings, stages = task.settings, report.Stages(tell)
+    settings, stages = task.settings, result.Stages(tell)
     with stages("probe"):
         if task.probed is None:
             audio, video = look(task.audio, task.audio_name, task.video, task.video_name, settings)
@@ -54,14 +54,17 @@ def lipsync(task: Task, tell: Tell) -> Result:
 
 def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
     """By an engine that draws its mouths itself, picture by picture."""
-    from heygemd.pipeline import engines, label, mark, media, plans, report
-    from heygemd.pipeline.tools import give_back
+    from heygemd.pipeline import engines, media, plan_file, result
+    from heygemd.pipeline.ffmpeg import give_back
+    from heygemd.pipeline.marking import label, metadata
 
     settings, tell = task.settings, stages.tell
     engine = engines.load(settings.engine)
-    made = plans.recalled(task, video, engine, stages)  # 1 to 4: in an earlier life of this job, or ahead of its turn
+    made = plan_file.recalled(
+        task, video, engine, stages
+    )  # 1 to 4: in an earlier life of this job, or ahead of its turn
     if made is None:
-        made = plans.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
+        made = plan_file.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
         give_back()
     clip, order, plan, track = made.clip, made.order, made.plan, made.track
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
@@ -71,7 +74,7 @@ def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         media.join(segments, silent, settings, decoded)
     with stages("verify", len(order)):
         assert audio.audio is not None
-        marks = mark.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
+        marks = metadata.made(settings, segments[0].key, engine.name) | label.entries(words, settings)
         sound = media.mux(
             silent, task.audio, audio.audio, whole, settings, made.seconds, clip.fps, marks, tell, made.sound
         )
@@ -82,11 +85,11 @@ def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
 
     from heygemd.pipeline.quality import deliver
 
-    seen = plans.whole_track(task, made)
+    seen = plan_file.whole_track(task, made)
     quality = deliver.judge(task, film, clip, seen, order, plan, words, engine.name, stages)
-    plans.forget(task.work)
-    warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
-    return report.Result(
+    plan_file.forget(task.work)
+    warnings = result.advice(audio, video, task.audio_name, task.video_name) + result.clip_warnings(clip)
+    return result.Result(
         film=film,
         engine={"name": engine.name, **plan.facts},
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
@@ -103,12 +106,13 @@ def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
 
 def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Stages) -> Planned:
     """Steps 1 to 4.  What they took beside the plan, which is much for a long sound, goes with this function."""
-    from heygemd.pipeline import cache, face, media
-    from heygemd.pipeline.plans import Planned
+    from heygemd.pipeline import media, template_cache
+    from heygemd.pipeline.face import track as face_track
+    from heygemd.pipeline.plan_file import Planned
 
     settings, tell, name = task.settings, stages.tell, task.video_name
     with ThreadPoolExecutor(1, "lips") as beside, ExitStack() as later:
-        known = beside.submit(cache.of, task.video, settings, tell)
+        known = beside.submit(template_cache.of, task.video, settings, tell)
         with stages("audio"):  # 1  the sound, as it will be heard
             samples = media.sound_of(task.audio, audio, settings, task.audio_name)
             seconds = len(samples) / media.SAMPLE_RATE
@@ -120,7 +124,7 @@ def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Sta
         own_sound = beside.submit(media.own_sound, clip, video, settings)
         encoded = beside.submit(_encoded, task, audio)
         with stages("face", clip.count):  # 2  frames -> the tracked face
-            track = face.track(clip, settings, name, tell)
+            track = face_track.track(clip, settings, name, tell)
             order = media.shown(clip, seconds, settings.extend)
         with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
             lip = _awaited(heard, lambda: tell.progress("lips", *heard_so_far))
@@ -129,25 +133,25 @@ def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Sta
             own_voice = None if own is None else media.beside_pictures(clip, own)
             plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
             sound = _awaited(encoded, lambda: tell.progress("plan", len(order), len(order)))
-            return Planned(clip, face.thinned(track), order, plan, seconds, sound=sound)
+            return Planned(clip, face_track.thinned(track), order, plan, seconds, sound=sound)
 
 
 def _painted(
     task: Task, made: Planned, engine: Engine, words: Label | None, tell: Tell
 ) -> tuple[list[Segment], list[Packets]]:
     """The segments of the film, ``words`` over its pictures, and what each of them consists of."""
-    from heygemd.pipeline import media, painting
+    from heygemd.pipeline import media, render
 
     clip, settings = made.clip, task.settings
     tools = (media.choose_encoder(settings), str(made.plan.facts.get("weights", "")), made.track.finder)
-    work = painting.Work(engine, made.plan, clip, made.order, settings, tell, words)
-    at_a_time = painting.abreast(work)
+    work = render.Work(engine, made.plan, clip, made.order, settings, tell, words)
+    at_a_time = render.abreast(work)
     easy = clip.easy(made.order)
     segments = media.cut(task, made.digest, len(made.order), clip.fps, tools, at_a_time, easy)
     kept = {segment.number for segment in segments if segment.done()}
     if kept:
         tell.event("segments_kept", segments=len(kept), of=len(segments))
-    return segments, painting.paint(segments, kept, work, at_a_time)
+    return segments, render.paint(segments, kept, work, at_a_time)
 
 
 def plan_ahead(task: Task, tell: Tell) -> bool:
@@ -158,24 +162,25 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     """
     if task.settings.engine != "footage" or task.probed is None:
         return False
-    from heygemd.pipeline import engines, face, media, plans, report
-    from heygemd.pipeline.media.probe import from_exact
+    from heygemd.pipeline import engines, media, plan_file, result
+    from heygemd.pipeline.face import track as face_track
+    from heygemd.pipeline.media.read.probe import from_exact
 
-    engine, stages = engines.load(task.settings.engine), report.Stages(tell)
+    engine, stages = engines.load(task.settings.engine), result.Stages(tell)
     audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
-    if plans.recalled(task, video, engine, stages) is not None:
+    if plan_file.recalled(task, video, engine, stages) is not None:
         return True
     assert audio.audio is not None
     clip = media.template(task.video, video, task.settings, task.video_name, audio.audio.seconds, tell)
-    if not face.is_known(clip, task.settings):
+    if not face_track.is_known(clip, task.settings):
         return False
-    plans.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
+    plan_file.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
     return True
 
 
 def _heard(samples: Samples, so_far: list[int]) -> LipTrack:
     """Mouth shapes for a sound; ``so_far`` is kept at how many frames of how many are done."""
-    from heygemd.pipeline import lips
+    from heygemd.pipeline.speech import lips
 
     def told(done: int, of: int) -> None:
         so_far[:] = done, of
@@ -192,7 +197,7 @@ def _awaited(one: Future[T], tell: Callable[[], None]) -> T:
 
 def _encoded(task: Task, audio: Media) -> Encoded | None:
     """The sound as it will lie in the film, where it has to be encoded; one that cannot be is told of later."""
-    from heygemd.errors import EngineError
+    from heygemd.common.errors import EngineError
     from heygemd.pipeline import media
 
     assert audio.audio is not None

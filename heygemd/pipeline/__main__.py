@@ -39,8 +39,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from heygemd.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
-from heygemd.pipeline.settings import Settings, Task
+from heygemd.common.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
+from heygemd.contract.job import Settings, Task
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts
@@ -174,7 +174,7 @@ def _peak() -> dict[str, int | None]:
 
 def _probe(request: Request, tell: Reporter) -> Any:
     del tell
-    from heygemd.pipeline.media.probe import probe
+    from heygemd.pipeline.media.read.probe import probe
 
     settings = Settings.from_json(request.get("settings", {}))
     return probe(Path(request["path"]), request["name"], settings, want=request["kind"]).to_json()
@@ -183,7 +183,7 @@ def _probe(request: Request, tell: Reporter) -> Any:
 def _look(request: Request, tell: Reporter) -> Any:
     del tell
     from heygemd.pipeline import look
-    from heygemd.pipeline.media.probe import exact
+    from heygemd.pipeline.media.read.probe import exact
 
     audio, video = request["audio"], request["video"]
     settings = Settings.from_json(request["settings"])
@@ -238,8 +238,10 @@ def _warm(request: Request, tell: Reporter) -> Any:
     del tell
     if request["engine"] == "footage":
         _load_arithmetic()
-        from heygemd.pipeline import face, label, mark, painting, plans  # noqa: F401
+        from heygemd.pipeline import plan_file, render  # noqa: F401
         from heygemd.pipeline.engines import footage  # noqa: F401
+        from heygemd.pipeline.face import track  # noqa: F401
+        from heygemd.pipeline.marking import label, metadata  # noqa: F401
     return {}
 
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.errors import EngineError, InputError
+from heygemd.common.errors import EngineError, InputError
+from heygemd.contract.job import Settings
 from heygemd.pipeline import media
-from heygemd.pipeline.settings import Settings
 
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR or (h, w) luma
 Region = tuple[int, int, int, int]  # x, y, width, height in the film's pixels

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heygemd.errors import SetupError
+from heygemd.common.errors import SetupError
 
 if TYPE_CHECKING:
     from heygemd.training.network import LipsNet
@@ -47,7 +47,7 @@ def save(net: LipsNet, path: Path) -> None:
     """Write the weights as safetensors (float32), readable by ``lips.load``."""
     from safetensors.torch import save_file
 
-    from heygemd.pipeline import lips
+    from heygemd.pipeline.speech import lips
 
     save_file(net.tensors(), path, {"format": lips.FORMAT})
 

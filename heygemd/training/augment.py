@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve, resample_poly
 
-from heygemd.errors import SetupError
-from heygemd.pipeline.audio import SAMPLE_RATE
+from heygemd.common.errors import SetupError
+from heygemd.pipeline.speech.mel import SAMPLE_RATE
 from heygemd.training import sounds
 
 Floats = NDArray[np.float32]

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from heygemd.errors import SetupError
-from heygemd.pipeline import audio
+from heygemd.common.errors import SetupError
+from heygemd.pipeline.speech import mel as speech_mel
 from heygemd.training import augment, espeak, flite, phonemes, sounds, text, voices
 from heygemd.training.phonemes import PAUSE, Phone, Targets
 
@@ -153,15 +153,15 @@ def _held_flite(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
 
 
 def _vowels(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
-    sound, phones = sounds.held_vowels(int(rng.uniform(4, 9) * audio.SAMPLE_RATE), rng)
+    sound, phones = sounds.held_vowels(int(rng.uniform(4, 9) * speech_mel.SAMPLE_RATE), rng)
     return _training_example(item, sound, phones, rng)
 
 
 def _negative(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
-    kind, count = item.number % 8, int(rng.uniform(4, 8) * audio.SAMPLE_RATE)
+    kind, count = item.number % 8, int(rng.uniform(4, 8) * speech_mel.SAMPLE_RATE)
     recordings = tuple(sounds.negative(kind, count, rng) for _ in range(2))
     mels, averages = _features(recordings, (1.0, 1.0))
-    return Example(item, phonemes.rest(count * phonemes.RATE // audio.SAMPLE_RATE), mels, averages)
+    return Example(item, phonemes.rest(count * phonemes.RATE // speech_mel.SAMPLE_RATE), mels, averages)
 
 
 Maker = Callable[[Item, Rng, espeak.Espeak], Example | None]
@@ -196,11 +196,15 @@ def _say(
     factor = rng.uniform(0.87, 1.15) if stretch else 1.0
     sound, phones = _stretch(spoken.astype(np.float32) / np.float32(32768), espeak.RATE, phones, factor)
     before, after = rng.uniform(0, 0.8, 2)
-    silence = [np.zeros(int(seconds * audio.SAMPLE_RATE), np.float32) for seconds in (before, after)]
+    silence = [np.zeros(int(seconds * speech_mel.SAMPLE_RATE), np.float32) for seconds in (before, after)]
     shifted = [Phone(a + before, b + before, symbol) for a, b, symbol in phones]
     ends = shifted[-1].end
     sound = np.concatenate([silence[0], sound, silence[1]])
-    return sound, [Phone(0, before, PAUSE), *shifted, Phone(ends, max(ends, len(sound) / audio.SAMPLE_RATE), PAUSE)]
+    return sound, [
+        Phone(0, before, PAUSE),
+        *shifted,
+        Phone(ends, max(ends, len(sound) / speech_mel.SAMPLE_RATE), PAUSE),
+    ]
 
 
 def _stretch(sound: Floats, rate: int, phones: list[Phone], factor: float) -> tuple[Floats, list[Phone]]:
@@ -215,20 +219,20 @@ def _training_example(item: Item, sound: Floats, phones: list[Phone], rng: Rng) 
     recordings = tuple(augment.disturb(sound, rng) for _ in range(2))
     warps = tuple(float(value) for value in rng.choice(np.arange(0.86, 1.19, 0.02), 2))
     mels, averages = _features(recordings, warps)
-    return Example(item, phonemes.targets(phones, len(sound) / audio.SAMPLE_RATE), mels, averages)
+    return Example(item, phonemes.targets(phones, len(sound) / speech_mel.SAMPLE_RATE), mels, averages)
 
 
 def _clean_example(item: Item, sound: Floats, phones: list[Phone]) -> Example:
     sound = (sound * (0.05 / (np.sqrt(np.mean(sound**2)) + 1e-9))).astype(np.float32)
     mels, averages = _features((sound,), (1.0,))
-    return Example(item, phonemes.targets(phones, len(sound) / audio.SAMPLE_RATE), mels, averages, sound)
+    return Example(item, phonemes.targets(phones, len(sound) / speech_mel.SAMPLE_RATE), mels, averages, sound)
 
 
 def _features(
     recordings: Sequence[Floats], warps: Sequence[float]
 ) -> tuple[tuple[NDArray[np.float16], ...], tuple[tuple[Floats, int], ...]]:
-    mels = [audio.log_mel(sound, warp) for sound, warp in zip(recordings, warps, strict=True)]
-    return tuple(mel.astype(np.float16) for mel in mels), tuple(audio.average(mel) for mel in mels)
+    mels = [speech_mel.log_mel(sound, warp) for sound, warp in zip(recordings, warps, strict=True)]
+    return tuple(mel.astype(np.float16) for mel in mels), tuple(speech_mel.average(mel) for mel in mels)
 
 
 def _items(counts: dict[str, int], scale: float) -> list[Item]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heygemd.errors import SetupError
+from heygemd.common.errors import SetupError
 
 RATE = 22_050
 MOST_VOICE_FILES = 350

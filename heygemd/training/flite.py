@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heygemd.errors import SetupError
+from heygemd.common.errors import SetupError
 from heygemd.training.espeak import CURE
 from heygemd.training.phonemes import BREATH, PAUSE, Phone
 

@@ -1,4 +1,4 @@
-"""The lips network as torch trains it; ``heygemd.pipeline.lips`` runs the same network without torch."""
+"""The lips network as torch trains it; ``heygemd.pipeline.speech.lips`` runs the same network without torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heygemd.pipeline import audio, lips
-from heygemd.pipeline.lips import CHANNELS, DILATIONS, VISEMES
+from heygemd.pipeline.speech import lips, mel
+from heygemd.pipeline.speech.lips import CHANNELS, DILATIONS, VISEMES
 
 
 class Block(nn.Module):
@@ -33,7 +33,7 @@ class LipsNet(nn.Module):
 
     def __init__(self, dropout: float = 0.05) -> None:
         super().__init__()
-        self.stem = nn.Conv1d(audio.BANDS, CHANNELS, 5, padding=2)
+        self.stem = nn.Conv1d(mel.BANDS, CHANNELS, 5, padding=2)
         self.stem_norm = nn.BatchNorm1d(CHANNELS)
         self.halve = nn.Conv1d(CHANNELS, CHANNELS, 5, stride=2)
         self.halve_norm = nn.BatchNorm1d(CHANNELS)
@@ -41,7 +41,7 @@ class LipsNet(nn.Module):
         self.last_norm = nn.BatchNorm1d(CHANNELS)
         self.head = nn.Conv1d(CHANNELS, 5 + len(VISEMES), 1)
         self.dropout = dropout
-        self.register_buffer("usual", torch.zeros(audio.BANDS))
+        self.register_buffer("usual", torch.zeros(mel.BANDS))
 
     def embed(self, features: Tensor) -> Tensor:
         """Normalised log-mel (B, 2T, 80) -> (B, 128, T).  Output t looks at inputs around 2t + 1."""

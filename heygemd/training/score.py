@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heygemd.pipeline import audio, lips
+from heygemd.pipeline.speech import lips, mel
 from heygemd.training import sounds
 from heygemd.training.dataset import Example
 from heygemd.training.network import LipsNet, trained
@@ -37,10 +37,7 @@ class Score:
 def score(examples: Sequence[Example], torch_net: LipsNet) -> dict[str, object]:
     """Scores of each held-out set, what the network says to sounds without speech, and whether all is good enough."""
     net = trained(torch_net)
-    sets = {
-        name: asdict(compare([example for example in examples if example.item.kind == name], net))
-        for name in SETS
-    }
+    sets = {name: asdict(compare([example for example in examples if example.item.kind == name], net)) for name in SETS}
     rest = at_rest(net)
     passed = all(sets[name][key] >= lowest for name in SETS[:2] for key, lowest in LOWEST.items())
     calm = all(max(row.values()) <= HIGHEST_AT_REST for row in rest.values())
@@ -75,7 +72,7 @@ def compare(examples: Sequence[Example], net: lips.Network) -> Score:
 
 def at_rest(net: lips.Network) -> dict[str, dict[str, float]]:
     """The 99th percentile of voice, opening and closure for eight-second sounds without speech."""
-    count = 8 * audio.SAMPLE_RATE
+    count = 8 * mel.SAMPLE_RATE
     rng = np.random.default_rng(20)
     level = 10 ** (-50 / 20)
     heard = {

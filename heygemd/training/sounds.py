@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from heygemd.pipeline.audio import SAMPLE_RATE
+from heygemd.pipeline.speech.mel import SAMPLE_RATE
 from heygemd.training.phonemes import PAUSE, Phone
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from heygemd.errors import SetupError
+from heygemd.common.errors import SetupError
 from heygemd.training.espeak import CURE
 
 Rng = np.random.Generator

@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from heygemd import control
+from heygemd.contract import control
 
 HOW, CONFIG = sys.argv[1], Path(sys.argv[3])
 

@@ -15,14 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from heygemd import cli, exits
-from heygemd.errors import InputError, SetupError
-from heygemd.models import Store, good_name
-from heygemd.models.bringing import bring
-from heygemd.pipeline import checkpoints, importer
+from heygemd.cli import main
+from heygemd.common import exits
+from heygemd.common.errors import InputError, SetupError
+from heygemd.models.importing import bring
+from heygemd.models.store import Store, good_name
 from heygemd.pipeline.engines.wav2lip import network
+from heygemd.pipeline.importing import __main__, checkpoints
+from tests.site import ROOT
 
-DETECTOR = Path(__file__).resolve().parents[3] / "shared" / "models" / "scrfd_2.5g_kps.onnx"
+DETECTOR = ROOT.parent / "shared" / "models" / "scrfd_2.5g_kps.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, torc
 def opened(path: Path, target: Path) -> dict[str, object]:
     """What the child's own code makes of a file, without the child."""
     target.mkdir(exist_ok=True)
-    return importer.bring(path, path.name, target)
+    return __main__.bring(path, path.name, target)
 
 
 def refused(path: Path, tmp_path: Path) -> str:
@@ -230,7 +232,7 @@ def test_onnx_files_that_reach_outside_or_hold_nothing_are_refused(tmp_path: Pat
 def test_the_child_has_no_network_and_cannot_write_huge_files(tmp_path: Path) -> None:
     code = (
         "import resource, socket\n"
-        "from heygemd.pipeline.importer import confine\n"
+        "from heygemd.pipeline.importing.__main__ import confine\n"
         "said = confine()\n"
         "print(said, len(socket.if_nameindex()), resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )
@@ -264,17 +266,17 @@ def test_the_words_list_import_verify_and_remove(
     config = tmp_path / "config.toml"
     config.write_text(f'[daemon]\nstate_dir = "{tmp_path}"\n')
     with_config = ["--config", str(config)]
-    assert cli.main(["models", "list", *with_config]) == 0
+    assert main.main(["models", "list", *with_config]) == 0
     assert "No models are imported" in capsys.readouterr().out
-    assert cli.main(["models", "import", str(checkpoint), *with_config]) == exits.MISSING
+    assert main.main(["models", "import", str(checkpoint), *with_config]) == exits.MISSING
     assert "--accept-licence" in capsys.readouterr().err
-    assert cli.main(["models", "import", "--accept-licence", str(checkpoint), *with_config]) == 0
+    assert main.main(["models", "import", "--accept-licence", str(checkpoint), *with_config]) == 0
     assert "in no list" in capsys.readouterr().out
-    assert cli.main(["models", "verify", "--json", *with_config]) == 0
+    assert main.main(["models", "verify", "--json", *with_config]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "models": {"wav2lip": []}}
-    assert cli.main(["models", "remove", "wav2lip", *with_config]) == 0
-    assert cli.main(["models", "remove", "wav2lip", *with_config]) == exits.MISSING
-    assert cli.main(["models", "import", str(tmp_path / "none"), *with_config]) == exits.FAILED
+    assert main.main(["models", "remove", "wav2lip", *with_config]) == 0
+    assert main.main(["models", "remove", "wav2lip", *with_config]) == exits.MISSING
+    assert main.main(["models", "import", str(tmp_path / "none"), *with_config]) == exits.FAILED
 
 
 def test_names_are_made_safe() -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from heygemd.pipeline.cache import NOTHING
+from heygemd.contract.job import Settings
 from heygemd.pipeline.media import Frame
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.template_cache import NOTHING
+from tests.site import ROOT
 
-PORTRAIT = Path(__file__).parents[2] / "heygemd" / "data" / "portrait.jpg"
+PORTRAIT = ROOT / "heygemd" / "data" / "portrait.jpg"
 EYES = np.array([[204.3, 102.4], [246.5, 104.4]])  # in the portrait, by an outside landmark model
 EYE_PX = float(np.hypot(*(EYES[1] - EYES[0])))
 SETTINGS = Settings(threads=1, finder="haar")

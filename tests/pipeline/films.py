@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.media import Clip, Frame, open_clip, probe
-from heygemd.pipeline.settings import Settings
+from heygemd.contract.job import Settings
+from heygemd.pipeline.media import Clip, Frame, open_clip
+from heygemd.pipeline.media.read import probe
+from tests.site import ROOT
 
-DATA = Path(__file__).parents[2] / "heygemd" / "data"
+DATA = ROOT / "heygemd" / "data"
 QUICK = Settings(threads=1, preset="ultrafast", media_seconds=30, encoder="libx264", report="off")
 BITS = 8
 WIDTH, HEIGHT = 128, 96

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from heygemd.models import Store
-from heygemd.models.bringing import bring
+from heygemd.models.importing import bring
+from heygemd.models.store import Store
 
 STRIDES, ANCHORS, SIDE = (8, 16, 32), 2, 640
 OPENS = 20.0  # px of the 192 that the lower lip goes down between black and white

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import heygemd.pipeline.face
-import heygemd.pipeline.lips  # both loaded before they are replaced: loading sets the package's attribute
+import heygemd.pipeline.face.track
+import heygemd.pipeline.speech.lips  # both loaded before they are replaced: loading sets the package's attribute
 from heygemd.pipeline import engines
 from heygemd.pipeline.media import Clip, Frame
 
@@ -47,6 +47,6 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, engine: Unchanged, **track: An
         return SimpleNamespace(**{"finder": "nobody", "warnings": []} | track)
 
     face = SimpleNamespace(track=counted, thinned=lambda track: track)
-    monkeypatch.setattr(heygemd.pipeline, "face", face)
+    monkeypatch.setattr(heygemd.pipeline, "face_track", face)
     monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=lambda *_, **__: None))
     monkeypatch.setattr(engines, "load", lambda _: engine)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heygemd.errors import EngineError
+from heygemd.common.errors import EngineError
+from heygemd.contract.job import Settings, Task
 from heygemd.pipeline import __main__ as child_module
 from heygemd.pipeline.__main__ import Reporter, answer
-from heygemd.pipeline.settings import Settings, Task
 from tests.pipeline.films import QUICK, numbered, tone
 
 MUX = ("ffmpeg", "-v", "error", "-y", "-i", "{video}", "-i", "{audio}", "-map", "0:v", "-map", "1:a", "{output}")

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from heygemd.errors import HeygemdError
+from heygemd.common.errors import HeygemdError
+from heygemd.contract.job import Quiet, Settings, Task
 from heygemd.pipeline import lipsync
-from heygemd.pipeline.settings import Quiet, Settings, Task
 from tests.pipeline.corpus import Spoiled, absurd, mutated, reaching
 from tests.pipeline.films import QUICK, bursts
 from tests.pipeline.messy import scene

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heygemd.pipeline.settings import Settings, Task
+from heygemd.contract.job import Settings, Task
 from tests.pipeline.faces import portrait
-from tests.pipeline.test_segments import frames_md5
+from tests.pipeline.media.test_segments import frames_md5
 from tests.site import ROOT, ffmpeg
 
 FPS = 25

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import lipsync
-from heygemd.pipeline.settings import Quiet, Task
 from tests.pipeline.films import QUICK, bursts, ffmpeg, film_sound, onsets, tone, turned
 from tests.pipeline.messy import HEIGHT, HEVC, PATCHES, WIDTH, Case, delta_e, hdr, picture, scene, seen
 from tests.pipeline.standins import Unchanged, put_in_place

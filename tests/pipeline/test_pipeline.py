@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import heygemd.pipeline
-from heygemd.errors import EngineError, InputError
+from heygemd.common.errors import EngineError, InputError
+from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import lipsync
-from heygemd.pipeline.media import Clip, Frame, decode_audio, probe
-from heygemd.pipeline.settings import Quiet, Task
+from heygemd.pipeline.media import Clip, Frame, decode_audio
+from heygemd.pipeline.media.read import probe
 from tests.pipeline.films import QUICK, bursts, ffmpeg, film_sound, number_of, numbered, onsets, raw_planes, tone
 from tests.pipeline.standins import Unchanged, put_in_place
 
@@ -146,7 +147,7 @@ def test_a_still_speaks_as_long_as_the_sound(painter: Painter, tmp_path: Path) -
 
 
 def test_a_long_template_ends_with_the_sound(painter: Painter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heygemd.pipeline.media.order.FOOTAGE_SECONDS", 2.0)
+    monkeypatch.setattr("heygemd.pipeline.media.read.frame_order.FOOTAGE_SECONDS", 2.0)
     task = job(tmp_path, numbered(tmp_path / "v.mp4", 200), tone(tmp_path / "a.wav", 1.3))
     told = lipsync(task, Quiet()).to_json()
     assert told["output"]["frames"] == 32
@@ -207,7 +208,7 @@ def test_a_job_that_fails_does_not_wait_for_what_was_to_be_made_beside(
     monkeypatch.setattr("heygemd.pipeline._heard", lambda *_: time.sleep(0.3))
     monkeypatch.setattr("heygemd.pipeline.media.own_sound", lambda *_: made.append("own"))
     monkeypatch.setattr("heygemd.pipeline.media.encode_sound", lambda *_: made.append("encoded"))
-    monkeypatch.setattr("heygemd.pipeline.face.track", nowhere)
+    monkeypatch.setattr("heygemd.pipeline.face.track.track", nowhere)
     task = Task(tone(tmp_path / "a.wav", 1), numbered(tmp_path / "v.mp4", 25), tmp_path, "a.wav", "v.mp4", QUICK)
     with pytest.raises(InputError, match="no face"):
         lipsync(task, Quiet())

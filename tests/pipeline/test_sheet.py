@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from heygemd.errors import InputError
+from heygemd.common.errors import InputError
 from heygemd.pipeline import sheet
 
 SIZE = (240, 320)  # height, width
@@ -86,9 +86,7 @@ def test_each_moment_shows_the_template_frame_that_the_film_was_made_of(tmp_path
     assert [moment["seconds"] for moment in told["moments"]] == [0.2, 0.6, 1.0]
     drawn = cv2.imread(str(tmp_path / "sheet.png"))
     assert drawn is not None
-    middles = [
-        sheet.LABEL_WIDTH + n * (sheet.TILE_WIDTH + sheet.GAP) + sheet.TILE_WIDTH // 4 for n in range(3)
-    ]
+    middles = [sheet.LABEL_WIDTH + n * (sheet.TILE_WIDTH + sheet.GAP) + sheet.TILE_WIDTH // 4 for n in range(3)]
     greys = [int(drawn[sheet.HEADER_HEIGHT + 20, x, 0]) for x in middles]
     assert greys[0] < greys[2] < greys[1]
 

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from heygemd import control  # noqa: E402
+from heygemd.contract import control  # noqa: E402
 
 LINE, NAS = Path(os.environ["LINE"]), Path(os.environ["SHARE"]) / "heygem"
 STATE = Path("/run/state")
@@ -62,7 +62,7 @@ def until(true: Callable[[], Any], what: str, seconds: float = 240) -> float:
             print(f"SEEN {what}", flush=True)
             return time.monotonic() - began
         time.sleep(0.2)
-    log = STATE / "heygemd.log"
+    log = STATE / "heygemd.common.log"
     print(f"MISSED {what}\n{json.dumps(status())}\n{log.read_text()[-3000:] if log.exists() else ''}", flush=True)
     sys.exit(1)
 

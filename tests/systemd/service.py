@@ -94,7 +94,7 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What the daemon says, whatever the configuration file now holds."""
-        ask = "from heygemd import control; import json, pathlib; "
+        ask = "from heygemd.contract import control; import json, pathlib; "
         ask += "print(json.dumps(control.call(pathlib.Path('/var/lib/heygemd/heygemd.sock'), {'cmd': 'status'})))"
         status: dict[str, Any] = json.loads(
             self.machine.sh("env", "PYTHONPATH=/opt/heygemd-source:/opt/heygemd-packages", PYTHON, "-c", ask)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from heygemd import __version__, bundle
+from heygemd import __version__
+from heygemd.bundle import build
+from tests.bundle.test_build import a_model, find
 from tests.systemd.machine import Machine, lacking
-from tests.test_bundle import a_model, find
 
 pytestmark = pytest.mark.systemd
 
@@ -25,8 +26,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("bundle")
     a_model(folder / "models")
-    order = bundle.Order(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
-    bundle.build(order, find(folder / "stubs"))
+    order = build.Order(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
+    build.build(order, find(folder / "stubs"))
     with Machine({folder: "/opt/bundle", Path(sys.base_prefix): "/opt/python"}) as machine:
         machine.sh("tar", "-C", "/root", "-xf", "/opt/bundle/out.tar")
         yield machine

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from heygemd.pipeline import lips
+from heygemd.pipeline.speech import lips
 from heygemd.training import flite, phonemes
 from heygemd.training.phonemes import PAUSE, Phone, targets
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from heygemd import training
-from heygemd.errors import SetupError
-from heygemd.pipeline import audio, lips
+from heygemd.common.errors import SetupError
+from heygemd.pipeline.speech import lips
+from heygemd.pipeline.speech import mel as speech_mel
 from heygemd.training import augment, dataset, espeak, flite, phonemes, recipe, score, sounds, text, voices
 from heygemd.training.dataset import Example, Item
 from heygemd.training.network import LipsNet, trained
@@ -27,10 +28,10 @@ def held_vowel_examples(count: int) -> list[Example]:
     examples = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        sound, phones = sounds.held_vowels(3 * audio.SAMPLE_RATE, rng)
-        mel = audio.log_mel(sound)
+        sound, phones = sounds.held_vowels(3 * speech_mel.SAMPLE_RATE, rng)
+        mel = speech_mel.log_mel(sound)
         targets = phonemes.targets(phones, 3.0)
-        mels, averages = (mel.astype(np.float16),), (audio.average(mel),)
+        mels, averages = (mel.astype(np.float16),), (speech_mel.average(mel),)
         examples.append(Example(Item("vowels", number), targets, mels, averages, sound))
     return examples
 
@@ -72,7 +73,7 @@ def test_the_shipped_weights_give_torchs_answer() -> None:
     net = LipsNet().eval()
     assert sum(parameter.numel() for parameter in net.parameters()) == 404_500
     net.load_state_dict(load_file(lips.WEIGHTS), strict=False)
-    features = torch.from_numpy(np.random.default_rng(3).uniform(*audio.CLIP, (600, 80)).astype(np.float32))
+    features = torch.from_numpy(np.random.default_rng(3).uniform(*speech_mel.CLIP, (600, 80)).astype(np.float32))
     with torch.inference_mode():
         np.testing.assert_allclose(trained(net).embed(features.numpy()), net.embed(features[None])[0].T, atol=1e-5)
 
@@ -90,7 +91,7 @@ def test_crops_shorter_than_wanted_end_in_silence_without_weight() -> None:
     features, values, visemes, weights = recipe.draw([(examples[0], 0)], usual, np.random.default_rng(1))
     assert features.shape == (recipe.BATCH, 2 * recipe.CROP, 80)
     assert weights.sum(1).unique().tolist() == [150]
-    assert (features[:, 300:] == audio.CLIP[0]).all()
+    assert (features[:, 300:] == speech_mel.CLIP[0]).all()
     assert not values[:, 150:].any()
     assert not visemes[:, 150:].any()
 

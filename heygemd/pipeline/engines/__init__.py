@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heygemd.errors import SetupError
+from heygemd.common.errors import SetupError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from heygemd.pipeline.cache import Arrays
-    from heygemd.pipeline.compose import Area, Planes
-    from heygemd.pipeline.face import FaceTrack
-    from heygemd.pipeline.lips import LipTrack
+    from heygemd.contract.job import Settings, Tell
+    from heygemd.pipeline.face.track import FaceTrack
+    from heygemd.pipeline.image.compose import Area, Planes
     from heygemd.pipeline.media import Clip, Frame, Samples
-    from heygemd.pipeline.settings import Settings, Tell
+    from heygemd.pipeline.speech.lips import LipTrack
+    from heygemd.pipeline.template_cache import Arrays
 
 
 class Plan(Protocol):

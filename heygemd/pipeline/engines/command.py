@@ -18,14 +18,14 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from heygemd.errors import EngineError, SetupError
-from heygemd.pipeline import mark
+from heygemd.common.errors import EngineError, SetupError
+from heygemd.contract.job import Settings, Task, Tell
+from heygemd.pipeline.ffmpeg import Child
+from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.media import SAMPLE_RATE, Media, VideoInfo, measure, sound_of
-from heygemd.pipeline.media.segments import content_of, key_of
-from heygemd.pipeline.media.verify import agree, describe
-from heygemd.pipeline.report import Result, Stages, advice
-from heygemd.pipeline.settings import Settings, Task, Tell
-from heygemd.pipeline.tools import Child
+from heygemd.pipeline.media.write.segments import content_of, key_of
+from heygemd.pipeline.media.write.verify import agree, describe
+from heygemd.pipeline.result import Result, Stages, advice
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _KNOWN = ("audio", "video", "output")
@@ -51,9 +51,9 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         agree(float(frames / fps), heard, due, float(1 / fps) + _SLACK)
     words = _labelled(task, made, measured.video, frames, stages)
     key = key_of(settings, content_of(task), frames)
-    marks = mark.made(settings, key, "command") | (words[1] if words is not None else {})
+    marks = metadata.made(settings, key, "command") | (words[1] if words is not None else {})
     if marks:
-        mark.stamp(made, film, marks, settings)
+        metadata.stamp(made, film, marks, settings)
         made.unlink()
     else:
         made.rename(film)
@@ -81,7 +81,7 @@ def _labelled(
     tell of it.  ``None`` where labels are off."""
     if task.settings.label == "off":
         return None
-    from heygemd.pipeline import label
+    from heygemd.pipeline.marking import label
 
     whole, settings = made.with_name("labelled.mp4"), task.settings
     with stages("label", frames):

@@ -1,7 +1,7 @@
 """Step 5c: is the film any good?  The finished file is measured, not the plan.
 
     look      a few stretches of the film, decoded once, cut to the face whose track is already known   (look.py)
-    sound     the film's own sound, as a mouth would shape it                                            (lips.py)
+    sound     the film's own sound, as a mouth would shape it                                     (speech/lips.py)
     sync      mouth against sound: how late, how surely, how much it moves, closed lips                  (sync.py)
     picture   frames against the template's: soft, seamed, changed elsewhere, held, jumped            (picture.py)
     grade     figures against the operator's thresholds, with reasons in words and what to do           (grade.py)
@@ -20,16 +20,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heygemd.errors import HeygemdError
-from heygemd.pipeline import lips, mark, media
-from heygemd.pipeline.engines.footage import mouth
-from heygemd.pipeline.geometry import Bytes, Floats, Singles
-from heygemd.pipeline.label import Label, shows
+from heygemd.common.errors import HeygemdError
+from heygemd.contract.job import Settings, Tell
+from heygemd.pipeline import media
+from heygemd.pipeline.engines.footage.analysis import mouth
+from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.marking import metadata
+from heygemd.pipeline.marking.label import Label, shows
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, template_changes
 from heygemd.pipeline.quality.mouths import Openings, openings
 from heygemd.pipeline.quality.windows import Cut, Film, Window, open_film, read
-from heygemd.pipeline.settings import Settings, Tell
+from heygemd.pipeline.speech import lips
 
 __all__ = ["Evidence", "Known", "guarded", "measure", "report"]
 
@@ -99,7 +101,7 @@ def measure(
             "frames": len(numbers), "of": opened.frames, "ranges": [[w.first, w.stop - 1] for w in looked.windows],
         },
         "structure": _structure(opened, samples)
-        | {"mark": mark.found(film, settings), "label": _labelled(opened, known.label, settings)},
+        | {"mark": metadata.found(film, settings), "label": _labelled(opened, known.label, settings)},
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
         "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
         "picture": picture.compare([pair for _, pair in beside], place)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heygemd import film_report
-from heygemd.errors import EngineError
-from heygemd.names import display
+from heygemd.common.errors import EngineError
+from heygemd.common.messages import told
+from heygemd.common.names import display
+from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import quality
 from heygemd.pipeline.quality import foreign, views
-from heygemd.pipeline.settings import Settings, Task, Tell
-from heygemd.wording import told
+from heygemd.pipeline.quality import page as quality_page
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from heygemd.pipeline.engines import Plan
-    from heygemd.pipeline.face import FaceTrack
-    from heygemd.pipeline.label import Label
+    from heygemd.pipeline.face.track import FaceTrack
+    from heygemd.pipeline.marking.label import Label
     from heygemd.pipeline.media import Clip
-    from heygemd.pipeline.report import Stages
+    from heygemd.pipeline.result import Stages
 
 PAGE = "report.html"
 Figures = dict[str, Any]
@@ -76,8 +76,8 @@ def page_of(
     engine: str, language: str,
 ) -> str:  # fmt: skip
     """The page; ``names`` of video and audio.  Raises ``EngineError`` where a picture cannot be drawn."""
-    shown = views.of(evidence, passed) if evidence is not None else film_report.Views()
-    return film_report.page(figures, shown, *names, engine, language)
+    shown = views.of(evidence, passed) if evidence is not None else quality_page.Views()
+    return quality_page.page(figures, shown, *names, engine, language)
 
 
 def _paged(

@@ -13,14 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heygemd.pipeline import face, mark, media
-from heygemd.pipeline.geometry import Bytes
-from heygemd.pipeline.label import Box, Label, claimed
+from heygemd.common.request import EXTENDS
+from heygemd.contract.job import Settings, Tell
+from heygemd.pipeline import media
+from heygemd.pipeline.face import track as face_track
+from heygemd.pipeline.image.geometry import Bytes
+from heygemd.pipeline.marking import metadata
+from heygemd.pipeline.marking.label import Box, Label, claimed
 from heygemd.pipeline.quality import Evidence, guarded, measure
 from heygemd.pipeline.quality.look import Known
 from heygemd.pipeline.quality.windows import Cut, Window, open_film, read
-from heygemd.pipeline.settings import Settings, Tell
-from heygemd.requests import EXTENDS
 
 _LOOKS = 6  # moments at which the film is compared with the template
 _ALIKE = 10.0  # mean grey levels by which a film may differ from its template: a mouth is small
@@ -42,7 +44,7 @@ def _measured(
     known = _beside(film, video, label, settings, tell) if video is not None else None
     if known is None:
         clip = _open(film, settings, tell)
-        track = face.track(clip, settings, film.name, tell)
+        track = face_track.track(clip, settings, film.name, tell)
         known = Known(track.transforms, track.usable, track, ours=False, label=label)
     given = None
     if audio is not None:
@@ -78,7 +80,7 @@ def _beside(film: Path, video: Path, label: Label | None, settings: Settings, te
         theirs = [_small(frame.y, label.at(k) if label else None) for k, frame in walk]
         apart = [float(cv2.absdiff(a, b).mean()) for a, b in zip(seen, theirs, strict=True) if a is not None]
         if max(apart) < _ALIKE:
-            track = face.track(template, settings, video.name, tell)
+            track = face_track.track(template, settings, video.name, tell)
             return Known(
                 track.transforms[order], track.usable[order], track, track, template, order, ours=False, label=label
             )
@@ -91,7 +93,7 @@ def _label(film: Path, settings: Settings) -> Label | None:
     assert found.video is not None
     info = found.video
     frames = open_film(film, found, settings).frames
-    return claimed(mark.tags(film, settings), settings, (info.width, info.height), info.sar, frames)
+    return claimed(metadata.tags(film, settings), settings, (info.width, info.height), info.sar, frames)
 
 
 def _first(film: Any, number: int, label: Label | None, settings: Settings) -> Bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from heygemd.pipeline.settings import Settings
+from heygemd.contract.job import Settings
 
 GRADES = ("good", "fair", "poor")
 LEAST_MOVEMENT = 0.012
@@ -25,7 +25,7 @@ Reason = dict[str, Any]  # {"code", "level", "values"}
 def of(
     figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float, *, ours: bool
 ) -> dict[str, Any]:
-    """``{"grade", "reasons"}``; each reason is a code with its values, which ``heygemd.wording`` puts into words."""
+    """``{"grade", "reasons"}``; each reason is a code with its values, which ``heygemd.common.messages`` puts into words."""
     reasons = [
         *_sound(figures.get("sound", {}), settings),
         *_sync(figures.get("sync", {}), settings, ours=ours),

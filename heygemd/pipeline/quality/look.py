@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.face import FaceTrack
-from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, cut_out, move, scale_of
-from heygemd.pipeline.label import Label
+from heygemd.contract.job import Settings, Tell
+from heygemd.pipeline.face.track import FaceTrack
+from heygemd.pipeline.image.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, cut_out, move, scale_of
+from heygemd.pipeline.marking.label import Label
 from heygemd.pipeline.media import Clip, Frame
 from heygemd.pipeline.quality.picture import Pair
 from heygemd.pipeline.quality.windows import FRAMES_MOST, Cut, Film, Window, read, windows
-from heygemd.pipeline.settings import Settings, Tell
 
 PAIRS = 10
 _NEAR_KEY = 12  # pictures of the template after one at which decoding can start

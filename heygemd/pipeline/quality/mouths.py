@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from heygemd.pipeline.engines.footage.flow import normalised
-from heygemd.pipeline.engines.footage.mouth import Mouth
-from heygemd.pipeline.geometry import HEIGHT, IO, WIDTH, Bytes, Singles
-from heygemd.pipeline.matching import matcher, typical
-from heygemd.pipeline.principal import components
+from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
+from heygemd.pipeline.engines.footage.analysis.mouth_flow import normalised
+from heygemd.pipeline.image.flow import matcher, typical
+from heygemd.pipeline.image.geometry import HEIGHT, IO, WIDTH, Bytes, Singles
+from heygemd.pipeline.image.pca import components
 
 _ACROSS, _DOWN = 80, 88  # canonical px that are matched
 _ABOVE = 30  # … of which above the line between the lips

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from heygemd.pipeline.engines.footage.mouth import Mouth
-from heygemd.pipeline.follow import runs
-from heygemd.pipeline.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cut_out, scale_of
+from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
+from heygemd.pipeline.face.follow import runs
+from heygemd.pipeline.image.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cut_out, scale_of
 from heygemd.pipeline.media import Frame
 
 ZOOM_MOST = 3.0  # canonical faces are compared at up to so many times their size, 192 px between the eyes

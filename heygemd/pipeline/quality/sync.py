@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.geometry import Floats, Singles
-from heygemd.pipeline.lips import LipTrack
+from heygemd.pipeline.image.geometry import Floats, Singles
+from heygemd.pipeline.speech.lips import LipTrack
 
 SPAN = 0.5  # seconds of lag that are searched on either side
 STEP = 0.01  # seconds

@@ -8,19 +8,18 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from heygemd import film_report
-from heygemd.errors import EngineError
-from heygemd.pipeline.geometry import Bytes, Singles
-from heygemd.pipeline.quality import Evidence
+from heygemd.common.errors import EngineError
+from heygemd.pipeline.image.geometry import Bytes, Singles
+from heygemd.pipeline.quality import Evidence, page
 
 _WIDEST = 300  # px of a frame on the page: two of ten pairs' worth of faces, not of evidence for a court
 _BARS = 480  # of the waveform
 
 
-def of(evidence: Evidence, passed: Sequence[tuple[int, int]]) -> film_report.Views:
+def of(evidence: Evidence, passed: Sequence[tuple[int, int]]) -> page.Views:
     """Ready to be drawn; ``passed``: frames left as they were."""
     rate = evidence.fps
-    return film_report.Views(
+    return page.Views(
         seconds=evidence.frames / rate,
         pairs=[(s, _jpeg(film), _jpeg(template) if template is not None else None)
                for s, film, template in evidence.pairs],

@@ -40,7 +40,7 @@ def _runtime(module):
     module.on_cuda = lambda net, tell=None: Limited(net, "cpu", module.torch.float32, threads=1)
 
 
-_CHANGED = {"heygemd.devices": _devices, "heygemd.pipeline.engines.wav2lip.runtime": _runtime}
+_CHANGED = {"heygemd.guard.devices": _devices, "heygemd.pipeline.engines.wav2lip.run.runners": _runtime}
 
 
 class _Finder(importlib.abc.MetaPathFinder):

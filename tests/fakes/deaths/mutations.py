@@ -15,8 +15,10 @@ import stat
 def apply(name, module):
     """Change the module that has just been loaded."""
     changed = {
-        "forget_interrupted": "heygemd.recovery", "never_sync": "heygemd.handles", "follow_links": "heygemd.handles",
-    }.get(name, "heygemd.jobs")  # fmt: skip
+        "forget_interrupted": "heygemd.store.recovery",
+        "never_sync": "heygemd.share.nofollow",
+        "follow_links": "heygemd.share.nofollow",
+    }.get(name, "heygemd.store.drops")
     if module.__name__ == changed and f"_{name}" in globals():
         globals()[f"_{name}"](module)
 

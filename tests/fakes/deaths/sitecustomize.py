@@ -35,18 +35,18 @@ _AT = os.environ.get("DEATHS_AT", "0")
 _ERROR, _HOW, _SIGN = (os.environ.get("DEATHS_FAULT", "::").split(":", 2) + [""] * 3)[:3]
 _SWAP_AT, _, _SWAP = os.environ.get("DEATHS_SWAP", "").partition(":")
 _NFS = "DEATHS_NFS" in os.environ
-_FILES = "heygemd.files" in sys.orig_argv
+_FILES = "heygemd.share.operations" in sys.orig_argv
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h; 2: without writing its journal out
 _DROP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ROOT = os.path.dirname(_FILE or "")
 _swapping = False
 
 _QUICK = {
-    "heygemd.daemon": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
-    "heygemd.rendering": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.delivery": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.lines": {"BREATH": 0.02, "RETRY_SECONDS": 0.1},
-    "heygemd.admission": {"SOON": 0.05, "LATEST": 0.1},
+    "heygemd.daemon.service": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
+    "heygemd.scheduler.render_loop": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
+    "heygemd.daemon.delivery": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
+    "heygemd.watch.line": {"BREATH": 0.02, "RETRY_SECONDS": 0.1},
+    "heygemd.scheduler.admission": {"SOON": 0.05, "LATEST": 0.1},
 }
 
 

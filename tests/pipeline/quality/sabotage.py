@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from heygemd.contract.job import Settings
 from heygemd.pipeline import media
-from heygemd.pipeline.geometry import IO, compose, invert, move, scale_of
+from heygemd.pipeline.image.geometry import IO, compose, invert, move, scale_of
 from heygemd.pipeline.media import FilmWriter, Frame
-from heygemd.pipeline.settings import Settings
 from tests.pipeline.films import ffmpeg
 
 SETTINGS = Settings(threads=1)

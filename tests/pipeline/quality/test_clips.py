@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from heygemd.contract.job import Quiet, Settings, Task
 from heygemd.pipeline import lipsync, quality
 from heygemd.pipeline.quality import foreign
 from heygemd.pipeline.quality.grade import GRADES
-from heygemd.pipeline.settings import Quiet, Settings, Task
 from tests.pipeline.quality import sabotage
 from tests.pipeline.quality.test_film import known
+from tests.site import ROOT
 
-CLIPS = Path(__file__).parents[4] / "shared" / "clips"
+CLIPS = ROOT.parent / "shared" / "clips"
 SETTINGS = Settings(threads=1)
 CASES = {  # template: (its sound, somebody else's)
     "vr_1.mp4": ("ls_1.wav", "vr_1.wav"),

@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
+from heygemd.contract.job import Settings
 from heygemd.pipeline import media
-from heygemd.pipeline.engines.footage.mouth import Mouth
-from heygemd.pipeline.geometry import similarity
-from heygemd.pipeline.lips import LipTrack
+from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
+from heygemd.pipeline.image.geometry import similarity
 from heygemd.pipeline.media import Frame
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.deliver import offered
 from heygemd.pipeline.quality.mouths import openings
 from heygemd.pipeline.quality.windows import Cut, Window, open_film, read, windows
-from heygemd.pipeline.settings import Settings
+from heygemd.pipeline.speech.lips import LipTrack
 from tests.pipeline.films import number_of, numbered
 
 PLACE = Mouth(96.0, 148.0, 26.0, 1.0)

@@ -1,10 +1,10 @@
 """The ``duix`` engine: a Duix.Avatar (HeyGem) container makes the mouths, spoken to over its HTTP API.
 
-    client.py   what is asked and answered: submit, query; nothing that the container says is trusted
-    shared.py   the folder that both sides see
-    parts.py    long sound, cut at pauses; pure
-    ledger.py   which task id is whose, on the disk before the container hears of it
-    errand.py   one part: submit, poll, collect; what is done when it goes wrong
+    contract/duix_api.py   what is asked and answered: submit, query; nothing that the container says is trusted
+    contract/duix_folder.py   the folder that both sides see
+    chunks.py    long sound, cut at pauses; pure
+    task_record.py   which task id is whose, on the disk before the container hears of it
+    submission.py   one part: submit, poll, collect; what is done when it goes wrong
     film.py     the whole film: template, parts, one encode, the original sound, verified like any other
 
 Built from what is published of the API and from what its users report, and tested against a stand-in server that keeps

@@ -18,19 +18,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.errors import InputError, SetupError
-from heygemd.pipeline import label, mark, media, report
-from heygemd.pipeline.engines.duix import parts as division
-from heygemd.pipeline.engines.duix.client import Client
-from heygemd.pipeline.engines.duix.errand import Order, Rules, Runner, Unfit
-from heygemd.pipeline.engines.duix.ledger import Ledger
-from heygemd.pipeline.engines.duix.parts import Part
-from heygemd.pipeline.engines.duix.shared import Shared
-from heygemd.pipeline.media.segments import content_of, key_of
-from heygemd.pipeline.settings import Settings, Task, Tell
+from heygemd.common.errors import InputError, SetupError
+from heygemd.contract.duix_api import Client
+from heygemd.contract.duix_folder import Shared
+from heygemd.contract.job import Settings, Task, Tell
+from heygemd.pipeline import media, result
+from heygemd.pipeline.engines.duix import chunks as division
+from heygemd.pipeline.engines.duix.chunks import Part
+from heygemd.pipeline.engines.duix.submission import Order, Rules, Runner, Unfit
+from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.marking import label, metadata
+from heygemd.pipeline.media.write.segments import content_of, key_of
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.report import Result, Stages
+    from heygemd.pipeline.result import Result, Stages
 
 SENT_CRF = 10  # of the pictures that are sent: better than what the container makes of them (15)
 MOST_BYTES, MOST_BYTES_PER_SECOND = 64 << 20, 25_000_000  # of a film that comes back: 200 Mbit/s
@@ -66,7 +67,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     silent, whole, film = (task.work / name for name in ("silent.mp4", "whole.mp4", "film.mp4"))
     media.join(maker.segments, silent, settings)
     with stages("verify", frames):
-        marks = mark.made(settings, maker.segments[0].key, "duix") | label.entries(maker.words, settings)
+        marks = metadata.made(settings, maker.segments[0].key, "duix") | label.entries(maker.words, settings)
         sound = media.mux(silent, task.audio, audio.audio, whole, settings, seconds, clip.fps, marks, stages.tell)
         output = media.verify(whole, frames, clip.fps, seconds, settings, stages.tell)
     whole.rename(film)
@@ -75,8 +76,8 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
 
     from heygemd.pipeline.quality import deliver
 
-    warnings = report.advice(audio, video, task.audio_name, task.video_name) + report.clip_warnings(clip)
-    return report.Result(
+    warnings = result.advice(audio, video, task.audio_name, task.video_name) + result.clip_warnings(clip)
+    return result.Result(
         film=film,
         engine=maker.facts(),
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},

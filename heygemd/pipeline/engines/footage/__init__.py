@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.crops import kept
-from heygemd.pipeline.engines.footage import landmarks, mouth, packed, person, target, voice
-from heygemd.pipeline.engines.footage.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went, seen_of
-from heygemd.pipeline.engines.footage.plan import Drawer, Plan, shares
-from heygemd.pipeline.engines.footage.shapes import measure
-from heygemd.pipeline.face import FaceTrack
-from heygemd.pipeline.follow import runs
-from heygemd.pipeline.geometry import IO, Floats, Singles
-from heygemd.pipeline.tools import cores
+from heygemd.pipeline.engines.footage import heard as footage_heard
+from heygemd.pipeline.engines.footage import target
+from heygemd.pipeline.engines.footage.analysis import landmarks, mouth, speaker
+from heygemd.pipeline.engines.footage.analysis.shapes import measure
+from heygemd.pipeline.engines.footage.drawing import plan_arrays
+from heygemd.pipeline.engines.footage.drawing.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went, seen_of
+from heygemd.pipeline.engines.footage.drawing.plan import Drawer, Plan, shares
+from heygemd.pipeline.face.crops import kept
+from heygemd.pipeline.face.follow import runs
+from heygemd.pipeline.face.track import FaceTrack
+from heygemd.pipeline.ffmpeg import cores
+from heygemd.pipeline.image.geometry import IO, Floats, Singles
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.cache import Arrays
     from heygemd.pipeline.media import Clip, Frame
+    from heygemd.pipeline.template_cache import Arrays
 
 __all__ = ["Footage", "Plan"]
 
@@ -75,7 +78,7 @@ class Footage:
         want = target.wanted(lip, times)
         drawer: Drawer
         if renderer == "two-layer":
-            who = person.learn(shapes, where, bank)
+            who = speaker.learn(shapes, where, bank)
             with ThreadPoolExecutor(1, "seen") as beside:
                 seen = beside.submit(seen_of, scene, who)
                 codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
@@ -109,11 +112,11 @@ class Footage:
 
     def pack(self, plan: Plan, folder: Path) -> Arrays | None:
         """See ``engines.Engine``."""
-        return packed.pack(plan, folder)
+        return plan_arrays.pack(plan, folder)
 
     def unpack(self, arrays: Arrays, folder: Path) -> Plan:
         """See ``engines.Engine``."""
-        return packed.unpack(arrays, folder)
+        return plan_arrays.unpack(arrays, folder)
 
 
 def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:
@@ -136,7 +139,7 @@ def _chin_range(drops: Floats) -> float:
 
 
 def _codes(
-    who: person.Person,
+    who: speaker.Person,
     lip: Any,
     want: target.Wanted,
     times: Floats,
@@ -147,9 +150,9 @@ def _codes(
     own_codes = who.codes[who.bank]
     own_times = (who.bank + 0.5) / float(clip.fps)
     if own is None:
-        curve, own_gate = voice.general(lip, times), None
+        curve, own_gate = footage_heard.general(lip, times), None
     else:
-        curve = voice.personal(lip, times, own, own_times, own_codes)
+        curve = footage_heard.personal(lip, times, own, own_times, own_codes)
         own_gate = target.wanted(own, own_times + curve.lag).gate
         want = target.wanted(lip, times + curve.lag)
     own_range = target.range_of(own_codes, own_gate)
@@ -160,7 +163,7 @@ def _own_voice(samples: Singles | None, track: FaceTrack) -> Any:
     """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
-    from heygemd.pipeline import lips
+    from heygemd.pipeline.speech import lips
 
     names = lips.LipTrack.__slots__
     heard = (np.ascontiguousarray(samples).data, lips.WEIGHTS.read_bytes())

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from heygemd.pipeline import parallel
-from heygemd.pipeline.geometry import Floats, Singles
+from heygemd.pipeline.image import parallel
+from heygemd.pipeline.image.geometry import Floats, Singles
 
 _CODE, _WIDTH, _POSE, _RING, _LOOK = 6.0, 0.5, 2.0, 1.0, 0.8
 _JUMP, _NEAR = 2.6, 0.15

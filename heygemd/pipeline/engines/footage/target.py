@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from heygemd.pipeline.engines.footage.voice import BELIEVED_SECONDS, believed
-from heygemd.pipeline.geometry import Floats
-from heygemd.pipeline.smoothing import smoothed
+from heygemd.pipeline.engines.footage.heard import BELIEVED_SECONDS, believed
+from heygemd.pipeline.image.geometry import Floats
+from heygemd.pipeline.image.smoothing import smoothed
 
 RATE = 50
 RELEASE, ATTACK = 0.10, 0.08

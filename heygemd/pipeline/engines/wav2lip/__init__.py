@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.errors import SetupError
-from heygemd.models import Model, Store
+from heygemd.common.errors import SetupError
+from heygemd.models.store import Model, Store
 from heygemd.pipeline.engines.footage.target import RATE, gate
-from heygemd.pipeline.engines.wav2lip import colour, mel, runtime
+from heygemd.pipeline.engines.wav2lip import colour, mel
+from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
 from heygemd.pipeline.engines.wav2lip.boxes import Boxes
-from heygemd.pipeline.engines.wav2lip.draw import Painter, sharpening
-from heygemd.pipeline.face import FaceTrack
-from heygemd.pipeline.follow import runs
-from heygemd.pipeline.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.engines.wav2lip.run import runners
+from heygemd.pipeline.face.follow import runs
+from heygemd.pipeline.face.track import FaceTrack
+from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.compose import Area, Planes
+    from heygemd.pipeline.image.compose import Area, Planes
     from heygemd.pipeline.media import Clip, Frame
 
 EDGE = 5
@@ -48,7 +49,7 @@ class Plan:
     offset: float
     order: npt.NDArray[np.int64]
     weights: Floats
-    runner: runtime.Runner
+    runner: runners.Runner
     fps: float
     facts: dict[str, Any]
     passed_through: list[tuple[int, int]]
@@ -122,7 +123,7 @@ class Wav2Lip:
     in_parallel = False
 
     def __init__(self) -> None:
-        self._loaded: tuple[Any, runtime.Runner] | None = None
+        self._loaded: tuple[Any, runners.Runner] | None = None
 
     def plan(
         self,
@@ -191,7 +192,7 @@ class Wav2Lip:
         """Never asked for."""
         raise NotImplementedError
 
-    def _network(self, settings: Any, tell: Any) -> tuple[Model, runtime.Runner]:
+    def _network(self, settings: Any, tell: Any) -> tuple[Model, runners.Runner]:
         store = Store(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:
@@ -203,7 +204,7 @@ class Wav2Lip:
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # gives the memory back first
             files = store.trusted(model)
-            runner = runtime.load(files, model.size, settings.device, settings.threads, settings.batch, tell)
+            runner = runners.load(files, model.size, settings.device, settings.threads, settings.batch, tell)
             self._loaded = (key, runner)
             tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
         return model, self._loaded[1]
@@ -228,7 +229,7 @@ def _own_gate(template_audio: Singles | None, count: int) -> Floats | None:
         return np.zeros(0)
     if template_audio is None or not len(template_audio):
         return None
-    from heygemd.pipeline import lips
+    from heygemd.pipeline.speech import lips
 
     own: Floats = gate(np.asarray(lips.speak(template_audio).voice, np.float64))
     return own if (own > 0).mean() > 0.05 else None

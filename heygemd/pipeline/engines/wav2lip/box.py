@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from heygemd.pipeline.compose import Area, area_around
-from heygemd.pipeline.geometry import EYES, IO, Bytes, Floats, Singles, compose, cut_out, move
+from heygemd.pipeline.image.compose import Area, area_around
+from heygemd.pipeline.image.geometry import EYES, IO, Bytes, Floats, Singles, compose, cut_out, move
 
 if TYPE_CHECKING:
     from heygemd.pipeline.engines.wav2lip.colour import Colour

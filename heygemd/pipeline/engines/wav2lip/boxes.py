@@ -9,8 +9,8 @@ import numpy as np
 
 from heygemd.pipeline.engines.wav2lip import box
 from heygemd.pipeline.engines.wav2lip.colour import Colour
-from heygemd.pipeline.face import FaceTrack
-from heygemd.pipeline.geometry import Bytes, compose
+from heygemd.pipeline.face.track import FaceTrack
+from heygemd.pipeline.image.geometry import Bytes, compose
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Clip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heygemd.pipeline.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
 
 # Kr and Kb of ITU-R BT.601, 709 and 2020, under ffmpeg's names.
 _601, _709, _2020 = (0.299, 0.114), (0.2126, 0.0722), (0.2627, 0.0593)

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from heygemd.pipeline.geometry import Floats, Singles
+from heygemd.pipeline.image.geometry import Floats, Singles
 
 RATE = 16000
 HOP, WINDOW = 200, 800

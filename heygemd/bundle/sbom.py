@@ -1,0 +1,92 @@
+"""The bundle's list of what is inside (CycloneDX 1.5) and the licence texts, read from what was packed."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+import zipfile
+from collections.abc import Iterable, Sequence
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from heygemd.bundle.wheels import normal
+from heygemd.models.store import RECORD, digest
+
+LICENCE_LETTERS = 200
+_LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
+_SECTION = re.compile(r"^#+ *licen[cs]e *\n+(.+?)\s*(?=^#|\Z)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+
+
+def of_wheel(wheel: Path, licences: Path) -> dict[str, Any]:
+    """The component for a wheel; its licence texts go into a folder of their own below ``licences``."""
+    with zipfile.ZipFile(wheel) as file:
+        info = next(n.split("/")[0] for n in file.namelist() if n.endswith(".dist-info/METADATA"))
+        about = HeaderParser().parsestr(file.read(f"{info}/METADATA").decode("utf-8", "replace"))
+        texts = {
+            name.partition("/")[2].removeprefix("licenses/").replace("/", "-"): file.read(name)
+            for name in file.namelist()
+            if name.startswith(f"{info}/") and _LICENCE_FILE.match(name.rpartition("/")[2])
+        }
+    if not texts and (told := _described(about)):
+        texts = {"from-its-description.txt": f"{told}\n".encode()}
+    for name, text in texts.items():
+        target = licences / f"{about['Name']}-{about['Version']}" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text)
+    name = normal(about["Name"])
+    kind = "application" if name == "heygemd" else "library"
+    return component(kind, about["Name"], about["Version"], f"pkg:pypi/{name}", licence_of(about), wheel)
+
+
+def of_model(folder: Path, licences: Path) -> dict[str, Any]:
+    """The component for an imported model; its terms are its licence text."""
+    model = json.loads((folder / RECORD).read_bytes())
+    target = licences / f"model-{model['name']}" / "terms.txt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(f"{model['licence']}\n\n{model['terms']}\n\nOrigin: {model['origin'] or 'unknown'}\n")
+    main = max((folder / file["name"] for file in model["files"]), key=lambda path: path.stat().st_size)
+    where, version = f"pkg:generic/{model['name']}", str(model["sha256"])[:12]
+    return component("machine-learning-model", model["name"], version, where, model["licence"], main)
+
+
+def component(kind: str, name: str, version: str, purl: str, licence: str, file: Path) -> dict[str, Any]:
+    """One entry; ``licence`` is an SPDX expression or any name, ``file`` what is hashed."""
+    where = f"{purl}@{quote(version, safe='')}"
+    return {
+        "type": kind, "bom-ref": where, "purl": where, "name": name, "version": version,
+        "licenses": [{"license": {"name": (licence or "unknown").splitlines()[0][:LICENCE_LETTERS]}}],
+        "hashes": [{"alg": "SHA-256", "content": digest(file)[0]}],
+    }  # fmt: skip
+
+
+def licence_of(about: Message) -> str:
+    """What a package's metadata say of its licence: in a field, a classifier, or (insightface) only in a section of its
+    description, of which this is the first sentence as it stands."""
+    classified = "; ".join(_classified(about.get_all("Classifier")))
+    said = re.split(r"(?<=\.)\s", " ".join(_described(about).split()))[0].replace("*", "")
+    return str(about.get("License-Expression") or classified or about.get("License") or said or "unknown")
+
+
+def _described(about: Message) -> str:
+    """The section "License" of a package's description; empty where it has none."""
+    found = _SECTION.search(str(about.get_payload()))
+    return found[1] if found else ""
+
+
+def _classified(classifiers: Iterable[Any] | None) -> list[str]:
+    return [str(c).rpartition(" :: ")[2] for c in classifiers or () if str(c).startswith("License ::")]
+
+
+def document(components: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """CycloneDX 1.5; its serial number follows from what is inside."""
+    told = json.dumps(list(components), sort_keys=True)
+    return {
+        "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, told)}",
+        "metadata": {"component": next(c for c in components if c["type"] == "application")},
+        "components": [c for c in components if c["type"] != "application"],
+    }  # fmt: skip

@@ -1,0 +1,75 @@
+"""What ``heygemd models list | import | verify | remove`` say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heygemd.common.errors import HeygemdError
+from heygemd.common.names import display
+from heygemd.models.importing import bring
+from heygemd.models.store import KINDS, Model, Store
+
+
+def listing(store: Store, *, as_json: bool) -> bool:
+    """Every imported model with its terms."""
+    models = store.all()
+    if as_json:
+        print(json.dumps({"ok": True, "folder": str(store.folder), "models": [m.to_json() for m in models]}))
+        return True
+    for model in models:
+        _tell(model)
+    if not models:
+        print(f"No models are imported; {store.folder} is where they would be. The engine footage needs none.")
+    return True
+
+
+def importing(store: Store, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
+    """Import each; one that is refused does not keep the others out."""
+    done: list[Model] = []
+    refused: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            done.append(bring(store, path, accept=accept, name=name if len(paths) == 1 else ""))
+        except HeygemdError as error:
+            refused.append({"path": display(str(path)), "code": error.code, "message": error.message})
+            if len(paths) == 1:
+                raise
+    if as_json:
+        print(json.dumps({"ok": not refused, "imported": [m.to_json() for m in done], "refused": refused}))
+        return not refused
+    for model in done:
+        _tell(model)
+    for fault in refused:
+        print(f"refused: {fault['message']}")
+    return not refused
+
+
+def verifying(store: Store, *, as_json: bool) -> bool:
+    """Read every stored file again and compare it with what was imported."""
+    found = {model.name: store.faults(model) for model in store.all()}
+    if as_json:
+        print(json.dumps({"ok": not any(found.values()), "models": found}))
+    else:
+        for name, faults in found.items():
+            print(f"{name}: {' '.join(faults) or 'is what was imported'}")
+        if not found:
+            print("No models are imported.")
+    return not any(found.values())
+
+
+def removing(store: Store, name: str, *, as_json: bool) -> bool:
+    """Delete one."""
+    model = store.remove(name)
+    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} is removed.")
+    return True
+
+
+def _tell(model: Model) -> None:
+    size = sum(f.bytes for f in model.files) >> 20
+    what = KINDS.get(model.kind, model.kind) + (f", {model.size} px" if model.size else "")
+    print(f"{model.name}  for {what}, {size} MiB, from {model.source}")
+    print(f"    origin: {model.origin or 'unknown: its SHA-256 is in no list'}")
+    print(f"    terms: {model.terms}")

@@ -1,0 +1,133 @@
+"""What a person asked for, as data: drops, jobs, options.  Written to ``request.json``; no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+AUDIO_SUFFIXES = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".ts", ".gif"})
+STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+MANIFEST_SUFFIXES = frozenset({".toml", ".json", ".csv"})
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+ENGINES = ("footage", "command", "wav2lip", "duix")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+EXTENDS = ("bounce", "loop", "hold")
+FACES = ("largest", "left", "right", "center")
+LABEL_POSITIONS = ("top-left", "top", "top-right", "bottom-left", "bottom", "bottom-right")
+LABEL_LETTERS = 40
+"""The longest label that is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Options of one job; ``None`` means: as the folder, the line or the configuration says."""
+
+    engine: str | None = None
+    priority: Priority | None = None
+    crf: int | None = None
+    preset: str | None = None
+    extend: str | None = None
+    face: str | None = None
+
+    def over(self, base: JobOptions) -> JobOptions:
+        """These options where they are given, else those of ``base``."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        return JobOptions(**{k: getattr(base, k) if v is None else v for k, v in mine.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a listing says of one file; two equal stamps mean that nothing was seen to change.
+
+    ``ctime_ns`` is the file server's own: a copy that has the final size and the original's time from its first moment
+    on changes nothing else while it goes on.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input of a job.
+
+    ``path`` is relative to the drop's own folder in ``processing/`` or, when ``library`` is true, the absolute path
+    of a file in a configured library folder, which is only ever read.
+    """
+
+    path: str
+    library: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One inbox entry that belongs to a drop and is moved with it (a file, or a job folder as a whole).
+
+    ``source`` is relative to the inbox, ``target`` to the drop's folder in ``processing/``.  ``stamps`` are those of
+    the settled files, by path relative to the drop's folder, to be compared again at the claim.
+    """
+
+    source: str
+    target: str
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One film to be made.  ``problem`` is set where it cannot be, as a sentence for a person, and ``problem_code``
+    names it in ``wording``.  ``consents``: files in which the person shown agrees; they are filed with the job."""
+
+    name: str
+    audio: Source | None
+    video: Source | None
+    options: JobOptions = field(default_factory=JobOptions)
+    problem: str | None = None
+    consents: tuple[Source, ...] = ()
+    problem_code: str = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class DropRequest:
+    """What a person put down together: claimed, filed and retried as one.
+
+    ``folder`` is the plain subfolder that is kept in the outbox (``""`` at the top).  ``problem`` is set where the
+    whole drop cannot be done (an unreadable manifest, say): it then goes straight to ``failed/``.
+    """
+
+    kind: Literal["pair", "folder", "manifest"]
+    name: str
+    folder: str
+    moves: tuple[Move, ...]
+    jobs: tuple[JobRequest, ...]
+    priority: Priority = "normal"
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; ``from_json`` reads it back equal."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> DropRequest:
+        """The inverse of ``to_json``."""
+        moves = tuple(
+            Move(m["source"], m["target"], {k: Stamp(**s) for k, s in m["stamps"].items()}) for m in data["moves"]
+        )
+        jobs = tuple(
+            JobRequest(
+                j["name"],
+                Source(**j["audio"]) if j["audio"] else None,
+                Source(**j["video"]) if j["video"] else None,
+                JobOptions(**j["options"]),
+                j["problem"],
+                tuple(Source(**consent) for consent in j.get("consents", ())),
+                j.get("problem_code", "request"),
+            )
+            for j in data["jobs"]
+        )
+        return DropRequest(data["kind"], data["name"], data["folder"], moves, jobs, data["priority"], data["problem"])

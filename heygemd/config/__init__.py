@@ -1,0 +1,4 @@
+"""config.toml to frozen dataclasses; every fault is reported at once.
+
+May import: common, contract.
+"""

@@ -1,0 +1,90 @@
+"""What a changed config.toml changes in a daemon that runs.  All of it comes into force, or nothing.
+
+The running job keeps the settings that it was begun with.  A line may be added; it may be removed, or get other
+folders, only when nothing of it is unfinished: a film on its way to one outbox must not be looked for in another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heygemd.common.errors import ConfigError, Fault
+from heygemd.common.names import display
+from heygemd.config.load import LINE_PLACES, Config, LineConfig
+from heygemd.config.tables import TABLES
+
+FIXED = ("state_dir", "work_dir", "socket")
+"""Of [daemon]: where it lives.  They stay as they are until it is started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to do.  ``config`` is what is in force afterwards; lines are named."""
+
+    config: Config
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()  #: the same folders, other settings; or every line, where [intake] has changed
+    tables: tuple[str, ...] = ()  #: such as "[render]"
+    restart: tuple[str, ...] = ()  #: such as "[daemon] socket": in force only after a restart
+
+    def told(self) -> dict[str, list[str]]:
+        """As the reply says it."""
+        return {
+            "tables": list(self.tables), "added": list(self.added), "removed": list(self.removed),
+            "changed": list(self.changed), "needs_restart": list(self.restart),
+        }  # fmt: skip
+
+
+def weigh(old: Config, new: Config, unfinished: Mapping[str, int]) -> Changes:
+    """Compare; ``unfinished`` has the number of drops under way for each line.  Raises ConfigError."""
+    before, after = ({line.name: line for line in config.lines} for config in (old, new))
+    moved = {name for name in before.keys() & after.keys() if _folders(before[name]) != _folders(after[name])}
+    gone = before.keys() - after.keys()
+    faults = [
+        Fault(f"line {name!r}", _refusal("get other folders" if name in moved else "be removed", unfinished[name]))
+        for name in sorted(moved | gone)
+        if unfinished.get(name)
+    ]
+    if faults:
+        raise ConfigError(str(new.source), faults)
+    kept = before.keys() - moved - gone
+    restart = tuple(f"[daemon] {key}" for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key))
+    daemon = replace(new.daemon, **{key: getattr(old.daemon, key) for key in FIXED})
+    config = replace(new, daemon=daemon)
+    return Changes(
+        config=config,
+        added=tuple(sorted((after.keys() - before.keys()) | moved)),
+        removed=tuple(sorted(gone | moved)),
+        changed=tuple(sorted(n for n in kept if before[n] != after[n] or old.intake != new.intake)),
+        tables=tuple(f"[{t}]" for t in TABLES if getattr(old, t) != getattr(config, t)),
+        restart=restart,
+    )
+
+
+def tell(reply: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a new configuration has changed, from the daemon's reply."""
+    if as_json:
+        print(json.dumps(dict(reply)))
+        return
+    told = [
+        f"{what}: {', '.join(map(display, reply[key]))}"
+        for key, what in (
+            ("tables", "new settings"), ("added", "lines added"), ("removed", "lines removed"),
+            ("changed", "lines changed"), ("needs_restart", "in force only after a restart"),
+        )
+        if reply[key]
+    ]  # fmt: skip
+    print(f"{display(reply['source'])} is in force" + "".join(f"\n  {line}" for line in told or ["nothing changed"]))
+
+
+def _folders(line: LineConfig) -> tuple[object, ...]:
+    return tuple(getattr(line, name) for name in LINE_PLACES)
+
+
+def _refusal(what: str, count: int) -> str:
+    drops = "1 drop of it is" if count == 1 else f"{count} drops of it are"
+    return f"cannot {what} while {drops} unfinished; wait until they are done, or cancel their jobs"

@@ -1,0 +1,4 @@
+"""What crosses a process boundary, typed once for both sides.
+
+May import: common.
+"""

@@ -1,0 +1,152 @@
+"""The Duix.Avatar container, for ``heygemd doctor``: is it there, does it see the folder that we see, may the service
+speak to it.  Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from heygemd.config.tables import DuixConfig
+from heygemd.contract import duix_api as api
+from heygemd.contract.duix_api import Client, Unclear, Unreachable
+from heygemd.contract.duix_folder import TEMP, Shared, inputs_of, new_code
+from heygemd.doctor.server import Check, User, service_user
+from heygemd.guard import machine
+
+NAME = "engine duix"
+TRIAL_SECONDS, LOOK_SECONDS = 20.0, 0.5
+ANSWER_SECONDS = 5.0
+DROP_IN = "systemd/examples/localhost-network.conf"
+UNIT = "heygemd.service"
+_ASKED = ("LoadState", "PrivateNetwork", "ProtectHome", "ReadWritePaths")
+_SILENCE = b"RIFF" + (36 + 16000).to_bytes(4, "little") + b"WAVEfmt \x10\0\0\0\x01\0\x01\0" + (
+    (16000).to_bytes(4, "little") + (32000).to_bytes(4, "little") + b"\x02\0\x10\0data" + (16000).to_bytes(4, "little")
+) + bytes(16000)  # fmt: skip
+"""Half a second of silence as WAV, 16 kHz, 16 bits, mono."""
+
+
+def examine(
+    config: DuixConfig, wanted: bool, clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Check]:  # fmt: skip
+    """Everything, in order.  ``wanted``: whether some line may use the engine.
+
+    Where the container answers it is given a task that must fail at once (its pictures are missing), to see whether it
+    finds the sound that is laid down beside it: it should not come as far as its GPU.
+    """
+    if config.shared == Path():
+        cure = "set shared in [duix], where you have a Duix.Avatar (HeyGem) container"
+        return [Check(NAME, "warn", "is not configured", cure)]
+    folder = _folder(config.shared, service_user())
+    service = _service(config, _shown()) if wanted else []
+    client = Client(config.url, ANSWER_SECONDS)
+    try:
+        reply = client.query("heygemd-doctor")
+    except Unreachable as error:
+        cure = "start the container, and publish its port 8383 on 127.0.0.1; or correct url in [duix]"
+        return [Check(NAME, "warn", f"nobody answers at {config.url}: {error}", cure), folder, *service]
+    except Unclear as error:
+        cure = "is that a Duix.Avatar container? If so restart it; else correct url in [duix]"
+        return [Check(NAME, "warn", f"{config.url} does not answer as one does: {error}", cure), folder, *service]
+    told = f"{config.url} answers ({reply.server or 'it does not say as what'}; the image's version it does not tell)"
+    knows = reply.code == api.NO_TASK
+    first = Check(NAME, "ok", told) if knows else Check(NAME, "warn", f"{told}, but with code {reply.code} {reply.msg}")
+    if folder.verdict != "ok":
+        return [first, folder, *service]
+    return [first, folder, _trial(config, client, clock, sleep), *service]
+
+
+def _folder(shared: Path, user: User) -> Check:
+    name = "duix folder"
+    temp = shared / TEMP
+    try:
+        status = temp.stat()
+    except OSError as error:
+        cure = "set shared in [duix] to the folder that the container has as /code/data; it makes temp/ when it starts"
+        return Check(name, "warn", f"{temp}: {error.strerror}", cure)
+    if not user.may_write(status):
+        cure = f"setfacl -m u:{user.name}:rwx,d:u:{user.name}:rwX {temp} (the container writes there as root)"
+        return Check(name, "warn", f"{user.name} cannot write in {temp}", cure)
+    return Check(name, "ok", f"{temp}: {machine.disk_free_mib(temp)} MiB free")
+
+
+def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep: Callable[[float], None]) -> Check:
+    """Whether a sound that we lay down is found by the container: it makes files of its own of it, beside ours."""
+    name, shared, code = "duix folder inside", Shared(config.shared), new_code()
+    sound, pictures = inputs_of(code)
+    try:
+        with tempfile.NamedTemporaryFile() as trial:
+            trial.write(_SILENCE)
+            trial.flush()
+            shared.put(Path(trial.name), sound)
+        reply = client.submit(code, sound, pictures)
+        if reply.code == api.BUSY:
+            return Check(name, "ok", "not tried: the container is busy")
+        ends, said = clock() + TRIAL_SECONDS, ""
+        while True:
+            seen = [found for found in shared.of(code) if found != sound]
+            told = api.told(client.query(code))
+            said = told.said or said
+            if seen or told.state != "running" or clock() > ends:
+                break
+            sleep(LOOK_SECONDS)
+        return _judged(name, config, seen or [f for f in shared.of(code) if f != sound], said)
+    except (OSError, Unreachable, Unclear) as error:
+        return Check(name, "warn", f"could not be tried: {error}")
+    finally:
+        _clean(shared, code)
+
+
+def _judged(name: str, config: DuixConfig, seen: list[str], said: str) -> Check:
+    if seen:
+        return Check(name, "ok", "the container finds what is laid down there")
+    heard = f": {said}" if said else ""
+    if "时长" in said:
+        cure = f"the container must have {config.shared} as /code/data (volumes: {config.shared}:/code/data)"
+        return Check(name, "warn", f"the container does not find what is laid down there{heard}", cure)
+    return Check(name, "ok", f"whether the container sees the same folder could not be told{heard}")
+
+
+def _clean(shared: Shared, code: str) -> None:
+    try:
+        shared.clean(code)
+    except OSError:
+        return
+
+
+# ---------------------------------------------------------------- the service's sandbox
+
+
+def _shown() -> Mapping[str, str]:
+    """What systemd says of the service; nothing where there is none."""
+    if shutil.which("systemctl") is None:
+        return {}
+    argv = ["systemctl", "show", UNIT, *(f"--property={name}" for name in _ASKED)]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _service(config: DuixConfig, unit: Mapping[str, str]) -> list[Check]:
+    """Whether the installed service may reach the container and write to the folder: by itself it has no network."""
+    name = "duix from the service"
+    if unit.get("LoadState") != "loaded":
+        return []
+    cure = f"install {DROP_IN} as /etc/systemd/system/{UNIT}.d/localhost-network.conf and adapt it; restart the service"
+    faults = ["has no network"] if unit.get("PrivateNetwork") == "yes" else []
+    paths = [word.lstrip("-+") for word in unit.get("ReadWritePaths", "").split()]
+    if not any(config.shared.is_relative_to(path) for path in paths if path):
+        faults.append(f"may not write to {config.shared}")
+    if unit.get("ProtectHome") in ("yes", "tmpfs") and config.shared.parts[1:2] in (("home",), ("root",)):
+        faults.append("does not see people's homes: put the folder elsewhere, such as /srv/duix")
+    if not faults:
+        return [Check(name, "ok", f"{UNIT} may speak to it and write to its folder")]
+    return [Check(name, "warn", f"{UNIT} {' and '.join(faults)}", cure)]

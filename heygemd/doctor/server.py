@@ -1,0 +1,285 @@
+"""The classic faults of a server, for ``heygemd doctor``: folders, file systems, clock, limits of the kernel.
+
+Whatever touches a line's folders runs in a thread with a deadline: a share that has gone away may never answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heygemd.config.load import LINE_FOLDERS, Config, LineConfig
+from heygemd.config.tables import LINE_PLACES, MetricsConfig
+from heygemd.guard import machine
+from heygemd.intake.settling import blind
+
+FOLDER_SECONDS, PORT_SECONDS = 10.0, 3.0
+HOOKS = ("on_done", "on_failed", "on_deferred")
+SERVICE_USER = "heygemd"
+OLDEST_CLOCK = 1_767_225_600.0  # 2026-01-01: heygemd is not older
+TMP_MIB = 1024
+"""ffmpeg, torch and pip put things there; the service has a /tmp of its own on the same file system."""
+WATCHES, INSTANCES = 16_384, 64
+"""inotify's limits for a user: one watch a subfolder of an inbox, one instance a line, and others want some too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; ``cure`` says what to do where it is not ok."""
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    said: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who will run the daemon."""
+
+    name: str
+    uid: int
+    gids: frozenset[int]
+
+    def may_write(self, status: os.stat_result) -> bool:
+        """Whether the mode bits let this user make and remove names in a folder."""
+        if self.uid == 0:
+            return True
+        shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.gids else 0
+        return (status.st_mode >> shift) & 3 == 3
+
+
+def service_user() -> User:
+    """The service's user where root asks and there is one, else whoever asks."""
+    uid = os.geteuid()
+    with contextlib.suppress(KeyError):
+        entry = pwd.getpwnam(SERVICE_USER) if uid == 0 else pwd.getpwuid(uid)
+        return User(entry.pw_name, entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+    return User("root" if uid == 0 else str(uid), uid, frozenset({os.getegid(), *os.getgroups()}))
+
+
+def examine(config: Config) -> list[Check]:
+    """Everything, in the order in which it is told."""
+    user = service_user()
+    checks = [clock(config, time.time()), temporary(), *inotify_limits(), state(config, user)]
+    for line in config.lines:
+        checks += _in_time(f"line {line.name}", lambda line=line: list(folders(config, line, user)))  # type: ignore[misc]
+    return [*checks, *metrics(config.metrics, user), *hooks(config)]
+
+
+def _in_time(name: str, act: Callable[[], list[Check]]) -> list[Check]:
+    answer: list[list[Check]] = []
+    asking = threading.Thread(target=lambda: answer.append(act()), daemon=True)
+    asking.start()
+    asking.join(FOLDER_SECONDS)
+    said = f"its folders did not answer within {FOLDER_SECONDS:g} s"
+    return answer[0] if answer else [Check(name, "warn", said, "is the share mounted and reachable?")]
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def clock(config: Config, now: float) -> Check:
+    """A clock that is years off makes dates in logs and names worthless, and shares refuse logins."""
+    told = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
+    cure = "set it (timedatectl set-time), and let the machine ask a time server in its network"
+    if now < OLDEST_CLOCK:
+        return Check("clock", "warn", f"says {told}, which is before heygemd was made", cure)
+    with contextlib.suppress(OSError):
+        last = (config.daemon.state_dir / "journal.sqlite").stat().st_mtime
+        if last > now + 86_400:
+            then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
+            return Check("clock", "warn", f"says {told}, but the journal was written at {then}", cure)
+    return Check("clock", "ok", told)
+
+
+def temporary() -> Check:
+    """The folder for temporary files."""
+    folder = Path(tempfile.gettempdir())
+    free = machine.disk_free_mib(folder)
+    if free is not None and free < TMP_MIB:
+        said = f"{folder}: {free} MiB free, {TMP_MIB} MiB are wanted at times"
+        return Check("temporary files", "warn", said, "make room, or mount a larger file system there")
+    return Check("temporary files", "ok", f"{folder}: {free} MiB free")
+
+
+def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Check]:
+    """Low limits make a line fall back to polling, which costs the share more."""
+    for name, wanted in (("max_user_watches", WATCHES), ("max_user_instances", INSTANCES)):
+        try:
+            found = int((folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if found < wanted:
+            cure = f"put 'fs.inotify.{name} = {wanted * 4}' into /etc/sysctl.d/heygemd.conf and run sysctl --system"
+            yield Check(f"inotify {name}", "warn", f"{found}; at least {wanted} are wanted", cure)
+        else:
+            yield Check(f"inotify {name}", "ok", str(found))
+
+
+def state(config: Config, user: User) -> Check:
+    """The state folder, which holds the journal."""
+    folder = config.daemon.state_dir
+    there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    with contextlib.suppress(OSError):
+        if blind(there):
+            said = f"{folder} lies on a network file system or FUSE, where the journal would not be safe"
+            return Check("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
+        if not user.may_write(there.stat()):
+            cure = f"install -d -o {user.name} -m 0750 {folder}"
+            return Check("state_dir", "warn", f"{there} cannot be written by {user.name}", cure)
+    return Check("state_dir", "ok", str(folder))
+
+
+# ---------------------------------------------------------------- a line
+
+
+def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
+    """The folders of a line: there, ours, on one file system, where renaming works and changes are noticed."""
+    name, missing = f"line {line.name}", []
+    for part in LINE_PLACES if line.on_poor == "hold" else LINE_FOLDERS:
+        folder: Path = getattr(line, part)
+        try:
+            if str(folder) not in line.trusted and folder.is_symlink():
+                said = f"{folder} is a symbolic link, and below a line's root none is followed"
+                cure = f"name the folder that it leads to in the line: {part} = {json.dumps(str(folder.resolve()))}"
+                yield Check(f"{name} {part}", "fail", said, cure)
+                return
+            status = folder.stat()
+        except FileNotFoundError:
+            missing.append(part)
+            continue
+        except OSError as error:
+            yield Check(f"{name} {part}", "warn", f"{folder}: {error.strerror}", "is the share mounted and reachable?")
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            yield Check(f"{name} {part}", "warn", f"{folder} is not a folder", "move it away")
+            return
+        if not user.may_write(status):
+            yield _foreign(f"{name} {part}", folder, status, user)
+    if missing:
+        said = f"{', '.join(missing)} are not there yet; the daemon makes them where it may"
+        yield Check(f"{name} folders", "ok", said)
+    if "inbox" not in missing:
+        yield _watching(config, name, line.inbox)
+        if "processing" not in missing:
+            yield _renaming(name, line)
+
+
+def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Check:
+    said = f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
+    cure = f"chown {user.name} {folder}, or give it to a group of {user.name} with mode 2770"
+    return Check(name, "warn", f"{said} write there", cure)
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _watching(config: Config, name: str, inbox: Path) -> Check:
+    name = f"{name} watching"
+    if not blind(inbox):
+        return Check(name, "ok", f"{inbox}: by inotify")
+    if config.intake.watch == "inotify":
+        said = f"{inbox} is a share or FUSE: inotify sees nothing of what others write there"
+        return Check(name, "warn", said, "set watch in [intake] to auto")
+    return Check(name, "ok", f"{inbox}: by polling, because inotify does not see what others write to a share")
+
+
+def _renaming(name: str, line: LineConfig) -> Check:
+    """Try what a claim does: a rename from the inbox to processing/, under a name that intake leaves alone."""
+    name = f"{name} renaming"
+    trial = f".heygemd-doctor-{secrets.token_hex(4)}"
+    source, target = line.inbox / trial, line.processing / trial
+    try:
+        source.touch(exist_ok=False)
+        source.rename(target)
+    except PermissionError as error:
+        return Check(name, "ok", f"not tried: this user may not write in {error.filename2 or error.filename}")
+    except OSError as error:
+        cure = "processing/ must lie on the file system of the inbox, and it must be able to rename"
+        return Check(name, "warn", f"from {line.inbox} to {line.processing}: {error.strerror}", cure)
+    finally:
+        for path in (source, target):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return Check(name, "ok", "from inbox to processing/")
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def metrics(wanted: MetricsConfig, user: User) -> Iterator[Check]:
+    """Whether what ``[metrics]`` asks for could be told: a folder that can be written, a port that is free or ours."""
+    if wanted.textfile != Path():
+        yield _textfile(wanted.textfile, user)
+    if wanted.port:
+        yield _port(wanted.port)
+
+
+def _textfile(file: Path, user: User) -> Check:
+    name, folder = "metrics textfile", file.parent
+    try:
+        status = folder.stat()
+    except OSError as error:
+        cure = f"make it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
+        return Check(name, "warn", f"{folder}: {error.strerror}", cure)
+    if not stat.S_ISDIR(status.st_mode):
+        return Check(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
+    if not user.may_write(status):
+        return _foreign(name, folder, status, user)
+    return Check(name, "ok", f"{file}; the service's sandbox must allow it: systemd/examples/prometheus.conf")
+
+
+def _port(port: int) -> Check:
+    name, url = "metrics port", f"http://127.0.0.1:{port}/metrics"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever $http_proxy says
+    try:
+        with direct.open(url, timeout=PORT_SECONDS) as answer:
+            ours = b"heygemd_build_info" in answer.read(1 << 20)
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            return Check(name, "ok", f"{port}: nobody listens there yet; heygemd will")
+        ours = False
+    except (OSError, http.client.HTTPException):
+        ours = False
+    if ours:
+        return Check(name, "ok", f"{url} is answered by heygemd")
+    said = f"another program listens on port {port} of this machine, so the daemon cannot"
+    return Check(name, "warn", said, "choose another port in [metrics]")
+
+
+# ---------------------------------------------------------------- hooks
+
+
+def hooks(config: Config) -> list[Check]:
+    """Each configured hook, whether its program is there, and who would run it."""
+    own = config.hooks
+    by = "by heygemd-hook@.service" if own.socket.is_socket() else "by the daemon itself"
+    cure = f"correct it in [hooks] of {config.source}"
+    checks = []
+    for name in HOOKS:
+        argv: tuple[str, ...] = getattr(own, name)
+        if argv and shutil.which(argv[0]) is None:
+            checks.append(Check(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can run", cure))
+        elif argv:
+            checks.append(Check(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
+    return checks

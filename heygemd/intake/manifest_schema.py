@@ -1,0 +1,173 @@
+"""What a manifest may say: its keys, their values, and a checker that gathers every fault.
+
+The keys and values are closed sets; a path only leads down; a quoted text is short and printable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from heygemd.common import names
+from heygemd.common.errors import Fault
+from heygemd.common.request import (
+    AUDIO_SUFFIXES,
+    ENGINES,
+    EXTENDS,
+    FACES,
+    PRESETS,
+    PRIORITIES,
+    STILL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    JobOptions,
+)
+from heygemd.config.toml_schema import guess
+from heygemd.intake.settling import ignored
+
+OPTION_KEYS = ("engine", "priority", "crf", "preset", "extend", "face")
+#: Keys of one job: of an entry in ``jobs`` and the columns of a CSV file.
+JOB_KEYS = ("audio", "video", "output", "consent", *OPTION_KEYS)
+#: Keys of a manifest as a whole; the options are defaults for its jobs.
+MANIFEST_KEYS = ("audio", "videos", "jobs", "consent", *OPTION_KEYS)
+#: Keys of a ``job.toml``.
+FOLDER_KEYS = ("audio", "consent", *OPTION_KEYS)
+
+CRF_MAX = 51  # of H.264 at 8 bits
+#: Faults that are told; a manifest with more is not one.
+MAX_FAULTS = 50
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "engine": ENGINES,
+    "priority": PRIORITIES,
+    "preset": PRESETS,
+    "extend": EXTENDS,
+    "face": FACES,
+}
+_KINDS = {
+    "audio": (AUDIO_SUFFIXES, "a sound file"),
+    "video": (VIDEO_SUFFIXES | STILL_SUFFIXES, "a video or picture"),
+}
+_MEDIA = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
+
+
+class Hopeless(Exception):
+    """The file cannot be read any further; the text says why."""
+
+
+class Faulty(Exception):
+    """So many faults that looking for more is of no use."""
+
+
+class Check:
+    """Gathers faults; each method returns the checked value, or ``None`` where it found one."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def fault(self, where: str, what: str) -> None:
+        """Raises ``Faulty`` once there are enough."""
+        self.faults.append(Fault(where or "the file", what))
+        if len(self.faults) >= MAX_FAULTS:
+            raise Faulty
+
+    def all(self) -> tuple[Fault, ...]:
+        """Every fault, or the first of very many."""
+        more = (Fault("the file", "has more faults than are listed here"),)
+        return tuple(self.faults) + (more if len(self.faults) >= MAX_FAULTS else ())
+
+    def keys(self, where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
+        """No other keys than these."""
+        for key in table:
+            if key not in known:
+                hint = guess(key, known) if len(key) < 40 else ""
+                self.fault(where, f"unknown key '{clip(key)}'{hint}")
+
+    def all_different(self, where: str, texts: Iterable[str]) -> None:
+        """No text twice."""
+        for text, count in Counter(texts).items():
+            if count > 1:
+                self.fault(where, f"'{clip(text)}' is given {count} times")
+
+    def options(self, where: str, table: Mapping[str, Any]) -> JobOptions:
+        """The option keys of a table."""
+        values: dict[str, Any] = {}
+        for key in OPTION_KEYS:
+            if key in table:
+                values[key] = self._crf(where, table[key]) if key == "crf" else self._choice(where, key, table[key])
+        return JobOptions(**values)
+
+    def _crf(self, where: str, raw: Any) -> int | None:
+        if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= CRF_MAX:
+            return raw
+        self.fault(at(where, "crf"), f"must be a whole number from 0 to {CRF_MAX}, not {said(raw)}")
+        return None
+
+    def _choice(self, where: str, key: str, raw: Any) -> str | None:
+        known = _CHOICES[key]
+        if isinstance(raw, str) and raw in known:
+            return raw
+        hint = guess(raw, known) if isinstance(raw, str) and len(raw) < 40 else ""
+        self.fault(at(where, key), f"must be one of {', '.join(known)}, not {said(raw)}{hint}")
+        return None
+
+    def path(self, where: str, table: Mapping[str, Any], key: str) -> str | None:
+        """The path under ``key`` (``audio``, ``video``, or ``consent``, which may be of any kind), clean."""
+        place = at(where, key)
+        if key not in table:
+            self.fault(where, f"'{key}' is missing")
+            return None
+        raw = table[key]
+        if not isinstance(raw, str):
+            self.fault(place, f"must be the name of a file, not {said(raw)}")
+            return None
+        clean, fault = names.inside(raw)
+        suffixes, kind = _KINDS.get(key, (None, ""))
+        if fault is None and any(ignored(part) for part in clean.split("/")):
+            fault = "is a name that heygemd ignores"
+        if fault is None and suffixes is not None and names.split(names.leaf(clean))[1] not in suffixes:
+            fault = f"is not {kind} ({' '.join(sorted(suffixes))})"
+        if fault is not None:
+            self.fault(place, f"'{clip(raw)}' {fault}")
+            return None
+        return clean
+
+    def output(self, where: str, table: Mapping[str, Any]) -> str | None:
+        """The name of the film that is asked for, without ``.mp4``; ``None`` if none is."""
+        if "output" not in table:
+            return None
+        raw = table["output"]
+        if not isinstance(raw, str):
+            self.fault(at(where, "output"), f"must be a name, not {said(raw)}")
+            return None
+        stem, suffix = names.split(raw)
+        name = names.nfc(stem if suffix == ".mp4" else raw)
+        fault = names.name_fault(name)
+        if fault is None and names.split(name)[1] in _MEDIA:
+            fault = "has the ending of another kind of file; films are .mp4, the ending can be left out"
+        if fault is not None:
+            self.fault(at(where, "output"), f"'{clip(raw)}' {fault}")
+        return name
+
+
+def at(where: str, key: str) -> str:
+    return f"{where}, {key}" if where else key
+
+
+def clip(text: str, limit: int = 120) -> str:
+    return names.display(text if len(text) <= limit else text[:limit] + "…")
+
+
+_SAID: tuple[tuple[type, Callable[[Any], str]], ...] = (
+    (bool, lambda raw: str(raw).lower()),
+    (str, lambda raw: f"'{clip(raw, 60)}'"),
+    (list, lambda raw: "a list" if raw else "an empty list"),
+    (dict, lambda _: "a table"),
+    (int, lambda raw: str(raw) if abs(raw) < 10**12 else "a huge number"),
+    (float, str),
+)
+
+
+def said(raw: Any) -> str:
+    """A value as a fault quotes it; ``null`` for nothing, and TOML's dates by what they are."""
+    return next((say(raw) for kind, say in _SAID if isinstance(raw, kind)), "null" if raw is None else "a date")

@@ -1,0 +1,1 @@
+"""What the template shows of its mouth: place, flow, shapes, teeth and skin."""

@@ -1,0 +1,1 @@
+"""Image operations without a model: geometry, optical flow, compositing, smoothing."""

@@ -1,0 +1,1 @@
+"""Checks and converts model files, in a child process that is thrown away."""

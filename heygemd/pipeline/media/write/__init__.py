@@ -1,0 +1,1 @@
+"""From frames and samples to a film: encode, segments, join, verify."""

@@ -1,0 +1,181 @@
+"""The plan of a film, written once into the job's work folder and hashed.
+
+All that steps 1 to 4 have found out and step 5 needs.  A renderer that finds a plan there reads it and draws: the job
+was killed and goes on, or its plan was made ahead while another job was rendered.  The receipt is written last; it says
+what the plan was made of, so that it is never taken for another job's.  The plan's hash is part of each segment's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heygemd.contract.job import Settings, Task, Tell
+from heygemd.pipeline import template_cache
+from heygemd.pipeline.face.crops import NO_CROPS, Crops
+from heygemd.pipeline.media import open_clip
+from heygemd.pipeline.media.write.segments import BESIDE
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.engines import Engine, Plan
+    from heygemd.pipeline.face.track import FaceTrack
+    from heygemd.pipeline.media import Clip, Encoded, Media
+    from heygemd.pipeline.result import Stages
+
+PLAN, RECEIPT = "plan.npz", "plan.json"
+_PICTURES = ("index", "y", "u", "v")
+_LATER = frozenset({"crf", "preset", "encoder", "segment_seconds", "mark", "producer"})
+"""Settings that matter only when the plan is there."""
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """``order`` ``(N,)``: the template's picture under each output frame; ``seconds`` of sound.
+
+    ``digest``: of the plan, or of what it follows from; ``written``: it is on the disk, and of the ``track`` the
+    pictures are only there.  ``sound``: encoded beside all this, where it has to be; it is made anew in another life.
+    """
+
+    clip: Clip
+    track: FaceTrack
+    order: npt.NDArray[np.int64]
+    plan: Plan
+    seconds: float
+    digest: str = ""
+    written: bool = False
+    sound: Encoded | None = None
+
+
+def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:
+    """Write the plan, where its engine can, and name it.  Where it cannot be written, the film is made without."""
+    from heygemd.pipeline.face import track as face_track
+
+    subject, inputs = _subject(task.settings, engine.name), [_identity(path) for path in (task.audio, task.video)]
+    digest = hashlib.sha256(json.dumps([subject, *(told["sha256"] for told in inputs)]).encode())
+    try:
+        packed = engine.pack(made.plan, task.work)
+        if packed is not None:
+            told = {"seconds": made.seconds, "limit": made.clip.limit}
+            parts = {"plan": packed, "index": made.clip.index_arrays(), "track": face_track.arrays(made.track)}
+            arrays = {f"{part}/{name}": value for part in parts for name, value in parts[part].items()}
+            about = {"subject": subject, "inputs": inputs}
+            digest = _written(task.work, about, {"told": np.array(json.dumps(told)), **arrays})
+            track = replace(made.track, crops=NO_CROPS)
+            return replace(made, track=track, digest=digest.hexdigest(), written=True)
+    except OSError as error:
+        tell.event("plan_not_written", level="warning", problem=str(error))
+    return replace(made, digest=digest.hexdigest())
+
+
+def whole_track(task: Task, made: Planned) -> FaceTrack:
+    """The track with the few pictures that measuring the film takes; without, where they cannot be read."""
+    if not made.written or task.settings.report == "off":
+        return made.track
+    try:
+        with (task.work / PLAN).open("rb") as file, np.load(file, allow_pickle=False) as entry:
+            crops = Crops(*(entry[f"track/{name}"] for name in _PICTURES))
+    except _DAMAGE:
+        return made.track
+    return replace(made.track, crops=crops)
+
+
+def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planned | None:
+    """The plan that lies in the work folder, if it is this job's and whole."""
+    try:
+        receipt = json.loads((task.work / RECEIPT).read_text())
+    except (OSError, ValueError):
+        return None
+    try:
+        if receipt["subject"] != _subject(task.settings, engine.name) or not _same_inputs(task, receipt["inputs"]):
+            return None
+        with stages("plan"):
+            found = _read(task, video, engine, receipt["sha256"])
+    except _DAMAGE as error:
+        stages.tell.event("plan_damaged", level="warning", problem=repr(error))
+        return None
+    stages.tell.event("plan_recalled", sha256=found.digest)
+    return found
+
+
+def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
+    from heygemd.pipeline.face import track as face_track
+
+    with (task.work / PLAN).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(f"the hash of {PLAN} is not that of its receipt")
+        file.seek(0)
+        entry = np.load(file, allow_pickle=False)
+        parts: dict[str, template_cache.Arrays] = {"plan": {}, "index": {}, "track": {}}
+        for name in entry.files:
+            part, _, inner = name.partition("/")
+            if part == "track" and inner in _PICTURES:
+                parts[part][inner] = getattr(NO_CROPS, inner)
+            elif inner:
+                parts[part][inner] = entry[name]
+        told = json.loads(str(entry["told"]))
+    assert video.video is not None
+    clip = open_clip(task.video, video.video, task.settings, task.video_name, video.start, told["limit"])
+    clip.take_index(parts["index"])
+    track = face_track.read_again(parts["track"], task.settings)
+    plan = engine.unpack(parts["plan"], task.work)
+    return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest, written=True)
+
+
+def forget(folder: Path) -> None:
+    """Remove a plan: the film is made."""
+    for path in folder.glob("plan*"):
+        path.unlink()
+
+
+def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays) -> hashlib._Hash:
+    (folder / RECEIPT).unlink(missing_ok=True)
+    with (folder / PLAN).open("wb") as out:
+        np.savez(out, **arrays)
+        out.flush()
+        os.fsync(out.fileno())
+    with (folder / PLAN).open("rb") as back:
+        digest = hashlib.file_digest(back, "sha256")
+    part = (folder / RECEIPT).with_suffix(".part")
+    with part.open("w") as receipt:
+        json.dump({**about, "sha256": digest.hexdigest()}, receipt)
+        receipt.flush()
+        os.fsync(receipt.fileno())
+    part.rename(folder / RECEIPT)
+    return digest
+
+
+def _subject(settings: Settings, engine: str) -> str:
+    """What a plan depends on beside its inputs."""
+    told = settings.to_json()
+    chosen = {k: v for k, v in told.items() if k not in BESIDE | _LATER and not k.startswith(("report", "label"))}
+    return hashlib.sha256(json.dumps([engine, chosen, *template_cache.versions()], sort_keys=True).encode()).hexdigest()
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"stat": _stat(path), "sha256": sha256}
+
+
+def _stat(path: Path) -> list[int]:
+    told = path.stat()
+    return [told.st_size, told.st_mtime_ns, told.st_ino]
+
+
+def _same_inputs(task: Task, known: list[dict[str, Any]]) -> bool:
+    """Staged copies do not change; those that were staged anew are read."""
+    paths = (task.audio, task.video)
+    return all(
+        told["stat"] == _stat(path) or told["sha256"] == _identity(path)["sha256"]
+        for path, told in zip(paths, known, strict=True)
+    )

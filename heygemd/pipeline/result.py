@@ -1,0 +1,160 @@
+"""Step 5b: what is said about a finished film.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import heygemd
+from heygemd.contract.job import Tell
+from heygemd.pipeline.ffmpeg import ffmpeg_version
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.media import Clip, Media
+
+LONG_SECONDS = 300  # HeyGem's own advice: sound of up to five minutes
+SLOW_RATE = 15  # pictures a second below which speech does not look like speech
+_LOSSLESS = ("pcm", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")  # beginnings of codec names
+_TELEPHONE = ("pcm_mulaw", "pcm_alaw")
+_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+_MODULES = {"opencv": "cv2", "torch": "torch", "numpy": "numpy", "scipy": "scipy", "insightface": "insightface"}
+
+
+@dataclass(slots=True)
+class Stages:
+    """How long each stage took and how many frames it saw, in the order in which they ended."""
+
+    tell: Tell
+    done: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str, frames: int = 0) -> Iterator[None]:
+        """Time what stands below ``with``; a stage that fails is not noted."""
+        began = time.monotonic()
+        self.tell.progress(name, 0, frames)
+        yield
+        seconds = round(time.monotonic() - began, 3)
+        self.done.append({"name": name, "seconds": seconds, "frames": frames})
+        self.tell.event("stage_done", stage=name, seconds=seconds, frames=frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything that the job's log says of how its film was made."""
+
+    film: Path
+    engine: dict[str, Any]  # name, renderer, reasons and the engine's own facts
+    inputs: dict[str, Any]  # {"audio": probe, "video": probe}
+    output: dict[str, Any]  # measured on the finished film
+    stages: list[dict[str, Any]]
+    face_finder: str | None = None
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # (code, sentence)
+    passed_through: list[tuple[int, int]] = field(default_factory=list)  # output frames, both ends included
+    quality: dict[str, Any] | None = None  # what the finished film was measured to be; None: it was not asked for
+
+    def to_json(self) -> dict[str, Any]:
+        """As the child reports it."""
+        return {
+            "film": str(self.film),
+            "engine": self.engine,
+            "face_finder": self.face_finder,
+            "stages": self.stages,
+            "warnings": [{"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)],
+            "passed_through": [[first, last] for first, last in self.passed_through],
+            "quality": self.quality,
+            "inputs": self.inputs,
+            "output": self.output,
+            "verified": True,  # there is no result without
+            "versions": versions(),
+        }
+
+
+def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list[tuple[str, str]]:
+    """(code, sentence) of what the inputs could do better; none of it stops the job."""
+    assert audio.audio is not None and video.video is not None
+    sound, picture = audio.audio, video.video
+    said: list[tuple[str, str]] = []
+    if sound.seconds > LONG_SECONDS:
+        said.append(
+            ("long_audio", f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five give the best results.")
+        )
+    if not sound.codec.startswith(_LOSSLESS) or sound.codec in _TELEPHONE:
+        said.append(
+            ("lossy_audio", f"The sound of {audio_name} is {sound.codec}, which loses detail; WAV or FLAC is better.")
+        )
+    if picture.still is None and picture.codec != "h264":
+        said.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
+    if picture.fps < SLOW_RATE:
+        said.append(
+            ("slow_rate", f"{video_name} shows {float(picture.fps):g} pictures a second; lips need 20 or more.")
+        )
+    return said
+
+
+def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
+    """(code, sentence) of what had to be done to the template's pictures, known once they have been counted."""
+    info, facts, name = clip.info, clip.facts(), clip.name
+    said: list[tuple[str, str]] = []
+    if facts["padded_to_even"]:
+        said.append(("padded", f"{name} has an odd width or height; the film is padded to {clip.width}x{clip.height}."))
+    said += _conversions(clip)
+    if facts["scaled"]:
+        said.append(
+            ("scaled", f"{name} ({info.width}x{info.height}) is scaled to {clip.width}x{clip.height} for the film.")
+        )
+    if info.vfr or facts["repeated"] or facts["dropped"]:
+        said.append(
+            (
+                "variable_rate",
+                f"The pictures of {name} are not equally spaced; at {facts['fps']} a second "
+                f"{facts['repeated']} are repeated and {facts['dropped']} left out.",
+            )
+        )
+    if facts["decode_faults"]:
+        said.append(
+            ("damaged", f"{name} is damaged: ffmpeg complained {facts['decode_faults']} times while decoding it.")
+        )
+    return said
+
+
+def _conversions(clip: Clip) -> list[tuple[str, str]]:
+    """What was done to every picture."""
+    info, facts, name = clip.info, clip.facts(), clip.name
+    said: list[tuple[str, str]] = []
+    if facts["deinterlaced"]:
+        said.append(
+            (
+                "interlaced",
+                f"{name} is interlaced: of the two moments in each picture one is shown, {facts['fps']} a second.",
+            )
+        )
+    elif info.fields:
+        said.append(("interlaced", f"{name} is interlaced and turned on its side; it is kept so, combing included."))
+    if facts["tone_mapped_from"]:
+        said.append(
+            ("hdr", f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is made for plain screens (BT.709).")
+        )
+    elif info.color_transfer in _HDR:
+        said.append(
+            (
+                "hdr",
+                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot make it plain (it lacks zscale): "
+                "the film is HDR with 8 bits, smooth areas may show bands, and some players show it pale.",
+            )
+        )
+    if info.bit_depth > 8 or "420" not in info.pix_fmt:
+        said.append(("converted", f"The pictures of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
+    return said
+
+
+def versions() -> dict[str, str]:
+    """Of everything that had a part in the film; libraries count only where they were loaded."""
+    loaded = {name: str(sys.modules[module].__version__) for name, module in _MODULES.items() if module in sys.modules}
+    ours = {"heygemd": heygemd.__version__, "ffmpeg": ffmpeg_version(), "python": platform.python_version()}
+    return ours | loaded

@@ -1,0 +1,1 @@
+"""From sound to lip targets: mel spectrogram and the lips network."""

@@ -1,0 +1,106 @@
+"""Who waits, since when and for what.  A job that must wait is deferred, not failed.
+
+One event when that begins, one when it ends, a louder one after ``alert_hours``; no attempt is burned.  A job's row
+in the journal changes with the kind of the reason, not with numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from heygemd.common import log
+from heygemd.guard.decide import Wait
+from heygemd.store.drops import Job, JobState, Journal
+from heygemd.store.journal import now
+
+
+@dataclass(slots=True)
+class _Deferral:
+    since: str
+    wait: Wait
+    alerts: int = 0
+
+
+class Deferrals:
+    """Of the queued jobs, those that wait for something that the guard has named."""
+
+    def __init__(self, journal: Journal, alert_hours: float) -> None:
+        self.alert_hours = alert_hours
+        self._journal = journal
+        self._waiting: dict[str, _Deferral] = {}
+        self._log = log.get()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def only(self, names: Collection[str]) -> None:
+        """Forget all but these."""
+        self._waiting = {key: value for key, value in self._waiting.items() if key in names}
+
+    def note(self, job: Job, wait: Wait) -> None:
+        """The guard has looked and says that this queued job must wait."""
+        known = self._waiting.get(job.id)
+        if known is None:
+            if wait.settling:
+                return  # a moment to look twice is no deferral
+            known = self.begin(job, wait)
+        elif not wait.settling:
+            if wait.kind != known.wait.kind:
+                self._journal.set_job(job, JobState.QUEUED, deferred_reason=wait.reason)
+            known.wait = wait
+        known.alerts = self.alert(job, known.alerts)
+
+    def alert(self, job: Job, alerts: int) -> int:
+        """Say so, louder, when a job has waited for another ``alert_hours``; ``alerts``: how often that was said."""
+        known, every = self._waiting.get(job.id), self.alert_hours * 3600
+        if known is None or _seconds_since(known.since) < every * (alerts + 1):
+            return alerts
+        self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
+        return int(_seconds_since(known.since) // every)
+
+    def begin(self, job: Job, wait: Wait) -> _Deferral:
+        """It waits from now on, or has done so already when the daemon was started."""
+        if job.waits and job.deferred_since is not None:
+            self._waiting[job.id] = _Deferral(job.deferred_since, wait)
+            return self._waiting[job.id]
+        since = now()
+        self._log.warning("job_deferred", job=job.id, reason=wait.reason, kind=wait.kind, holders=told(wait))
+        self._journal.set_job(
+            job, JobState.QUEUED, deferred_since=since, deferred_reason=wait.reason, deferrals=job.deferrals + 1
+        )
+        self._waiting[job.id] = _Deferral(since, wait)
+        return self._waiting[job.id]
+
+    def end(self, job_id: str) -> None:
+        """It starts."""
+        ended = self._waiting.pop(job_id, None)
+        if ended is not None:
+            waited = round(_seconds_since(ended.since))
+            self._log.info("job_admitted", job=job_id, deferred_since=ended.since, waited_seconds=waited)
+
+    def kinds(self) -> dict[str, str]:
+        """What kind of thing each job waits for, by its id."""
+        return {key: deferral.wait.kind for key, deferral in self._waiting.items()}
+
+    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A queued job's row with what it waits for at this moment."""
+        known = self._waiting.get(row["id"])
+        if known is None:
+            return row
+        wait = known.wait
+        return {
+            **row, "deferred_since": known.since, "deferred_reason": wait.reason, "holders": told(wait),
+            "deferred_kind": wait.kind, "deferred_values": dict(wait.values),
+        }  # fmt: skip
+
+
+def told(wait: Wait) -> list[str]:
+    """Who holds what is waited for."""
+    return [str(holder) for holder in wait.holders]
+
+
+def _seconds_since(stamp: str) -> float:
+    return (datetime.now().astimezone() - datetime.fromisoformat(stamp)).total_seconds()

@@ -1,0 +1,74 @@
+"""``heygemd log JOB``: what the run log has of one job, from this file and the older ones beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from heygemd.common.errors import SetupError
+from heygemd.common.names import display
+
+_SPAN = re.compile(r"(\d+)([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SHOWN_FIRST = ("time", "level", "event", "job", "drop")
+
+
+def span(text: str) -> timedelta:
+    """``30m``, ``12h``, ``7d`` or ``2w`` as a time span.  Raises ``ValueError``."""
+    found = _SPAN.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is no time span such as 30m, 12h, 7d or 2w")
+    return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+
+
+def since(rows: list[dict[str, Any]], ago: timedelta, now: datetime) -> list[dict[str, Any]]:
+    """The jobs that ended, or were asked for, within that time."""
+    return [row for row in rows if now - datetime.fromisoformat(row["ended"] or row["created"]) <= ago]
+
+
+def events(log_file: Path, job: str) -> Iterator[dict[str, Any]]:
+    """The job's events, the oldest first, and those of its drop that name no job.
+
+    ``job`` is a job's id or a drop's.  Raises ``SetupError`` where there is no log that can be read.
+    """
+    drop = job.rpartition(".")[0] or job
+    files = sorted(log_file.parent.glob(f"{log_file.name}.*"), key=_age, reverse=True)
+    for file in [*files, log_file]:
+        try:
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                yield from (event for line in lines if (event := _of(line, job, drop)) is not None)
+        except OSError as error:
+            if file == log_file:
+                raise SetupError(f"The run log {log_file} cannot be read: {error.strerror}.") from error
+
+
+def _age(path: Path) -> int:
+    """The number behind a rotated log's name: the higher, the older."""
+    tail = path.suffix[1:]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _of(line: str, job: str, drop: str) -> dict[str, Any] | None:
+    """The event in this line where it is about the job."""
+    if job not in line and drop not in line:
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:  # the line that a death cut short
+        return None
+    if not isinstance(event, dict):
+        return None
+    about = event.get("job")
+    mine = about in (job, drop) or str(about).startswith(f"{job}.") or (about is None and event.get("drop") == drop)
+    return event if mine else None
+
+
+def line(event: dict[str, Any]) -> str:
+    """One event for a person."""
+    rest = {key: value for key, value in event.items() if key not in _SHOWN_FIRST}
+    told = " ".join(f"{key}={display(str(value))}" for key, value in rest.items() if value not in (None, ""))
+    return f"{str(event.get('time'))[:19].replace('T', ' ')}  {event.get('event'):24} {told}".rstrip()
