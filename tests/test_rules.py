@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.config import load
+from heygemd.config import template
 from tests.site import ROOT
 
 HEAVY = {"torch", "cv2", "insightface", "onnxruntime", "onnx", "numpy", "scipy", "safetensors"}
@@ -38,7 +38,7 @@ def test_only_the_pipeline_and_the_training_import_anything_heavy(path: Path) ->
 
 
 def test_importing_the_daemon_loads_nothing_heavy() -> None:
-    loaded = "heygemd.daemon.service, heygemd.share.operations"
+    loaded = "heygemd.daemon.service, heygemd.share.__main__"
     code = f"import sys, {loaded}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
@@ -48,7 +48,7 @@ def test_the_readme_names_every_setting_with_its_default_and_meaning() -> None:
     rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `[")]
     expected = [
         f"| `{table}` | `{key}` | {'required' if default == '—' else f'`{default}`'} | {doc} |"
-        for table, key, default, doc in load.reference_rows()
+        for table, key, default, doc in template.reference_rows()
     ]
     assert rows == expected
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from heygemd.common.errors import HeygemdError
+from heygemd.common.exits import FAILED, OK
 from heygemd.common.names import display
+from heygemd.config import load
 from heygemd.models.importing import bring
 from heygemd.models.store import KINDS, Model, Store
+
+
+def command(args: argparse.Namespace) -> int:
+    """Import, list, check and remove models."""
+    store = Store(load.load_or_default(args.config).daemon.models_dir)
+    if args.word == "import":
+        done = importing(store, args.paths, args.name, accept=args.accept_licence, as_json=args.json)
+    elif args.word == "verify":
+        done = verifying(store, as_json=args.json)
+    elif args.word == "remove":
+        done = removing(store, args.name, as_json=args.json)
+    else:
+        done = listing(store, as_json=args.json)
+    return OK if done else FAILED
 
 
 def listing(store: Store, *, as_json: bool) -> bool:

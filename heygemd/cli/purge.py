@@ -5,6 +5,7 @@ Runs beside the daemon or without it.  It lists what it would remove, and remove
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from heygemd.common.errors import InputError, SetupError
+from heygemd.common.exits import FAILED, OK
 from heygemd.common.names import display, folded, leaf, split
+from heygemd.config import load
 from heygemd.config.load import Config, LineConfig
+from heygemd.contract.template_cache import purge as purge_cache
 from heygemd.daemon import housekeeping
-from heygemd.pipeline.template_cache import purge as purge_cache
 from heygemd.share import nofollow, operations
 from heygemd.store.drops import DropState, Journal
-from heygemd.store.journal import Drop
+from heygemd.store.states import Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,23 @@ class Found:
             "folder": display(self.folder) if self.folder else None,
             "films": [display(f"{film.base}.mp4") for film in self.films], "busy": self.busy,
         }  # fmt: skip
+
+
+def command(args: argparse.Namespace) -> int:
+    """Forget faces, or footage too."""
+    config = load.load_or_default(args.config)
+    if args.drop is None:
+        count = faces(config)
+        what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+        print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
+        return OK
+    found = find(config, args.drop)
+    stayed = remove(config, found) if args.yes else []
+    told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
+    if args.yes:
+        told["forgotten"] = faces(config)
+    tell(told, as_json=args.json)
+    return OK if not stayed else FAILED
 
 
 def faces(config: Config) -> int:

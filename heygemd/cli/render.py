@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -14,16 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heygemd.common.errors import InputError, StorageError
+from heygemd.common.errors import InputError, Misuse, StorageError
+from heygemd.common.exits import OK
 from heygemd.common.names import display
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, JobOptions
+from heygemd.config import load
 from heygemd.config.load import Config
+from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import render_once
 from heygemd.share.nofollow import rename_new
 from heygemd.status.progress import Show, View, on_stderr
 from heygemd.store import receipts
-from heygemd.store.drops import machine_facts, settings_for
-from heygemd.store.journal import now
+from heygemd.store.receipts import machine_facts
+from heygemd.store.states import now
 
 _KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
@@ -57,6 +61,16 @@ class Made:
     log: Path
     seconds: float
     result: Mapping[str, Any]
+
+
+def command(args: argparse.Namespace) -> int:
+    """One film without a daemon."""
+    options = JobOptions(engine=args.engine, crf=args.crf, preset=args.preset, extend=args.extend, face=args.face)
+    order = Order(args.video, args.audio, args.out, options, replace=args.force)
+    if problem := fault(order):
+        raise Misuse(problem)
+    tell(render(load.load_or_default(args.config), order), as_json=args.json)
+    return OK
 
 
 def fault(order: Order) -> str | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from heygemd.common.errors import InputError, StorageError
+from heygemd.common.exits import FAILED, OK
 from heygemd.common.names import display
 from heygemd.common.request import JobOptions
+from heygemd.config import load
 from heygemd.config.load import Config
+from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import run_once
 from heygemd.status.progress import Show, View, on_stderr
-from heygemd.store.drops import settings_for
 
 _ROWS = (
     ("sync", "offset_ms", "mouth against sound, ms"),
@@ -25,6 +28,13 @@ _ROWS = (
     ("picture", "outside_db", "likeness outside the mouth, dB"),
     ("picture", "held_percent", "pictures held, %"),
 )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Measure any film."""
+    told = measure(load.load_or_default(args.config), args.film, args.video, args.audio, args.html)
+    tell(told, args.film, args.html, as_json=args.json)
+    return OK if told["grade"] is not None else FAILED
 
 
 def measure(config: Config, film: Path, video: Path | None, audio: Path | None, page: Path | None) -> dict[str, Any]:

@@ -111,3 +111,15 @@ class ConfigError(HeygemdError):
         super().__init__(f"{source}: {count}\n{lines}")
         self.source = source
         self.faults = faults
+
+
+class NoDaemon(SetupError):
+    """Nobody answers at the socket."""
+
+    code = "no_daemon"
+
+
+class Misuse(HeygemdError):
+    """What was asked for makes no sense; nothing was done."""
+
+    code = "misuse"

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from heygemd.common.errors import Cancelled, ConfigError, EngineError, HeygemdError, InputError, SetupError, WorkerDied
-from heygemd.contract.control import NoDaemon
+from heygemd.common.errors import (
+    Cancelled,
+    ConfigError,
+    EngineError,
+    HeygemdError,
+    InputError,
+    Misuse,
+    NoDaemon,
+    SetupError,
+    WorkerDied,
+)
 
 OK, UNEXPECTED, MISUSE, FAILED, NO_DAEMON, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 EXIT_CODES = {
@@ -25,12 +34,6 @@ _CODE_OF: tuple[tuple[type[HeygemdError], int], ...] = (
     (EngineError, FAILED),
     (WorkerDied, FAILED),
 )
-
-
-class Misuse(HeygemdError):
-    """What was asked for makes no sense; nothing was done."""
-
-    code = "misuse"
 
 
 def exit_code(error: HeygemdError) -> int:

@@ -6,15 +6,12 @@ folders, only when nothing of it is unfinished: a film on its way to one outbox 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from heygemd.common.errors import ConfigError, Fault
-from heygemd.common.names import display
 from heygemd.config.load import LINE_PLACES, Config, LineConfig
-from heygemd.config.tables import TABLES
+from heygemd.config.whole import TABLES
 
 FIXED = ("state_dir", "work_dir", "socket")
 """Of [daemon]: where it lives.  They stay as they are until it is started anew."""
@@ -63,22 +60,6 @@ def weigh(old: Config, new: Config, unfinished: Mapping[str, int]) -> Changes:
         tables=tuple(f"[{t}]" for t in TABLES if getattr(old, t) != getattr(config, t)),
         restart=restart,
     )
-
-
-def tell(reply: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print what a new configuration has changed, from the daemon's reply."""
-    if as_json:
-        print(json.dumps(dict(reply)))
-        return
-    told = [
-        f"{what}: {', '.join(map(display, reply[key]))}"
-        for key, what in (
-            ("tables", "new settings"), ("added", "lines added"), ("removed", "lines removed"),
-            ("changed", "lines changed"), ("needs_restart", "in force only after a restart"),
-        )
-        if reply[key]
-    ]  # fmt: skip
-    print(f"{display(reply['source'])} is in force" + "".join(f"\n  {line}" for line in told or ["nothing changed"]))
 
 
 def _folders(line: LineConfig) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heygemd.common.aio import ended
-from heygemd.common.errors import HeygemdError, SetupError
+from heygemd.common.errors import HeygemdError, NoDaemon, SetupError
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -28,12 +28,6 @@ REPLY_BYTES = 64 << 20
 PATH_BYTES = 107
 """``sun_path`` of unix(7) holds 108 bytes with its final zero."""
 _IDLE_SECONDS = 300.0
-
-
-class NoDaemon(SetupError):
-    """Nobody answers at the socket."""
-
-    code = "no_daemon"
 
 
 @contextlib.asynccontextmanager

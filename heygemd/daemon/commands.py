@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from heygemd import __version__
 from heygemd.common import log
 from heygemd.common.errors import HeygemdError
-from heygemd.daemon.systemd import Work, summary
 from heygemd.scheduler.render_loop import Rendering
 from heygemd.scheduler.worker import Message
+from heygemd.status.summary import Work, summary
 from heygemd.store.drops import Job, JobState, Journal, Store
-from heygemd.store.journal import now
+from heygemd.store.states import now
 from heygemd.watch.line import Line
 
 

@@ -15,7 +15,7 @@ from heygemd.common.aio import Later
 from heygemd.common.errors import FULL, StorageError
 from heygemd.share.client import ShareError
 from heygemd.store.drops import Job, JobState, Journal, Store
-from heygemd.store.journal import ENDED, DropState
+from heygemd.store.states import ENDED, DropState
 from heygemd.watch.line import Line
 
 RETRY_SECONDS = 5.0

@@ -26,7 +26,7 @@ from heygemd.common.aio import ended
 from heygemd.common.errors import HeygemdError, SetupError
 from heygemd.common.names import display
 from heygemd.config.load import Config
-from heygemd.store.journal import Job, JobState, now
+from heygemd.store.states import Job, JobState, now
 
 NOTICE = "heygemd/notice/1"
 AT_ONCE = 4

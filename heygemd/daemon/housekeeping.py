@@ -17,9 +17,9 @@ from heygemd.common import log
 from heygemd.common.errors import StorageError
 from heygemd.common.names import display
 from heygemd.config.load import Config, LineConfig
-from heygemd.pipeline.template_cache import Store as Cache
+from heygemd.contract.template_cache import CacheFolder
 from heygemd.store.drops import DropState, Job, JobState, Journal
-from heygemd.store.journal import Drop
+from heygemd.store.states import Drop
 from heygemd.watch.line import Line
 
 FIRST_SECONDS, SECONDS = 60.0, 3600.0  # after the start, and between two rounds
@@ -91,7 +91,7 @@ class Housekeeper:
         if not folder.is_dir():
             return
         try:
-            cache = Cache(folder, render.cache_mib << 20, render.cache_days * 86_400.0)
+            cache = CacheFolder(folder, render.cache_mib << 20, render.cache_days * 86_400.0)
             forgotten = await asyncio.to_thread(cache.prune)
         except OSError as error:
             self._log.warning("faces_not_forgotten", problem=str(error))

@@ -18,13 +18,13 @@ from pathlib import Path
 from heygemd.common import log
 from heygemd.config.load import Config
 from heygemd.daemon.health_server import Page, Server
-from heygemd.guard import machine
+from heygemd.guard import host
 from heygemd.scheduler.render_loop import Rendering
 from heygemd.status import exposition, metrics
 from heygemd.status.counters import CAUSES, Tally, known
 from heygemd.status.metrics import LineSeen, Seen
 from heygemd.store.drops import Job, JobState, Journal
-from heygemd.store.journal import ENDED
+from heygemd.store.states import ENDED
 from heygemd.watch.line import Line
 
 SECONDS = 5.0  # between two readings; Prometheus asks every 15 s or so
@@ -107,7 +107,7 @@ class Monitor:
         admission.outboxes.refresh(name for name, line in self._lines.items() if line.open)
         queued = [self._queued_since(job) for job in jobs if job.state is JobState.QUEUED]
         own = {"state": config.daemon.state_dir, "work": config.daemon.work_dir}
-        free = await asyncio.to_thread(lambda: {place: machine.disk_free_mib(path) for place, path in own.items()})
+        free = await asyncio.to_thread(lambda: {place: host.disk_free_mib(path) for place, path in own.items()})
         return Seen(
             up=up, at=now, started=self._started, progress=max(self._changed_at, self._rendering.heard_at),
             paused=self._rendering.paused,

@@ -44,7 +44,7 @@ from heygemd.scheduler.worker import Message
 from heygemd.share.client import Share
 from heygemd.store import recovery
 from heygemd.store.drops import Job, Journal, Store
-from heygemd.store.journal import DropState
+from heygemd.store.states import DropState
 from heygemd.watch.line import Line
 from heygemd.watch.order_files import Orders
 

@@ -12,7 +12,7 @@ from heygemd.common import log
 from heygemd.common.errors import StorageError
 from heygemd.config.load import Config
 from heygemd.status import page
-from heygemd.store.journal import now
+from heygemd.store.states import now
 from heygemd.watch.line import Line
 
 SECONDS = 4.0  # between two looks; a share may be slow, and people do not read faster

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import sdnotify
 
@@ -56,37 +54,3 @@ def plain(text: str) -> str:
     escaped = text.encode("ascii", "backslashreplace").decode()
     line = "".join(c if c.isprintable() else " " for c in escaped)
     return line if len(line) <= STATUS_LETTERS else line[: STATUS_LETTERS - 3] + "..."
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What there is to do, as ``summary`` needs it."""
-
-    state: str
-    queued: int
-    delivered: int
-    name: str | None = None  #: the running job's
-    number: int = 1  #: … its place in this stretch of work, from 1
-    progress: Mapping[str, Any] = field(default_factory=dict)
-    deferred: Sequence[tuple[str, str]] = ()  #: (reason, since as ISO 8601) of the queued jobs that are held back
-    lost: Sequence[str] = ()  #: lines that do not answer
-
-
-def summary(work: Work) -> str:
-    """What a person wants to see: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
-    parts = []
-    if work.name is not None:
-        of = work.number + work.queued
-        parts.append(f"job {work.number} of {of}: {work.name} {work.progress.get('stage') or 'starting'}")
-        if total := work.progress.get("of"):
-            parts[0] += f" {100 * (work.progress.get('frame') or 0) // total} %"
-    elif work.queued > len(work.deferred) or work.state != "running":
-        parts.append(f"{work.state}, {work.queued} queued")
-    if work.state != "running" and work.name is not None:
-        parts.insert(0, work.state)
-    if work.deferred:
-        reason, since = min(work.deferred, key=lambda item: item[1])
-        parts.append(f"{len(work.deferred)} waiting since {since[11:16]}: {reason}")
-    if not parts:
-        parts.append(f"idle, {work.delivered} delivered")
-    return "; ".join([*parts, *(f"line {name} unavailable" for name in work.lost)])

@@ -15,8 +15,8 @@ from heygemd.config.tables import DuixConfig
 from heygemd.contract import duix_api as api
 from heygemd.contract.duix_api import Client, Unclear, Unreachable
 from heygemd.contract.duix_folder import TEMP, Shared, inputs_of, new_code
-from heygemd.doctor.server import Check, User, service_user
-from heygemd.guard import machine
+from heygemd.doctor.check import Check, User, service_user
+from heygemd.guard import host
 
 NAME = "engine duix"
 TRIAL_SECONDS, LOOK_SECONDS = 20.0, 0.5
@@ -72,7 +72,7 @@ def _folder(shared: Path, user: User) -> Check:
     if not user.may_write(status):
         cure = f"setfacl -m u:{user.name}:rwx,d:u:{user.name}:rwX {temp} (the container writes there as root)"
         return Check(name, "warn", f"{user.name} cannot write in {temp}", cure)
-    return Check(name, "ok", f"{temp}: {machine.disk_free_mib(temp)} MiB free")
+    return Check(name, "ok", f"{temp}: {host.disk_free_mib(temp)} MiB free")
 
 
 def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep: Callable[[float], None]) -> Check:

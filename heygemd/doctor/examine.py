@@ -22,8 +22,8 @@ from heygemd.common.names import display
 from heygemd.common.shipped import DATA
 from heygemd.config.load import Config
 from heygemd.doctor import duix, onnxruntime, server
-from heygemd.doctor.server import Check
-from heygemd.guard import devices, machine, needs
+from heygemd.doctor.check import Check
+from heygemd.guard import devices, host, machine, needs, readings
 from heygemd.models.store import Model, Store
 from heygemd.store.journal import Journal
 
@@ -170,7 +170,7 @@ def _peaks(config: Config) -> list[needs.Peak]:
         journal.close()
 
 
-def _memory(readings: machine.Readings, config: Config, peaks: Sequence[needs.Peak] = ()) -> Check:
+def _memory(readings: readings.Readings, config: Config, peaks: Sequence[needs.Peak] = ()) -> Check:
     total, available = readings.ram_total_mib, readings.ram_available_mib
     said = f"{available} MiB available of {total} MiB"
     asked = needs.Asked("footage")
@@ -204,20 +204,20 @@ def _disk(name: str, path: Path, keep: int) -> Check:
 def _free_mib(path: Path) -> int | None:
     """As ``machine.disk_free_mib``, for a path that may lie on a share that hangs."""
     answer: list[int | None] = []
-    asking = threading.Thread(target=lambda: answer.append(machine.disk_free_mib(path)), daemon=True)
+    asking = threading.Thread(target=lambda: answer.append(host.disk_free_mib(path)), daemon=True)
     asking.start()
     asking.join(DISK_SECONDS)
     return answer[0] if answer else None
 
 
-def _gpus(readings: machine.Readings) -> list[Check]:
+def _gpus(readings: readings.Readings) -> list[Check]:
     if not readings.gpus:
         return [Check("GPU", "warn", f"none to be used: {readings.gpu_problem}; footage needs none")]
     lost = [Check("GPU", "warn", readings.gpu_problem)] if readings.gpu_problem else []
     return [*(_gpu(gpu) for gpu in readings.gpus), *lost]
 
 
-def _gpu(gpu: machine.Gpu) -> Check:
+def _gpu(gpu: readings.Gpu) -> Check:
     shared = " shared with the machine" if gpu.shared else ""
     held = f"; held by {', '.join(map(str, gpu.processes))}" if gpu.processes else ""
     memory = f"{gpu.used_mib} of {gpu.total_mib} MiB{shared} used"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from heygemd.doctor.server import Check
+from heygemd.doctor.check import Check
 
 QUESTION = """
 import json, onnxruntime, insightface

@@ -19,58 +19,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from heygemd.config.line import LINE_PLACES
 from heygemd.config.load import LINE_FOLDERS, Config, LineConfig
-from heygemd.config.tables import LINE_PLACES, MetricsConfig
-from heygemd.guard import machine
-from heygemd.intake.settling import blind
+from heygemd.config.tables import MetricsConfig
+from heygemd.doctor.check import Check, User, service_user
+from heygemd.guard import host
+from heygemd.share.filesystem import blind
 
 FOLDER_SECONDS, PORT_SECONDS = 10.0, 3.0
 HOOKS = ("on_done", "on_failed", "on_deferred")
-SERVICE_USER = "heygemd"
 OLDEST_CLOCK = 1_767_225_600.0  # 2026-01-01: heygemd is not older
 TMP_MIB = 1024
 """ffmpeg, torch and pip put things there; the service has a /tmp of its own on the same file system."""
 WATCHES, INSTANCES = 16_384, 64
 """inotify's limits for a user: one watch a subfolder of an inbox, one instance a line, and others want some too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding; ``cure`` says what to do where it is not ok."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    said: str
-    cure: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who will run the daemon."""
-
-    name: str
-    uid: int
-    gids: frozenset[int]
-
-    def may_write(self, status: os.stat_result) -> bool:
-        """Whether the mode bits let this user make and remove names in a folder."""
-        if self.uid == 0:
-            return True
-        shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.gids else 0
-        return (status.st_mode >> shift) & 3 == 3
-
-
-def service_user() -> User:
-    """The service's user where root asks and there is one, else whoever asks."""
-    uid = os.geteuid()
-    with contextlib.suppress(KeyError):
-        entry = pwd.getpwnam(SERVICE_USER) if uid == 0 else pwd.getpwuid(uid)
-        return User(entry.pw_name, entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
-    return User("root" if uid == 0 else str(uid), uid, frozenset({os.getegid(), *os.getgroups()}))
 
 
 def examine(config: Config) -> list[Check]:
@@ -111,7 +75,7 @@ def clock(config: Config, now: float) -> Check:
 def temporary() -> Check:
     """The folder for temporary files."""
     folder = Path(tempfile.gettempdir())
-    free = machine.disk_free_mib(folder)
+    free = host.disk_free_mib(folder)
     if free is not None and free < TMP_MIB:
         said = f"{folder}: {free} MiB free, {TMP_MIB} MiB are wanted at times"
         return Check("temporary files", "warn", said, "make room, or mount a larger file system there")

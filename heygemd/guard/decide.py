@@ -13,7 +13,7 @@ from datetime import time
 from pathlib import Path
 
 from heygemd.config.tables import GuardConfig, LimitsConfig
-from heygemd.guard.machine import Gpu, Holder, Readings
+from heygemd.guard.readings import Gpu, Holder, Readings
 
 
 @dataclass(frozen=True, slots=True)

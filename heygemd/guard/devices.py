@@ -15,7 +15,7 @@ from heygemd.common.errors import SetupError
 from heygemd.config.load import Config
 from heygemd.config.tables import CommandConfig
 from heygemd.guard import needs
-from heygemd.guard.machine import Readings
+from heygemd.guard.readings import Readings
 from heygemd.models import store
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heygemd.common import log
-from heygemd.guard import machine
-from heygemd.guard.machine import Gpu, Readings
+from heygemd.guard import host
+from heygemd.guard.readings import Gpu, Readings
 
 APART_SECONDS = 6.0  # at most, between readings that count as one after the other
 RETURN_SECONDS = 10.0  # a driver may take so long to give back what an ended process held
@@ -91,5 +91,5 @@ class Watching:
 
 
 def _with_ours(gpu: Gpu, pid: int) -> Gpu:
-    ours = sum(holder.mib or 0 for holder in gpu.processes if machine.is_below(holder.pid, pid))
+    ours = sum(holder.mib or 0 for holder in gpu.processes if host.is_below(holder.pid, pid))
     return replace(gpu, free_mib=min(gpu.free_mib + ours, gpu.total_mib)) if ours else gpu

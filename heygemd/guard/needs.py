@@ -14,7 +14,7 @@ from typing import Any
 
 from heygemd.config.tables import CommandConfig
 from heygemd.guard.decide import Need, Way
-from heygemd.guard.machine import Readings
+from heygemd.guard.readings import Readings
 
 QUANTILE = 0.95
 MARGIN_PERCENT = 110

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heygemd.common.errors import SetupError
-from heygemd.guard.machine import Gpu, is_below
+from heygemd.guard.host import is_below
+from heygemd.guard.readings import Gpu
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from heygemd.common.request import (
     JobOptions,
 )
 from heygemd.config.toml_schema import guess
-from heygemd.intake.settling import ignored
+from heygemd.share.ignore import ignored
 
 OPTION_KEYS = ("engine", "priority", "crf", "preset", "extend", "face")
 #: Keys of one job: of an entry in ``jobs`` and the columns of a CSV file.

@@ -7,83 +7,14 @@ clock is an argument, and files' own times are never compared with it, because t
 
 from __future__ import annotations
 
-import ctypes
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from heygemd.common.names import split
 from heygemd.common.request import Stamp
-from heygemd.share import nofollow
 from heygemd.share.completeness import CHECKED_SUFFIXES
-
-_LITTER = frozenset(
-    {
-        "thumbs.db", "ehthumbs.db", "desktop.ini", "readme.txt", "lost+found", "__macosx", "@eadir",
-        "system volume information", "$recycle.bin", "#recycle", "@recycle", "#snapshot", "~snapshot",
-        "@recently-snapshot",
-    }
-)  # fmt: skip
-_UNDERWAY_ENDS = (
-    ".part", ".partial", ".tmp", ".crdownload", ".filepart", ".opdownload", ".download", ".downloading",
-    ".aria2", ".xltd", ".~tmp~",
-)  # fmt: skip
-_LITTER_STARTS = (".", "~$", "._", ".smbdelete", ".nfs", ".fuse_hidden")
-#: rsync writes ``.NAME.XXXXXX`` beside the file; an editor's or Syncthing's work file is a dot-file too.
-_RSYNC = re.compile(r"\..+\.[a-z0-9]{6}$")
-
-
-def ignored(name: str) -> bool:
-    """Whether one path component is litter of a system or a file on its way that the inbox does not take.
-
-    Case does not matter.  All dot-files are ignored, so our own marker is too; so is the ``README.txt`` that
-    explains the folder to people.
-    """
-    low = name.lower()
-    return low in _LITTER or low.startswith(_LITTER_STARTS) or low.endswith("~") or underway(low)
-
-
-def underway(name: str) -> bool:
-    """Whether ``name`` is what a program calls a file while it is still copying it.
-
-    Such names are ``ignored``, but a scan does well to list them all the same: ``Settler`` then knows that
-    the folder around them is not at rest.
-    """
-    low = name.lower()
-    if low.endswith(_UNDERWAY_ENDS) or low.startswith("~syncthing~"):
-        return True
-    return _RSYNC.match(low) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a listing.
-
-    ``path`` is relative to the inbox with ``/`` between components, as ``os.fsdecode`` gives it.  ``other``
-    marks what is neither a file nor a folder: symbolic links (never followed), pipes, sockets, devices.
-    """
-
-    path: str
-    is_dir: bool
-    stamp: Stamp
-    other: bool = False
-
-    def to_list(self) -> list[Any]:
-        """For JSON: ``[path, is_dir, size, mtime_ns, inode, other, ctime_ns]``."""
-        stamp = self.stamp
-        return [self.path, self.is_dir, stamp.size, stamp.mtime_ns, stamp.inode, self.other, stamp.ctime_ns]
-
-    @staticmethod
-    def from_list(data: Sequence[Any]) -> Entry:
-        """The inverse of ``to_list``."""
-        path, is_dir, size, mtime_ns, inode, other, ctime_ns = data
-        return Entry(path, is_dir, Stamp(size, mtime_ns, inode, ctime_ns), other)
+from heygemd.share.entry import Entry
+from heygemd.share.ignore import underway
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,95 +189,3 @@ class Settler:
     def _wake(self, at: float) -> None:
         if self._due is None or at < self._due:
             self._due = at
-
-
-class _Wake(FileSystemEventHandler):
-    """Calls ``wake`` and does nothing else: one exception in a handler ends watchdog's thread for good."""
-
-    #: Our own scans open folders and read files; without this they would wake the loop that made them.
-    _READING = frozenset({"opened", "closed_no_write"})
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        super().__init__()
-        self._wake = wake
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in self._READING:
-            self._wake()
-
-
-class Watcher:
-    """Calls ``wake`` (from a thread of watchdog's) when something changes below some folders, soon and
-    perhaps often.
-
-    Only a hint, and only for folders that are not ``blind``; the loop scans on its own clock all the same.
-    ``wake`` must not raise and should only set a flag.
-    """
-
-    def __init__(self, folders: Iterable[Path], wake: Callable[[], object], trusted: Iterable[str] = ()) -> None:
-        """``trusted``: folders below which no link is followed (``handles``)."""
-        self._folders, self._trusted = tuple(folders), tuple(trusted)
-        self._handler = _Wake(wake)
-        self._observer: Any = None
-
-    def start(self) -> str | None:
-        """Begins; returns why it cannot (inotify's limits, say) as a sentence, in which case polling must
-        do.
-        """
-        self.stop()
-        observer = Observer()
-        try:
-            for folder in self._folders:
-                with nofollow.folder(str(folder), read=True, trusted=self._trusted):
-                    pass  # no link is in the way: watchdog would list what is behind it
-                observer.schedule(self._handler, str(folder), recursive=True)
-            observer.start()
-        except OSError as error:
-            observer.unschedule_all()
-            return (
-                f"changes cannot be watched ({error.strerror or error}); the inbox is polled instead. "
-                "If inotify's limit is the cause, raise fs.inotify.max_user_watches with sysctl"
-            )
-        self._observer = observer
-        return None
-
-    def alive(self) -> bool:
-        """Whether every thread that should deliver events is there.  ``True`` proves little; rescan
-        anyway.
-        """
-        if self._observer is None or not self._observer.is_alive():
-            return False
-        return all(emitter.is_alive() for emitter in self._observer.emitters)
-
-    def stop(self) -> None:
-        """Ends the threads; may be called at any time and more than once."""
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            observer.stop()
-            observer.join(timeout=5)
-
-
-#: Types of file system (``linux/magic.h``) whose changes may be made by another machine, which inotify never
-#: sees.
-_REMOTE = {
-    0x6969: "nfs", 0x517B: "smb", 0xFE534D42: "smb2", 0xFF534D42: "cifs", 0x65735546: "fuse",
-    0x01021997: "9p", 0x00C36400: "ceph", 0x5346414F: "afs", 0x6B414653: "kafs", 0x73757245: "coda",
-    0x7461636F: "ocfs2", 0x01161970: "gfs2", 0x0BD00BD0: "lustre", 0x47504653: "gpfs",
-    0x786F4256: "vboxsf", 0x19830326: "beegfs",
-}  # fmt: skip
-
-
-def blind(path: Path) -> bool:
-    """Whether inotify cannot be relied on for ``path``: a share mounted from elsewhere, or anything through
-    FUSE.
-
-    Asks ``statfs(2)``, which may hang on a dead share: call it where share I/O is done.  Raises ``OSError``.
-    """
-    # struct statfs has 120 bytes on 64-bit Linux, its first word is f_type.
-    buffer = ctypes.create_string_buffer(512)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(os.fsencode(path), buffer) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
-    kind = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
-    return kind in _REMOTE

@@ -22,7 +22,8 @@ from heygemd.common.request import (
     Priority,
     Stamp,
 )
-from heygemd.intake.settling import Entry, ignored
+from heygemd.share.entry import Entry
+from heygemd.share.ignore import ignored
 
 JOB_FILE = "job.toml"
 _PRIORITY_FOLDERS: Mapping[str, Priority] = {"high": "high", "low": "low"}

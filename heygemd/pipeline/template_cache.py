@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
-import stat
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -24,51 +21,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 from heygemd import __version__
+from heygemd.contract.template_cache import PART, CacheFolder
 
 if TYPE_CHECKING:
     from heygemd.contract.job import Settings, Tell
 
-Arrays = dict[str, Any]  # numpy arrays without objects in them
 
 ALGORITHM = 7
 """Of everything that is kept; a change of counting, tracking or flow that changes their results raises it."""
-_SUFFIX, _PART = ".npz", "part-"
-_RAW = "raw"  # the member of an entry that is no array
-_CHUNK = 1 << 20
-_PART_SECONDS = 3600.0  # after which a file that was never finished is nobody's
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
+Arrays = dict[str, Any]
+"""Arrays by name, without objects in them."""
+_RAW = "raw"  # the member of an entry that is no array
+_CHUNK = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
-class Store:
-    """The folder: at most ``most_bytes``, nothing that was last used more than ``most_seconds`` ago."""
+class Store(CacheFolder):
+    """The cache folder with entries of arrays."""
 
-    folder: Path
-    most_bytes: int
-    most_seconds: float
     behind: list[Callable[..., Any]] = field(default_factory=list, compare=False, repr=False)  # see Memory.behind
-
-    def prepare(self) -> None:
-        """Make the folder, for the owner alone.  Raises ``OSError`` where that cannot be."""
-        if not self.folder.is_dir():
-            if self.folder.parent.stat().st_uid != os.geteuid():
-                raise PermissionError(f"{self.folder.parent} belongs to another user")
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-        told = self.folder.lstat()
-        if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.geteuid():
-            raise PermissionError(f"{self.folder} belongs to another user")
-        if told.st_mode & 0o077:
-            self.folder.chmod(0o700)
-
-    def path(self, parts: Iterable[str]) -> Path:
-        """Where the entry of these ``parts`` lies, if there is one."""
-        return self.folder / (hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest() + _SUFFIX)
 
     def read(self, path: Path, names: Iterable[str]) -> Arrays:
         """The arrays ``names`` of an entry, which counts as used.  Raises one of ``_DAMAGE``."""
-        import numpy as np
-
         with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
             arrays = {name: entry[name] for name in names}
         os.utime(path)
@@ -81,12 +61,10 @@ class Store:
 
     def write(self, path: Path, arrays: Arrays, raw: BinaryIO | None = None) -> None:
         """Keep an entry, with the bytes of the file ``raw`` where there is one, then make room.  Raises ``OSError``."""
-        import numpy as np
-
         raw_bytes = raw.seek(0, os.SEEK_END) if raw else 0
         if sum(a.nbytes for a in arrays.values()) + raw_bytes > self.most_bytes:
             return
-        handle, part = tempfile.mkstemp(prefix=_PART, dir=self.folder)  # mode 0600
+        handle, part = tempfile.mkstemp(prefix=PART, dir=self.folder)  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez(file, **arrays)
@@ -100,36 +78,6 @@ class Store:
                 Path(part).unlink()
             raise
         self.prune()
-
-    def prune(self) -> int:
-        """Forget what is too old, and what has not been used for longest where there is too much; how many entries."""
-        now, room, forgotten = time.time(), self.most_bytes, 0
-        for used, size, path in sorted(self._entries(), reverse=True):
-            room -= size
-            if room < 0 or now - used > self.most_seconds:
-                path.unlink(missing_ok=True)
-                forgotten += 1
-        for part in self.folder.glob(f"{_PART}*"):
-            with contextlib.suppress(OSError):
-                if now - part.stat().st_mtime > _PART_SECONDS:
-                    part.unlink()
-        return forgotten
-
-    def purge(self) -> int:
-        """Forget everything; how many entries there were."""
-        entries = self._entries()
-        for path in [*(path for _, _, path in entries), *self.folder.glob(f"{_PART}*")]:
-            path.unlink(missing_ok=True)
-        return len(entries)
-
-    def _entries(self) -> list[tuple[float, int, Path]]:
-        """(last used, bytes, path) of each."""
-        out = []
-        for path in self.folder.glob(f"*{_SUFFIX}"):
-            with contextlib.suppress(OSError):  # another process may have forgotten it meanwhile
-                told = path.lstat()
-                out.append((told.st_mtime, told.st_size, path))
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +153,6 @@ NOTHING = Memory()
 """Keeps nothing."""
 
 
-def purge(folder: Path) -> int:
-    """Forget everything that is kept in ``folder``; how many entries there were.  Raises ``OSError``."""
-    if not folder.is_dir():
-        return 0
-    entries = [path for path in folder.iterdir() if path.suffix == _SUFFIX or path.name.startswith(_PART)]
-    for path in entries:
-        path.unlink(missing_ok=True)
-    return len(entries)
-
-
 def of(template: Path, settings: Settings, tell: Tell) -> Memory:
     """What is kept about the template in this file.  Raises ``OSError`` where the file cannot be read."""
     if not settings.cache_dir or settings.cache_mib <= 0:
@@ -234,7 +172,6 @@ def of(template: Path, settings: Settings, tell: Tell) -> Memory:
 def versions() -> tuple[str, ...]:
     """Of everything whose results may differ from one version to the next."""
     import cv2
-    import numpy as np
 
     from heygemd.pipeline.ffmpeg import ffmpeg_version
 

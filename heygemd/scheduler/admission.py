@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,67 +22,25 @@ from typing import Any
 from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, WorkerDied
 from heygemd.config.load import Config
-from heygemd.guard import decide, machine, needs
+from heygemd.config.render_settings import settings_for
+from heygemd.guard import decide, host, machine, needs
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way
 from heygemd.guard.devices import Devices, TorchBuild, torch_build
 from heygemd.guard.history import Watching
-from heygemd.guard.machine import Gpu, Readings
 from heygemd.guard.needs import Asked
+from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations, place
 from heygemd.guard.turns import MOST, Ageing, Candidate, Turn, look
 from heygemd.scheduler.deferrals import Deferrals
 from heygemd.scheduler.free_space import Folders, Outboxes
-from heygemd.store.drops import Job, JobState, Journal, Store, settings_for
-from heygemd.store.journal import DropState
+from heygemd.scheduler.ticket import Deferred, Refused, Ticket
+from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.states import DropState
 
 SOON, LATEST = 1.0, 4.0  # seconds between two looks at a queue that waits: grows from one to the other
 JITTER = (0.75, 1.25)  # so that two daemons do not keep meeting
 SAMPLE_SECONDS = 2.0
 LOST_READINGS = 2  # in a row: one may be a slip of the driver
-
-
-class Deferred(HeygemdError):
-    """What was free when the job was chosen is not any more; it waits again, at no cost to it."""
-
-    def __init__(self, wait: Wait) -> None:
-        super().__init__(wait.reason)
-        self.wait = wait
-
-
-@dataclass(slots=True)
-class Ticket:
-    """One job's leave to run: where, how, and what was seen of it so far."""
-
-    job: Job
-    settings: dict[str, Any]
-    asked: Asked
-    need: Need
-    go: Go
-    encoder: Go | None = None  #: leave to encode on a GPU, where the engine itself needs none
-    overtaken: list[Candidate[str]] = field(default_factory=list)
-    free_before: int = 0
-    sampled_at: float = 0.0
-    vram_mib: int | None = None
-    ram_mib: int | None = None
-    gone: int = 0  #: readings in a row in which its GPU was lost
-
-    @property
-    def device(self) -> str | None:
-        """The UUID of the GPU that it uses."""
-        return self.go.device or (self.encoder.device if self.encoder else None)
-
-    @property
-    def vram_mib_reserved(self) -> int:
-        """What it may take of that GPU."""
-        return (self.encoder or self.go).vram_mib
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A job that can never be done here."""
-
-    job: Job
-    reason: str
 
 
 class Admission:
@@ -337,7 +295,7 @@ class Admission:
         if ticket is None or pid is None or at - ticket.sampled_at < SAMPLE_SECONDS:
             return None
         passed, ticket.sampled_at = at - ticket.sampled_at, at
-        rss = await asyncio.to_thread(machine.tree_rss_mib, pid)
+        rss = await asyncio.to_thread(host.tree_rss_mib, pid)
         ticket.ram_mib = max(rss, ticket.ram_mib or 0)
         if ticket.device is None:
             return None
@@ -347,7 +305,7 @@ class Admission:
             ticket.gone += readings.gpu_lost
             return f"The GPU failed: {readings.gpu_problem}." if ticket.gone >= LOST_READINGS else None
         ticket.gone = 0
-        held = [holder.mib for holder in mine.processes if holder.mib and machine.is_below(holder.pid, pid)]
+        held = [holder.mib for holder in mine.processes if holder.mib and host.is_below(holder.pid, pid)]
         if held:
             ticket.vram_mib = max(sum(held), ticket.vram_mib or 0)
         for candidate in ticket.overtaken[:MOST]:

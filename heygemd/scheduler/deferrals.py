@@ -14,7 +14,7 @@ from typing import Any
 from heygemd.common import log
 from heygemd.guard.decide import Wait
 from heygemd.store.drops import Job, JobState, Journal
-from heygemd.store.journal import now
+from heygemd.store.states import now
 
 
 @dataclass(slots=True)

@@ -28,11 +28,12 @@ from heygemd.common.errors import (
 )
 from heygemd.config.load import Config
 from heygemd.guard.decide import Wait
-from heygemd.scheduler.admission import Admission, Deferred, Refused, Ticket
+from heygemd.scheduler.admission import Admission
 from heygemd.scheduler.staging import Stager, task_of
+from heygemd.scheduler.ticket import Deferred, Refused, Ticket
 from heygemd.scheduler.worker import Message, Worker
 from heygemd.store.drops import Job, JobState, Journal, Store
-from heygemd.store.journal import DropState, now
+from heygemd.store.states import DropState, now
 from heygemd.watch.line import Line
 
 RETRY_SECONDS = 5.0  # before a share that did not give a job's inputs is asked again

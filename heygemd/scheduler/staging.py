@@ -16,7 +16,7 @@ from typing import Any
 from heygemd.common import log
 from heygemd.common.aio import ended
 from heygemd.common.errors import Cancelled, HeygemdError, InputError, StorageError
-from heygemd.guard import machine, needs
+from heygemd.guard import host, needs
 from heygemd.scheduler.worker import Message, Worker
 from heygemd.store.drops import Job, Store
 
@@ -45,7 +45,7 @@ class Stager:
         if job.id in self._tasks or any(not task.done() for task in self._tasks.values()):
             return
         wanted = sum(self._store.input_bytes(job)) >> 20
-        if (machine.disk_free_mib(self._store.work) or 0) >= wanted + keep_free_mib:
+        if (host.disk_free_mib(self._store.work) or 0) >= wanted + keep_free_mib:
             self._begin(job, settings)
 
     async def take(self, job: Job, settings: Message) -> tuple[dict[str, Any], Message | None]:

@@ -68,7 +68,7 @@ class Share:
     async def _ask(self, operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
         if self._child is None or self._child.returncode is not None:
             self._child = await asyncio.create_subprocess_exec(
-                *python("heygemd.share.operations"), *self._folders, env=environment(),
+                *python("heygemd.share"), *self._folders, env=environment(),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
         child = self._child

@@ -1,7 +1,7 @@
 """What is done in a line's folders; with ``queries.py`` the only code that touches them.
 
 Every function here is one *operation*: it may be killed at any instant and done again, and says in its docstring what
-a second run does.  They run in a child process (``python -m heygemd.share.operations``, driven by ``client.py``):
+a second run does.  They run in a child process (``python -m heygemd.share``, driven by ``client.py``):
 an operation on a share that has gone away can hang in the kernel, where no signal reaches; the daemon then goes on.
 
 Nothing here overwrites a name that somebody else may have taken, and nothing is visible under its final name before
@@ -12,21 +12,18 @@ reached, so that no link leads elsewhere, is the business of ``nofollow.py``.
 from __future__ import annotations
 
 import base64
-import ctypes
 import errno
 import hashlib
 import json
 import os
-import signal
 import stat
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from heygemd.common.errors import FULL
-from heygemd.intake.settling import ignored
 from heygemd.share import nofollow
+from heygemd.share.ignore import ignored
 from heygemd.share.nofollow import (
     BARRED,
     exists,
@@ -38,7 +35,7 @@ from heygemd.share.nofollow import (
     sync_folder,
     unlink,
 )
-from heygemd.share.queries import free_bytes, free_mib, inspect, leave_line, listing, open_line, owner, read, scan
+from heygemd.share.queries import free_bytes
 
 PART_PREFIX = ".heygemd-"
 _CHUNK = 1 << 20
@@ -307,36 +304,3 @@ def _pretty(data: dict[str, Any]) -> bytes:
 
 
 # ---------------------------------------------------------------- the child
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    operation.__name__: operation
-    for operation in (
-        open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move,
-        stage, free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty, remove_seen,
-        remove_filed, remove_film,
-    )
-}  # fmt: skip
-
-
-def serve(folders: list[str]) -> None:
-    """Answer one request a line until standard input ends; ``folders`` are those of the line (``handles.trust``)."""
-    nofollow.trust(folders)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive the daemon
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # the daemon ends us, after it has finished its own business
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        try:
-            answer = {"value": OPERATIONS[request["op"]](*request["args"])}
-        except OSError as error:
-            answer = {
-                "errno": error.errno or errno.EIO,
-                "error": error.strerror or str(error),
-                "path": os.fsdecode(error.filename) if error.filename else None,
-            }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1:])

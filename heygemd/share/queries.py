@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from heygemd.intake.settling import blind, ignored, underway
 from heygemd.share import completeness, nofollow
 from heygemd.share import owner as share_owner
+from heygemd.share.filesystem import blind
+from heygemd.share.ignore import ignored, underway
 from heygemd.share.nofollow import folder, is_gone, open_regular, write_new
 
 MARKER = ".heygemd-line"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from heygemd.config.tables import ENGINES
-from heygemd.store.journal import ENDED, Job, JobState
+from heygemd.store.states import ENDED, Job, JobState
 
 OTHER = "other"
 REASONS = (

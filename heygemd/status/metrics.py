@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from heygemd import __version__
 from heygemd.config.tables import ENGINES
-from heygemd.guard.machine import Gpu
+from heygemd.guard.readings import Gpu
 from heygemd.status.counters import CAUSES, Tally, known
 from heygemd.status.exposition import Metric, by, one
-from heygemd.store.journal import ENDED, JobState
+from heygemd.store.states import ENDED, JobState
 
 _MIB = 1 << 20
 _OPEN = tuple(state.value for state in JobState if state not in ENDED)

@@ -19,27 +19,26 @@ import base64
 import contextlib
 import errno
 import os
-import platform
 import secrets
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, InputError, StorageError
-from heygemd.common.messages import say
 from heygemd.common.names import display, free_name, safe_component
-from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, JobOptions, Source
+from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Source
 from heygemd.config.load import LINE_FOLDERS, Config, LineConfig
 from heygemd.share.client import Share, ShareError
 from heygemd.share.nofollow import BARRED, sync_folder
 from heygemd.share.owner import Hold
 from heygemd.store import receipts
-from heygemd.store.journal import ENDED, Drop, DropState, Job, JobState, Journal, now
+from heygemd.store.journal import Journal
+from heygemd.store.receipts import machine_facts
+from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
 
 __all__ = ["Drop", "DropState", "Job", "JobState", "Journal", "Store"]
 
@@ -390,36 +389,6 @@ def _bring_to_disk(folder: Path) -> None:
             with (folder / name).open("rb") as file:
                 os.fsync(file.fileno())
     sync_folder(str(folder))
-
-
-def settings_for(config: Config, options: JobOptions) -> dict[str, Any]:
-    """The renderer's ``Settings`` as plain data: [render] with the job's own options over it."""
-    state = config.daemon.state_dir
-    render = asdict(config.render) | {"cache_dir": str(state / "cache") if state.is_dir() else ""}
-    mine = {k: v for k, v in asdict(options).items() if v is not None and k != "priority"}
-    command = {"command": list(config.command.argv), "command_seconds": config.command.seconds}
-    own = config.wav2lip
-    wav2lip = {"models_dir": str(config.daemon.models_dir), "wav2lip_model": own.model, "batch": own.batch}
-    wav2lip |= {"av_offset_ms": own.av_offset_ms, "sharpen": own.sharpen}
-    quality = {name if name == "report" else f"report_{name}": v for name, v in asdict(config.quality).items()}
-    duix = {f"duix_{name}": v for name, v in asdict(config.duix).items()}
-    duix["duix_shared"] = str(config.duix.shared) if config.duix.shared != Path() else ""
-    engines = {**command, **wav2lip, **duix}
-    return {**render, **mine, **engines, **quality, **_marks(config), "language": config.daemon.language}
-
-
-def _marks(config: Config) -> dict[str, Any]:
-    mark = config.mark
-    text = mark.label_text or say(mark.label_language or config.daemon.language, "label")
-    label = {name: value for name, value in asdict(mark).items() if name.startswith("label")}
-    del label["label_language"]
-    font = "" if mark.label_font == Path() else str(mark.label_font)
-    return {**label, "label_text": text, "label_font": font, "mark": mark.metadata, "producer": mark.producer}
-
-
-def machine_facts() -> dict[str, Any]:
-    """The machine as the film's log names it."""
-    return {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
 
 
 def _vanished(job: Job, gone: set[str]) -> str | None:

@@ -8,23 +8,20 @@ death the next start finds in it what was about to happen.  It is the only owner
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from heygemd.common import log
 from heygemd.common.errors import SetupError
-from heygemd.common.request import DropRequest, JobRequest
+from heygemd.common.request import DropRequest
 from heygemd.guard.needs import Kind, Peak
+from heygemd.share.filesystem import NETWORK_FILE_SYSTEMS, _file_system
+from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
 
 SCHEMA = 2
-NETWORK_FILE_SYSTEMS = {0x6969: "nfs", 0xFF534D42: "cifs", 0xFE534D42: "smb2", 0x517B: "smb"}
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -65,87 +62,7 @@ REQUESTS_KEPT = 256
 PEAKS_KEPT = 50  # of each kind: machines and versions change
 
 
-class DropState(StrEnum):
-    """How far a drop has come."""
-
-    CLAIMING = "claiming"  #: its inputs are being moved into processing/
-    HELD = "held"  #: its inputs are in processing/, its jobs wait, run or have ended
-    FILING = "filing"  #: its folder is about to move to done/ or failed/, under the journalled name
-    ENDED = "ended"  #: its folder is in done/ or failed/
-    RETURNING = "returning"  #: asked for again: its folder is about to move back from failed/ to processing/
-
-
-class JobState(StrEnum):
-    """How far a job has come."""
-
-    QUEUED = "queued"  #: waits for its turn
-    RUNNING = "running"  #: the worker renders it; found at a start, it was interrupted
-    RENDERED = "rendered"  #: its verified film is in the work folder
-    PUBLISHING = "publishing"  #: its name in the outbox is chosen, its parts are being written there
-    REVEALING = "revealing"  #: its parts are whole and durable; a part that is gone has been delivered
-    DELIVERED = "delivered"  #: film and log are, or have been, in the outbox
-    FAILED = "failed"  #: it cannot be done; the reason says why
-    CANCELLED = "cancelled"  #: somebody asked for it
-
-
-ENDED = frozenset({JobState.DELIVERED, JobState.FAILED, JobState.CANCELLED})
 _RANK = {"high": 0, "normal": 1, "low": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """One row of ``drops``.  ``home`` is the name chosen for it below done/ or failed/ (``verdict`` says which)."""
-
-    id: str
-    line: str
-    state: DropState
-    request: DropRequest
-    submitter: str | None
-    created: str
-    ended: str | None
-    home: str | None
-    verdict: str | None
-    batch: str | None
-    batch_ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of ``jobs`` with the request it stems from."""
-
-    id: str
-    drop_id: str
-    number: int
-    state: JobState
-    request: JobRequest
-    attempts: int
-    created: str
-    started: str | None
-    ended: str | None
-    reason: str | None
-    reason_code: str | None
-    result: dict[str, Any] | None
-    base: str | None
-    inputs: dict[str, Any] | None
-    deferred_since: str | None
-    deferred_reason: str | None
-    deferrals: int
-
-    @property
-    def waits(self) -> bool:
-        """Whether its last deferral still goes on: it has not been started since."""
-        if self.state is not JobState.QUEUED or self.deferred_since is None:
-            return False
-        return self.started is None or _time(self.started) < _time(self.deferred_since)
-
-
-def _time(stamp: str) -> datetime:
-    return datetime.fromisoformat(stamp)
-
-
-def now() -> str:
-    """The local time with its offset, to the millisecond, ISO 8601."""
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 class Journal:
@@ -473,13 +390,3 @@ def _job(row: sqlite3.Row, request: DropRequest) -> Job:
 
 def _loads(text: str | None) -> dict[str, Any] | None:
     return json.loads(text) if text else None
-
-
-def _file_system(path: Path) -> int:
-    """The file system's type number of ``statfs(2)``; 0 where it cannot be told."""
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(256)
-    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(path), buffer) != 0:
-        return 0
-    return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF

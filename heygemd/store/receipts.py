@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from heygemd import __version__
 from heygemd.common.messages import say, why
 from heygemd.common.names import display
 from heygemd.common.request import Source
-from heygemd.store.journal import Drop, Job, JobState, now
+from heygemd.store.states import Drop, Job, JobState, now
 
 FILM_LOG = "heygemd/film-log/1"
 BATCH_LOG = "heygemd/batch-log/1"
@@ -165,3 +166,8 @@ def request_record(drop: Drop) -> dict[str, Any]:
 def to_bytes(data: Mapping[str, Any]) -> bytes:
     """Indented JSON in UTF-8, with names that are not UTF-8 already made printable by ``display``."""
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def machine_facts() -> dict[str, Any]:
+    """The machine as the film's log names it."""
+    return {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}

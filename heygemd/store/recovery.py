@@ -25,7 +25,7 @@ from heygemd.config.load import LineConfig
 from heygemd.share.client import UNREADABLE, Share, ShareError
 from heygemd.share.nofollow import BARRED
 from heygemd.store.drops import Store
-from heygemd.store.journal import Drop, DropState, Job, JobState
+from heygemd.store.states import Drop, DropState, Job, JobState
 
 DEATHS = 2  # of the daemon are not the job's fault, unless they go on
 _LARGEST = 1 << 24

@@ -26,9 +26,9 @@ from typing import Any
 from heygemd.common.errors import EngineError, InputError, SetupError
 from heygemd.common.shipped import shipped
 from heygemd.common.spawn import environment, python
-from heygemd.guard.machine import cpu_model
+from heygemd.guard.host import cpu_model
 from heygemd.scheduler.worker import render_once
-from heygemd.store.drops import machine_facts
+from heygemd.store.receipts import machine_facts
 from heygemd.trials import bench_network, portrait
 
 SAMPLE_SECONDS = 0.25

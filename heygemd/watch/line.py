@@ -20,13 +20,15 @@ from heygemd.common.names import display, folded, split
 from heygemd.common.request import Stamp
 from heygemd.config.load import Config, IntakeConfig, LineConfig
 from heygemd.intake import plan as intake_plan
-from heygemd.intake.settling import Entry, Settled, Settler, Watcher
+from heygemd.intake.settling import Settled, Settler
 from heygemd.intake.view import Clause, consent_of
 from heygemd.share.client import UNREADABLE, ShareError
+from heygemd.share.entry import Entry
 from heygemd.store import recovery
 from heygemd.store.drops import Store
 from heygemd.watch import inbox_readme
 from heygemd.watch.order_files import Answer, Desk, Order
+from heygemd.watch.watcher import Watcher
 
 BREATH = 0.1  # seconds between two looks at least, however many events come
 RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away

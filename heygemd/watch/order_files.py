@@ -19,10 +19,10 @@ from heygemd.common.messages import say
 from heygemd.common.names import display, folded, parent, safe_component, split
 from heygemd.common.request import AUDIO_SUFFIXES, MANIFEST_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Stamp
 from heygemd.config.load import LineConfig
-from heygemd.intake.settling import Entry
 from heygemd.share.client import Share, ShareError
+from heygemd.share.entry import Entry
 from heygemd.store.drops import Job, JobState, Journal, Store
-from heygemd.store.journal import DropState, now
+from heygemd.store.states import DropState, now
 
 ANSWERS = 10
 """So many are shown on the status page."""

@@ -17,7 +17,8 @@ import pytest
 
 from heygemd import __version__
 from heygemd.cli import main
-from heygemd.common import exits
+from heygemd.cli import status as cli_status
+from heygemd.common import errors, exits
 from heygemd.common.errors import (
     Cancelled,
     ConfigError,
@@ -79,11 +80,11 @@ def daemon(socket: Path, replies: dict[str, Any]) -> Iterator[list[dict[str, Any
     ("error", "code"),
     [
         (ConfigError("f", []), 2),
-        (exits.Misuse("x"), 2),
+        (errors.Misuse("x"), 2),
         (InputError("x"), 3),
         (EngineError("x"), 3),
         (WorkerDied("x"), 3),
-        (control.NoDaemon("x"), 4),
+        (errors.NoDaemon("x"), 4),
         (SetupError("x"), 5),
         (StorageError("x"), 1),
         (HeygemdError("x"), 1),
@@ -120,7 +121,7 @@ def test_a_fault_is_one_sentence_with_its_detail_indented(
     def refuse(*_: Any, **__: Any) -> None:
         raise EngineError("It broke.", detail="line one\nline two")
 
-    monkeypatch.setattr(status_text, "status", refuse)
+    monkeypatch.setattr(cli_status, "command", refuse)
     assert main.main(["status"]) == 3
     out = capsys.readouterr()
     assert (out.out, out.err) == ("", "heygemd: It broke.\n    line one\n    line two\n")
@@ -132,7 +133,7 @@ def test_with_json_a_fault_is_on_stdout_too(
     def refuse(*_: Any, **__: Any) -> None:
         raise InputError("No face.", reason="no_face")
 
-    monkeypatch.setattr(status_text, "status", refuse)
+    monkeypatch.setattr(cli_status, "command", refuse)
     assert main.main(["status", "--json"]) == 3
     told = {"code": "input", "message": "No face.", "detail": "", "reason": "no_face"}
     assert json.loads(capsys.readouterr().out) == {"ok": False, "error": told}
@@ -145,7 +146,7 @@ def test_what_nobody_expected_shows_its_traceback_only_when_asked(
     def break_down(*_: Any, **__: Any) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr(status_text, "status", break_down)
+    monkeypatch.setattr(cli_status, "command", break_down)
     assert main.main(["status", "--debug"] if debug else ["status"]) == 1
     told = capsys.readouterr().err
     assert "unexpected error, KeyError: 'lost'" in told and ("Traceback" in told) == debug
@@ -155,7 +156,7 @@ def test_an_interruption_is_130(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status_text, "status", interrupt)
+    monkeypatch.setattr(cli_status, "command", interrupt)
     assert main.main(["status"]) == 130
 
 
@@ -377,7 +378,8 @@ def test_status_and_jobs_read_the_journal_while_the_daemon_is_down(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from heygemd.common.request import DropRequest, JobRequest
-    from heygemd.store.journal import JobState, Journal
+    from heygemd.store.journal import Journal
+    from heygemd.store.states import JobState
 
     (here / "s").mkdir()
     journal = Journal(here / "s" / "journal.sqlite")

@@ -11,9 +11,10 @@ import tomli
 
 from heygemd.common.errors import ConfigError
 from heygemd.common.request import JobOptions
-from heygemd.config import load
-from heygemd.config.tables import LINE_KEYS, OPTION_KEYS, TABLES
+from heygemd.config import load, template
+from heygemd.config.line import LINE_KEYS, OPTION_KEYS
 from heygemd.config.toml_schema import keys_of
+from heygemd.config.whole import TABLES
 from tests.site import ROOT
 
 LINE = '[[line]]\nname = "main"\nroot = "lines/main"\n'
@@ -46,11 +47,11 @@ def loaded(tmp_path: Path, text: str) -> load.Config:
 
 
 def test_the_shipped_file_is_what_the_dataclasses_say() -> None:
-    assert (ROOT / "config.toml").read_text(encoding="utf-8") == load.template()
+    assert (ROOT / "config.toml").read_text(encoding="utf-8") == template.template()
 
 
 def test_the_copy_in_the_wheel_is_the_same_to_the_byte() -> None:
-    assert load.CONFIG_TEMPLATE.read_bytes() == (ROOT / "config.toml").read_bytes()
+    assert template.CONFIG_TEMPLATE.read_bytes() == (ROOT / "config.toml").read_bytes()
 
 
 def test_the_shipped_file_holds_the_defaults_and_one_line() -> None:
@@ -60,7 +61,7 @@ def test_the_shipped_file_holds_the_defaults_and_one_line() -> None:
 
 
 def test_the_shipped_file_with_every_setting_uncommented_still_holds_the_defaults(tmp_path: Path) -> None:
-    bare = re.sub(r"^#(?=[\[\w])", "", load.template(), flags=re.MULTILINE)
+    bare = re.sub(r"^#(?=[\[\w])", "", template.template(), flags=re.MULTILINE)
     found = loaded(tmp_path, bare)
     assert dataclasses.replace(found, lines=(), source=load.default_config().source) == load.default_config()
     assert found.lines[0].options == JobOptions("footage", "normal", 18, "veryfast", "bounce", "largest")
@@ -79,7 +80,7 @@ def test_every_field_of_the_tables_is_a_documented_key() -> None:
 
 
 def test_the_reference_has_a_row_for_every_key_and_says_which_must_be_given() -> None:
-    rows = load.reference_rows()
+    rows = template.reference_rows()
     assert len(rows) == len({(table, name) for table, name, _, _ in rows})
     assert [(t, k) for t, k, default, _ in rows if default == "—"] == [("[[line]]", "name"), ("[[line]]", "root")]
     assert ("[render]", "crf", "18", keys_of(load.RenderConfig)["crf"].rule.doc) in rows

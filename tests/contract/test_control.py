@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from heygemd.common import errors
 from heygemd.common.errors import HeygemdError, SetupError
 from heygemd.contract import control
 
@@ -95,7 +96,7 @@ def test_only_user_and_group_may_speak(path: Path) -> None:
 def test_the_socket_goes_with_the_daemon(path: Path) -> None:
     with_daemon(path, lambda: None)
     assert not path.exists()
-    with pytest.raises(control.NoDaemon, match="No heygemd daemon answers"):
+    with pytest.raises(errors.NoDaemon, match="No heygemd daemon answers"):
         control.call(path, {"cmd": "ping"})
 
 
@@ -103,7 +104,7 @@ def test_a_socket_left_by_a_killed_daemon_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with pytest.raises(control.NoDaemon):
+    with pytest.raises(errors.NoDaemon):
         control.call(path, {"cmd": "ping"})
     assert with_daemon(path, lambda: control.call(path, {"cmd": "ping"}))["ok"]
 

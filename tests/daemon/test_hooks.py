@@ -18,9 +18,10 @@ import pytest
 from heygemd.common.errors import SetupError
 from heygemd.common.request import JobRequest
 from heygemd.config import load
-from heygemd.config.tables import Config, HooksConfig
+from heygemd.config.tables import HooksConfig
+from heygemd.config.whole import Config
 from heygemd.daemon import hooks
-from heygemd.store.journal import Job, JobState
+from heygemd.store.states import Job, JobState
 from tests.site import ROOT, Site
 
 TOLD = {"event": "on_done", "job": "a.1"}

@@ -19,7 +19,7 @@ from heygemd.common.request import DropRequest, JobRequest, Source
 from heygemd.config.load import load
 from heygemd.contract import control
 from heygemd.daemon.housekeeping import Housekeeper
-from heygemd.share import operations
+from heygemd.share import __main__, operations
 from heygemd.store.drops import DropState, JobState, Journal
 from tests.daemon.test_service import drop
 from tests.site import Site
@@ -29,7 +29,7 @@ class Here:
     """A share whose operations are done at once, here."""
 
     async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
-        return operations.OPERATIONS[operation](*args)
+        return __main__.OPERATIONS[operation](*args)
 
 
 class OpenLine:

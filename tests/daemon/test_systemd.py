@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.daemon.systemd import STATUS_LETTERS, Notifier, Work, plain, summary
+from heygemd.daemon.systemd import STATUS_LETTERS, Notifier, plain
+from heygemd.status.summary import Work, summary
 
 
 def work(**given: object) -> Work:

@@ -10,10 +10,10 @@ import pytest
 
 from heygemd.config.tables import CommandConfig, DuixConfig, GuardConfig, LimitsConfig
 from heygemd.doctor import duix
-from heygemd.guard import decide, machine, needs
+from heygemd.guard import decide, host, needs, readings
 from heygemd.guard.devices import device_of
-from heygemd.guard.machine import Gpu, Holder
 from heygemd.guard.needs import Asked
+from heygemd.guard.readings import Gpu, Holder
 from tests.fakes.duix import Duix, Faults, serving
 from tests.site import ROOT
 
@@ -94,7 +94,7 @@ def test_its_process_is_shown_by_a_name_that_says_something() -> None:
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None and process.stderr.readline()  # it runs, and misses the script
-            assert machine.process_name(process.pid) == "Duix.Avatar container"
+            assert host.process_name(process.pid) == "Duix.Avatar container"
         finally:
             process.kill()
 
@@ -107,7 +107,7 @@ FULL = Gpu(
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
 def test_its_jobs_wait_for_no_gpu_and_those_of_others_name_it(device: str) -> None:
-    full = machine.Readings((FULL,), ram_total_mib=16_000, ram_available_mib=12_000)
+    full = readings.Readings((FULL,), ram_total_mib=16_000, ram_available_mib=12_000)
     where, _ = device_of("duix", device, CommandConfig(), full)
     need = needs.need(Asked("duix", where), CommandConfig(), [], full, 1024, {})
     assert need.impossible is None

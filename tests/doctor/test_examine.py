@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from heygemd.config import load
-from heygemd.config.tables import Config, HooksConfig, RenderConfig
+from heygemd.config.tables import HooksConfig, RenderConfig
+from heygemd.config.whole import Config
 from heygemd.doctor import examine, onnxruntime, server
 from heygemd.doctor.examine import Check
-from heygemd.guard import machine
+from heygemd.guard import machine, readings
 from heygemd.models.store import File, Model, digest
 from tests.fakes.nvml import Card, FakeNvml
 from tests.site import ROOT
@@ -102,10 +103,10 @@ def test_an_nvenc_that_is_listed_but_does_not_work_is_found_out(fake: Fake) -> N
 
 def test_memory_is_judged_by_what_a_film_needs() -> None:
     settings = load.default_config()
-    plenty = machine.Readings(ram_total_mib=16_000, ram_available_mib=8_000)
+    plenty = readings.Readings(ram_total_mib=16_000, ram_available_mib=8_000)
     assert examine._memory(plenty, settings).verdict == "ok"
     assert examine._memory(replace(plenty, ram_available_mib=2_000), settings).verdict == "warn"
-    tiny = examine._memory(machine.Readings(ram_total_mib=2_000, ram_available_mib=1_900), settings)
+    tiny = examine._memory(readings.Readings(ram_total_mib=2_000, ram_available_mib=1_900), settings)
     assert tiny.verdict == "fail" and "free_ram_mib" in tiny.cure
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from heygemd.config.load import Config, DaemonConfig, IntakeConfig, LineConfig, RenderConfig
 from heygemd.config.tables import MetricsConfig
-from heygemd.doctor import examine
+from heygemd.doctor import check, examine
 from heygemd.doctor import server as doctor_server
-from heygemd.doctor.server import User
+from heygemd.doctor.check import User
 
 NOBODY = User("nobody", 65534, frozenset({65534}))
 
@@ -29,8 +29,8 @@ def line(tmp_path: Path) -> LineConfig:
     return line
 
 
-def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, doctor_server.Check]:
-    checks = doctor_server.folders(config or Config(), line, user or doctor_server.service_user())
+def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, check.Check]:
+    checks = doctor_server.folders(config or Config(), line, user or check.service_user())
     return {check.name: check for check in checks}
 
 
@@ -102,11 +102,11 @@ def test_a_share_that_hangs_does_not_hang_the_doctor(line: LineConfig, monkeypat
 
 
 def test_a_folder_for_figures_must_be_there_and_be_writable(tmp_path: Path) -> None:
-    def said(file: Path, user: User) -> doctor_server.Check:
+    def said(file: Path, user: User) -> check.Check:
         (check,) = doctor_server.metrics(MetricsConfig(textfile=file), user)
         return check
 
-    us = doctor_server.service_user()
+    us = check.service_user()
     assert said(tmp_path / "a.prom", us).verdict == "ok"
     away = said(tmp_path / "none" / "a.prom", us)
     assert away.verdict == "warn" and "No such file" in away.said and away.cure.startswith("make it (install -d")
@@ -137,10 +137,10 @@ def test_a_port_for_figures_must_be_free_or_ours(answer: bytes | None, verdict: 
                 asked.sendall(head)
 
         threading.Thread(target=serve, daemon=True).start()
-        (check,) = doctor_server.metrics(MetricsConfig(port=port), doctor_server.service_user())
-    assert check.verdict == verdict and words in check.said
-    (check,) = doctor_server.metrics(MetricsConfig(port=port), doctor_server.service_user())
-    assert check.verdict == "ok" and "nobody listens" in check.said
+        (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
+    assert found.verdict == verdict and words in found.said
+    (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
+    assert found.verdict == "ok" and "nobody listens" in found.said
 
 
 def test_the_journal_on_a_share_is_the_end_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_low_limits_of_inotify_come_with_the_line_for_sysctl(tmp_path: Path) -> 
 
 
 def test_a_small_folder_for_temporary_files_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_server.machine, "disk_free_mib", lambda path: 100)
+    monkeypatch.setattr(doctor_server.host, "disk_free_mib", lambda path: 100)
     assert doctor_server.temporary().verdict == "warn"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from heygemd.config.tables import GuardConfig, LimitsConfig
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way, decide, quiet
-from heygemd.guard.machine import Gpu, Holder, Readings
+from heygemd.guard.readings import Gpu, Holder, Readings
 
 WORK = Path("/var/lib/heygemd/work")
 LIMITS = LimitsConfig(free_disk_mib=2048, free_ram_mib=1024)

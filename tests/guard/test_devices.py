@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.config.tables import CommandConfig, Config, DaemonConfig, LineConfig, RenderConfig, Wav2LipConfig
+from heygemd.config.line import LineConfig
+from heygemd.config.tables import CommandConfig, DaemonConfig, RenderConfig, Wav2LipConfig
+from heygemd.config.whole import Config
 from heygemd.guard import devices, needs
 from heygemd.guard.devices import Devices, TorchBuild, device_of, obstacle, torch_build
-from heygemd.guard.machine import Gpu, Readings
+from heygemd.guard.readings import Gpu, Readings
 from heygemd.models.store import File, Model, Store
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000, gpu_missing=True, gpu_problem="no driver")

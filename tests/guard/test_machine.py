@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.guard import machine
-from heygemd.guard.machine import Holder, Machine
+from heygemd.guard import host, machine
+from heygemd.guard.machine import Machine
+from heygemd.guard.readings import Holder
 from tests.fakes.nvml import Card, FakeNvml
 
 OURS = os.getpid()
@@ -26,16 +27,16 @@ def test_a_gpu_is_read_with_its_uuid_its_memory_and_who_holds_it() -> None:
     assert (gpu.utilisation, gpu.celsius, gpu.mig) == (37, 61, False)
     assert (gpu.processes[0].name, gpu.processes[0].mib) == ("", 900)
     assert str(gpu.processes[0]) == "pid unknown (container, 900 MiB)"
-    assert gpu.processes[1] == Holder(OURS, machine.process_name(OURS), 300)
+    assert gpu.processes[1] == Holder(OURS, host.process_name(OURS), 300)
     assert str(gpu.processes[2]) == "pid unknown (container)"
     assert readings.gpu_problem is None and not readings.gpu_absent
 
 
 def test_nvml_is_closed_again_each_time() -> None:
     nvml = FakeNvml([Card()])
-    machine.ask_nvml(nvml)
+    nvml.ask_nvml(nvml)
     nvml.cards[0].memory_error = 999
-    machine.ask_nvml(nvml)
+    nvml.ask_nvml(nvml)
     assert (nvml.inits, nvml.open) == (2, 0)
 
 
@@ -83,9 +84,9 @@ def test_who_needs_no_gpu_does_not_ask_the_driver() -> None:
 
 
 def test_the_memory_of_a_process_and_of_what_it_started_is_one_number() -> None:
-    own = machine.tree_rss_mib(OURS)
-    assert own > 10 and machine.tree_rss_mib(os.getppid()) >= own // 2
-    assert machine.is_below(OURS, os.getppid()) and not machine.is_below(os.getppid(), OURS)
+    own = host.tree_rss_mib(OURS)
+    assert own > 10 and host.tree_rss_mib(os.getppid()) >= own // 2
+    assert host.is_below(OURS, os.getppid()) and not host.is_below(os.getppid(), OURS)
 
 
 def test_a_driver_without_a_gpu_says_so() -> None:
@@ -94,7 +95,7 @@ def test_a_driver_without_a_gpu_says_so() -> None:
 
 def test_a_gpu_without_memory_of_its_own_shares_the_machines() -> None:
     (gpu,) = Machine(FakeNvml([Card(memory_error=3)])).read().gpus
-    assert gpu.shared and gpu.total_mib == machine.memory_mib()[0]
+    assert gpu.shared and gpu.total_mib == host.memory_mib()[0]
 
 
 def test_a_driver_that_does_not_know_the_second_form_of_memory_is_asked_in_the_first() -> None:
@@ -167,21 +168,21 @@ def limited(folder: Path, limit: str, current_mib: int, cache_mib: int) -> None:
 def test_memory_is_the_machines_where_no_group_limits_it(tmp_path: Path) -> None:
     proc, cgroup = fake_proc(tmp_path, 8000, 5000, "/system.slice/heygemd.service")
     limited(cgroup / "system.slice" / "heygemd.service", "max", 100, 0)
-    assert machine.memory_mib(proc, cgroup) == (8000, 5000)
+    assert host.memory_mib(proc, cgroup) == (8000, 5000)
 
 
 def test_the_tightest_control_group_limits_memory_and_its_page_cache_counts_as_free(tmp_path: Path) -> None:
     proc, cgroup = fake_proc(tmp_path, 8000, 5000, "/a/b")
     limited(cgroup / "a", str(3000 << 20), 2000, 500)
     limited(cgroup / "a" / "b", str(4000 << 20), 100, 0)
-    assert machine.memory_mib(proc, cgroup) == (3000, 1500)
+    assert host.memory_mib(proc, cgroup) == (3000, 1500)
 
 
 def test_a_processor_without_a_name_is_its_architecture(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor: 0\n")
-    assert machine.cpu_model(tmp_path / "cpuinfo") == os.uname().machine
+    assert host.cpu_model(tmp_path / "cpuinfo") == os.uname().machine
 
 
 def test_a_disk_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert machine.disk_free_mib(tmp_path / "file" / "below") is None
+    assert host.disk_free_mib(tmp_path / "file" / "below") is None

@@ -9,8 +9,8 @@ import pytest
 from heygemd.config.tables import CommandConfig
 from heygemd.guard import needs
 from heygemd.guard.decide import Way
-from heygemd.guard.machine import Gpu, Readings
 from heygemd.guard.needs import ENGINES, NVENC_MIB, Asked, Kind, Peak
+from heygemd.guard.readings import Gpu, Readings
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000)
 GPU_HERE = Readings((Gpu("GPU-a", 0, "NVIDIA Fake", 24_000, 0, 24_000),), ram_total_mib=16_000)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from heygemd.guard.machine import Gpu, Holder
+from heygemd.guard.readings import Gpu, Holder
 from heygemd.guard.reservations import Reservations, place
 from tests.site import ROOT
 

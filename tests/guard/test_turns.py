@@ -10,7 +10,7 @@ import pytest
 
 from heygemd.config.tables import GuardConfig, LimitsConfig
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way, decide
-from heygemd.guard.machine import Gpu, Readings
+from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.turns import Ageing, Candidate, look
 
 BIG, SMALL, NONE = Need((Way(9000),)), Need((Way(2000),)), Need(ram_mib=1)

@@ -10,7 +10,7 @@ import pytest
 
 from heygemd.common.request import DropRequest, JobOptions, Source, Stamp
 from heygemd.intake.plan import Plan, View, Waiting, plan
-from heygemd.intake.settling import Entry
+from heygemd.share.entry import Entry
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from heygemd.common.request import Stamp
-from heygemd.intake import settling
-from heygemd.intake.settling import Entry, Settled, Settler, Watcher, blind, ignored, underway
+from heygemd.intake.settling import Settled, Settler
+from heygemd.share import filesystem
+from heygemd.share.entry import Entry
+from heygemd.share.filesystem import blind
+from heygemd.share.ignore import ignored, underway
+from heygemd.watch.watcher import Watcher
 
 
 def entry(path: str, size: int = 100, mtime: int = 1, inode: int = 1, **more: bool) -> Entry:
@@ -377,7 +381,7 @@ def test_a_local_folder_is_not_blind_and_a_missing_one_is_an_error(tmp_path: Pat
 
 def test_a_share_is_blind_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     proc = 0x9FA0
-    monkeypatch.setitem(settling._REMOTE, proc, "proc")
+    monkeypatch.setitem(filesystem._REMOTE, proc, "proc")
     assert blind(Path("/proc"))
 
 

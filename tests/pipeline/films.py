@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.contract.job import Settings
-from heygemd.pipeline.media import Clip, Frame, open_clip
-from heygemd.pipeline.media.read import probe
+from heygemd.pipeline.media import Clip, Frame, open_clip, probe
 from tests.site import ROOT
 
 DATA = ROOT / "heygemd" / "data"

@@ -47,6 +47,6 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, engine: Unchanged, **track: An
         return SimpleNamespace(**{"finder": "nobody", "warnings": []} | track)
 
     face = SimpleNamespace(track=counted, thinned=lambda track: track)
-    monkeypatch.setattr(heygemd.pipeline, "face_track", face)
-    monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=lambda *_, **__: None))
+    monkeypatch.setattr(heygemd.pipeline.face, "track", face)
+    monkeypatch.setattr(heygemd.pipeline.speech, "lips", SimpleNamespace(speak=lambda *_, **__: None))
     monkeypatch.setattr(engines, "load", lambda _: engine)

@@ -19,8 +19,7 @@ import heygemd.pipeline
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import lipsync
-from heygemd.pipeline.media import Clip, Frame, decode_audio
-from heygemd.pipeline.media.read import probe
+from heygemd.pipeline.media import Clip, Frame, decode_audio, probe
 from tests.pipeline.films import QUICK, bursts, ffmpeg, film_sound, number_of, numbered, onsets, raw_planes, tone
 from tests.pipeline.standins import Unchanged, put_in_place
 
@@ -114,7 +113,7 @@ def test_hearing_a_long_sound_is_told_of_while_it_goes_on(
         while ("lips", 10, 100) not in heard and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    monkeypatch.setattr(heygemd.pipeline, "lips", SimpleNamespace(speak=slow), raising=False)
+    monkeypatch.setattr(heygemd.pipeline.speech, "lips", SimpleNamespace(speak=slow))
     lipsync(job(tmp_path, numbered(tmp_path / "v.mp4", 20), bursts(tmp_path / "a.wav")), Told())
     assert ("lips", 10, 100) in heard and heard[-1][0] == "verify"
     assert isinstance(painter.seen.order, np.ndarray)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from heygemd.contract.job import Quiet, Task
+from heygemd.contract.template_cache import purge
 from heygemd.pipeline import lipsync, template_cache
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import Fields
 from heygemd.pipeline.face import detect
@@ -54,8 +55,8 @@ def test_what_is_kept_comes_back_and_is_the_owner_s_alone(tmp_path: Path) -> Non
     (name,) = entries(made)
     assert (made.folder / name).stat().st_mode & 0o777 == 0o600
     assert made.folder.stat().st_mode & 0o777 == 0o700
-    assert template_cache.purge(made.folder) == 1 and entries(made) == []
-    assert template_cache.purge(tmp_path / "nowhere") == 0
+    assert purge(made.folder) == 1 and entries(made) == []
+    assert purge(tmp_path / "nowhere") == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "pickle", "empty"])
@@ -153,8 +154,7 @@ def test_a_long_template_is_kept_for_each_length_that_is_looked_at(tmp_path: Pat
 
 
 def _clip(path: Path, limit: int) -> Any:
-    from heygemd.pipeline.media import open_clip
-    from heygemd.pipeline.media.read import probe
+    from heygemd.pipeline.media import open_clip, probe
 
     media = probe(path, path.name, QUICK, want="video")
     assert media.video is not None

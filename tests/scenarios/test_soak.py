@@ -134,7 +134,7 @@ class Soak:
         self.kill_child("heygemd.pipeline")
 
     def kill_file_child(self) -> None:
-        self.kill_child("heygemd.share.operations")
+        self.kill_child("heygemd.share")
 
     def kill_child(self, module: str) -> None:
         for pid in self.children():

@@ -24,15 +24,18 @@ import pytest
 
 from heygemd.common import log
 from heygemd.common.request import DropRequest, JobOptions, JobRequest, Source
-from heygemd.config.tables import Config, DaemonConfig, GuardConfig, LimitsConfig, LineConfig, RenderConfig
+from heygemd.config.line import LineConfig
+from heygemd.config.tables import DaemonConfig, GuardConfig, LimitsConfig, RenderConfig
+from heygemd.config.whole import Config
 from heygemd.guard.decide import Need, Way
 from heygemd.guard.devices import TorchBuild
-from heygemd.guard.machine import Gpu, Readings
 from heygemd.guard.needs import ENGINES, NVENC_MIB, Kind, Peak
+from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations
-from heygemd.scheduler.admission import Admission, Deferred, Refused, Ticket
+from heygemd.scheduler.admission import Admission
+from heygemd.scheduler.ticket import Deferred, Refused, Ticket
 from heygemd.store.drops import Job, Journal, Store
-from heygemd.store.journal import DropState, JobState, now
+from heygemd.store.states import DropState, JobState, now
 from tests.fakes.stub import GIB, Driver, compiled, holder
 from tests.site import Site
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heygemd.common.errors import Cancelled, InputError, StorageError
-from heygemd.guard import machine
+from heygemd.guard import host
 from heygemd.scheduler import staging
 from heygemd.scheduler.free_space import Outboxes
 from heygemd.scheduler.staging import Stager
@@ -78,7 +78,7 @@ def test_one_job_is_staged_ahead_at_a_time_and_none_where_the_disk_would_fill(
     async def story() -> None:
         shelf = Shelf(tmp_path)
         stager = Stager(shelf)  # type: ignore[arg-type]
-        monkeypatch.setattr(machine, "disk_free_mib", lambda _: 100)
+        monkeypatch.setattr(host, "disk_free_mib", lambda _: 100)
         stager.ahead(job("a"), {}, 100)
         await asyncio.sleep(0)
         assert shelf.staged == 0, "one more MiB would be one too many"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from heygemd.config.tables import LineConfig
-from heygemd.share import nofollow, operations, owner, queries
+from heygemd.config.line import LineConfig
+from heygemd.share import __main__, nofollow, operations, owner, queries
 from heygemd.share.owner import Hold
 
 DATA = base64.b64encode(b"ours").decode()
@@ -175,7 +175,7 @@ def test_what_is_fsynced_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(operations.os, "fsync", lambda fd: (sizes.append(os.fstat(fd).st_size), fsync(fd)))
     what = str(film) if operation == "put" else base64.b64encode(data).decode()
     args = [what, str(tmp_path / "part")] if operation == "put" else [str(tmp_path / "part"), what]
-    operations.OPERATIONS[operation](*args)
+    __main__.OPERATIONS[operation](*args)
     assert sizes[0] == len(data)
 
 

@@ -22,12 +22,12 @@ import pytest
 
 from heygemd.common.errors import EngineAway
 from heygemd.guard.decide import Wait
-from heygemd.guard.machine import Gpu
+from heygemd.guard.readings import Gpu
 from heygemd.status import counters, exposition, metrics
 from heygemd.status.counters import Tally
 from heygemd.status.exposition import Metric
 from heygemd.status.metrics import LineSeen, Seen
-from heygemd.store.journal import JobState
+from heygemd.store.states import JobState
 from tests.daemon.test_hooks import job
 from tests.daemon.test_service import drop, wait_for
 from tests.site import ROOT, Site
@@ -147,7 +147,7 @@ def test_every_stage_is_in_the_closed_set() -> None:
 
 def test_every_kind_of_waiting_is_in_the_closed_set() -> None:
     kinds = {Wait("").kind, EngineAway.code}
-    for path in (ROOT / "heygemd").glob("*.py"):
+    for path in (ROOT / "heygemd").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Wait":
                 kinds |= {a.value for a in node.args[1:2] if isinstance(a, ast.Constant)}

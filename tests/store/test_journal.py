@@ -11,8 +11,9 @@ import pytest
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest, JobRequest, Source
 from heygemd.guard.needs import Kind, Peak
-from heygemd.store import journal
-from heygemd.store.journal import JobState, Journal
+from heygemd.store import journal, states
+from heygemd.store.journal import Journal
+from heygemd.store.states import JobState
 
 REQUEST = DropRequest("pair", "a", "", (), (JobRequest("a", Source("a.wav"), Source("a.mp4")),))
 
@@ -99,7 +100,7 @@ def served(book: Journal, count: int) -> str:
     for _ in range(count):
         job = book.jobs_in(JobState.QUEUED)[0]
         order.append(job.drop_id)
-        book.set_job(job, JobState.RUNNING, started=journal.now())
+        book.set_job(job, JobState.RUNNING, started=states.now())
         book.set_job(job, JobState.DELIVERED)
     return "".join(order)
 

@@ -15,12 +15,14 @@ import pytest
 
 from heygemd.common.errors import HeygemdError, InputError, StorageError
 from heygemd.common.request import DropRequest, JobRequest, Move, Source, Stamp
-from heygemd.config.tables import Config, DaemonConfig, LineConfig
-from heygemd.share import operations
+from heygemd.config.line import LineConfig
+from heygemd.config.tables import DaemonConfig
+from heygemd.config.whole import Config
+from heygemd.share import __main__
 from heygemd.share.client import ShareError
 from heygemd.store import recovery
 from heygemd.store.drops import Journal, Store
-from heygemd.store.journal import Drop, DropState, Job, JobState
+from heygemd.store.states import Drop, DropState, Job, JobState
 from tests.site import Site
 
 
@@ -39,7 +41,7 @@ class Files:
         if error := self.refuse.pop(operation, None):
             raise error
         try:
-            return operations.OPERATIONS[operation](*args)
+            return __main__.OPERATIONS[operation](*args)
         except OSError as error:
             path = str(error.filename) if error.filename else None
             raise ShareError(str(error), error.errno or 0, path) from error

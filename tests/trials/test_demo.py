@@ -18,7 +18,7 @@ import pytest
 from heygemd.common.errors import EngineError, InputError, SetupError
 from heygemd.common.shipped import shipped
 from heygemd.config import load
-from heygemd.trials import demo, portrait
+from heygemd.trials import demo, demo_line, portrait
 from tests.site import ROOT
 
 FAKE = ROOT / "tests" / "fakes" / "demo_daemon.py"
@@ -28,13 +28,13 @@ Daemon = Callable[[str], None]
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
     """``daemon("fails")`` puts the stand-in that fails in the real one's place."""
-    monkeypatch.setattr(demo, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(demo_line, "POLL_SECONDS", 0.02)
     temporary = tmp_path / "t"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     def choose(how: str) -> None:
-        monkeypatch.setattr(demo, "DAEMON", (sys.executable, str(FAKE), how))
+        monkeypatch.setattr(demo_line, "DAEMON", (sys.executable, str(FAKE), how))
 
     return choose
 
@@ -158,8 +158,8 @@ def test_an_interrupted_demo_takes_its_daemon_with_it(
 ) -> None:
     note = tmp_path / "pid"
     program = (
-        "import sys; from pathlib import Path; from heygemd.trials import demo\n"
-        f"demo.DAEMON = (sys.executable, {str(FAKE)!r}, 'never_ends')\n"
+        "import sys; from pathlib import Path; from heygemd.trials import demo, demo_line\n"
+        f"demo_line.DAEMON = (sys.executable, {str(FAKE)!r}, 'never_ends')\n"
         f"sys.exit(demo.run(Path({str(own[0])!r}), Path({str(own[1])!r}), None, False))"
     )
     environment = os.environ | {"DEMO_TEST_NOTE": str(note), "TMPDIR": str(tmp_path)}
@@ -191,7 +191,7 @@ def test_a_missing_or_strange_file_is_named_before_anything_starts(tmp_path: Pat
 
 def test_the_temporary_lines_configuration_is_a_valid_one(daemon: Daemon) -> None:
     daemon("delivers")
-    with demo._stage() as stage:
+    with demo_line.temporary_line() as stage:
         loaded = load.load(stage.config)
         assert loaded.lines[0].root == stage.line
         assert loaded.daemon.socket == stage.socket
@@ -203,8 +203,8 @@ def test_the_socket_stays_short_where_the_temporary_folder_is_deep(
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with demo._stage() as stage:
-        assert len(os.fsencode(stage.socket)) <= demo.SOCKET_PATH_BYTES
+    with demo_line.temporary_line() as stage:
+        assert len(os.fsencode(stage.socket)) <= demo_line.SOCKET_PATH_BYTES
         assert tomllib.loads(stage.config.read_text())["daemon"]["socket"] == str(stage.socket)
     assert list(deep.iterdir()) == []
 

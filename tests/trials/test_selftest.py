@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.common.errors import SetupError
+from heygemd.common.errors import NoDaemon, SetupError
 from heygemd.config import load
-from heygemd.contract.control import NoDaemon
 from heygemd.trials import selftest
 from tests.site import Site, make_film
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from heygemd.config.load import Config, LineConfig
-from heygemd.intake.settling import ignored
 from heygemd.share import operations
+from heygemd.share.ignore import ignored
 from heygemd.watch import inbox_readme
 from tests.site import Site
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from heygemd.common.request import Stamp
-from heygemd.intake.settling import Entry
 from heygemd.share import operations, queries
+from heygemd.share.entry import Entry
 from heygemd.watch.order_files import meant, read
 from tests.daemon.test_service import drop, wait_for
 from tests.intake.test_plan import Inbox, only

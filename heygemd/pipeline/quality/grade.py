@@ -25,7 +25,7 @@ Reason = dict[str, Any]  # {"code", "level", "values"}
 def of(
     figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float, *, ours: bool
 ) -> dict[str, Any]:
-    """``{"grade", "reasons"}``; each reason is a code with its values, which ``heygemd.common.messages`` puts into words."""
+    """``{"grade", "reasons"}``; each reason is a code with its values, in words in ``common.messages``."""
     reasons = [
         *_sound(figures.get("sound", {}), settings),
         *_sync(figures.get("sync", {}), settings, ours=ours),

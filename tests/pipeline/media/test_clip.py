@@ -11,9 +11,8 @@ import pytest
 
 from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
-from heygemd.pipeline.media import open_clip, output_order
+from heygemd.pipeline.media import open_clip, output_order, probe
 from heygemd.pipeline.media.read import clip as clip_module
-from heygemd.pipeline.media.read import probe
 from heygemd.pipeline.media.write import overlay
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, number, numbered, pictures, raw_planes, turned
 from tests.pipeline.messy import scene

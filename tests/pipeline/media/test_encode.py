@@ -12,9 +12,7 @@ import pytest
 
 from heygemd.common.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.pipeline import ffmpeg as pipeline_ffmpeg
-from heygemd.pipeline.media import FilmWriter, choose_encoder, mux
-from heygemd.pipeline.media.read import probe
-from heygemd.pipeline.media.write import verify
+from heygemd.pipeline.media import FilmWriter, choose_encoder, mux, probe, verify
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, numbered, raw_planes, tone
 
 LOSSLESS = replace(QUICK, crf=0)

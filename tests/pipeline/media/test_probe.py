@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heygemd.common.errors import InputError
-from heygemd.pipeline.media.read import probe
+from heygemd.pipeline.media import probe
 from heygemd.pipeline.media.read.probe import Want
 from heygemd.pipeline.media.read.rates import frame_rate
 from tests.pipeline.films import QUICK, ffmpeg, numbered, tone

@@ -11,8 +11,16 @@ import pytest
 
 from heygemd.common.errors import InputError
 from heygemd.contract.job import Quiet
-from heygemd.pipeline.media import SAMPLE_RATE, beside_pictures, decode_audio, encode_sound, mux, own_sound, sound_of
-from heygemd.pipeline.media.read import probe
+from heygemd.pipeline.media import (
+    SAMPLE_RATE,
+    beside_pictures,
+    decode_audio,
+    encode_sound,
+    mux,
+    own_sound,
+    probe,
+    sound_of,
+)
 from tests.pipeline.films import QUICK, bursts, clip_of, ffmpeg, film_sound, numbered, onsets, tone
 
 KINDS = {

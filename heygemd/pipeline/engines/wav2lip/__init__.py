@@ -24,7 +24,7 @@ from heygemd.pipeline.engines.footage.target import RATE, gate
 from heygemd.pipeline.engines.wav2lip import colour, mel
 from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
 from heygemd.pipeline.engines.wav2lip.boxes import Boxes
-from heygemd.pipeline.engines.wav2lip.run import runners
+from heygemd.pipeline.engines.wav2lip.run import runner, runners
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
@@ -49,7 +49,7 @@ class Plan:
     offset: float
     order: npt.NDArray[np.int64]
     weights: Floats
-    runner: runners.Runner
+    runner: runner.Runner
     fps: float
     facts: dict[str, Any]
     passed_through: list[tuple[int, int]]
@@ -123,7 +123,7 @@ class Wav2Lip:
     in_parallel = False
 
     def __init__(self) -> None:
-        self._loaded: tuple[Any, runners.Runner] | None = None
+        self._loaded: tuple[Any, runner.Runner] | None = None
 
     def plan(
         self,
@@ -192,7 +192,7 @@ class Wav2Lip:
         """Never asked for."""
         raise NotImplementedError
 
-    def _network(self, settings: Any, tell: Any) -> tuple[Model, runners.Runner]:
+    def _network(self, settings: Any, tell: Any) -> tuple[Model, runner.Runner]:
         store = Store(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:

@@ -7,7 +7,6 @@ pictures are the same, bit for bit.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,7 +17,7 @@ import numpy as np
 from heygemd.pipeline.image.geometry import Bytes, Singles
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.engines.wav2lip.run.runners import Runner
+    from heygemd.pipeline.engines.wav2lip.run.runner import Runner
 
 LEAST = 4
 """Frames of a part: of fewer each costs more (measured: 33.7 ms of a core at 2, 31.1 at 4, 29.1 at 8)."""
@@ -42,8 +41,3 @@ class Abreast:
         cuts = [len(faces) * part // parts for part in range(parts + 1)]
         made = self._pool.map(lambda cut: self._one(sounds[slice(*cut)], faces[slice(*cut)]), pairwise(cuts))
         return np.concatenate(list(made))
-
-
-def cores(threads: int) -> int:
-    """How many cores that is; 0: all that this process may use."""
-    return threads or len(os.sched_getaffinity(0))

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +31,9 @@ from heygemd.contract.job import Quiet, Tell
 from heygemd.pipeline.engines.wav2lip import box
 from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2Lip, from_weights
 from heygemd.pipeline.engines.wav2lip.run import onednn
-from heygemd.pipeline.engines.wav2lip.run.cores import Abreast, cores
+from heygemd.pipeline.engines.wav2lip.run.cores import Abreast
 from heygemd.pipeline.engines.wav2lip.run.cuda_graph import Captured
+from heygemd.pipeline.engines.wav2lip.run.runner import Runner, cores
 from heygemd.pipeline.image.geometry import Bytes, Singles
 
 CPU_BATCH = 16
@@ -40,20 +41,6 @@ CUDA_BATCH = 64
 """Frames at a time; larger ones were no faster on a processor."""
 _CUDA = "CUDAExecutionProvider"
 BACKENDS = ("torch-bf16", "onnxruntime", "torch", "plain")
-
-
-class Runner(Protocol):
-    """A network that is ready to run; ``facts`` says how it runs."""
-
-    size: int
-    top: int
-    batch: int
-    on_gpu: bool
-    facts: dict[str, Any]
-
-    def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
-        """sounds (n, 80, 16) float32, faces (n, size, size, 3) uint8 BGR -> the same faces saying it, uint8 BGR; rows
-        above ``top``, which no film shows, as they were."""
 
 
 def masked(faces: Tensor) -> Tensor:

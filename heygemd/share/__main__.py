@@ -1,0 +1,65 @@
+"""The share's child process: one JSON request a line on stdin, one reply a line on stdout."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from heygemd.share import nofollow
+from heygemd.share.operations import (
+    discard_drop,
+    file_drop,
+    lay_down,
+    move,
+    open_drop,
+    put,
+    remove_empty,
+    remove_filed,
+    remove_film,
+    remove_seen,
+    reveal,
+    stage,
+    sync_folders,
+    write_part,
+    write_whole,
+)
+from heygemd.share.queries import free_mib, inspect, leave_line, listing, open_line, owner, read, scan
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation
+    for operation in (
+        open_line, leave_line, scan, inspect, read, listing, owner, open_drop, sync_folders, discard_drop, move,
+        stage, free_mib, put, write_part, reveal, write_whole, lay_down, file_drop, remove_empty, remove_seen,
+        remove_filed, remove_film,
+    )
+}  # fmt: skip
+
+
+def serve(folders: list[str]) -> None:
+    """Answer one request a line until standard input ends; ``folders`` are those of the line (``handles.trust``)."""
+    nofollow.trust(folders)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive the daemon
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # the daemon ends us, after it has finished its own business
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        try:
+            answer = {"value": OPERATIONS[request["op"]](*request["args"])}
+        except OSError as error:
+            answer = {
+                "errno": error.errno or errno.EIO,
+                "error": error.strerror or str(error),
+                "path": os.fsdecode(error.filename) if error.filename else None,
+            }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])
