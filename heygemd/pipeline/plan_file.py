@@ -26,7 +26,7 @@ from heygemd.pipeline.media import open_clip
 from heygemd.pipeline.media.write.segments import BESIDE
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.engines import Engine, Plan
+    from heygemd.pipeline.engines import DrawingEngine, DrawingPlan
     from heygemd.pipeline.face.track import FaceTrack
     from heygemd.pipeline.media import Clip, Encoded, Media
     from heygemd.pipeline.result import Stages
@@ -49,24 +49,24 @@ class Planned:
     clip: Clip
     track: FaceTrack
     order: npt.NDArray[np.int64]
-    plan: Plan
+    plan: DrawingPlan
     seconds: float
     digest: str = ""
     written: bool = False
     sound: Encoded | None = None
 
 
-def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:
+def keep(task: Task, engine: DrawingEngine, made: Planned, tell: Tell) -> Planned:
     """Write the plan, where its engine can, and name it.  Where it cannot be written, the film is made without."""
-    from heygemd.pipeline.face import track as face_track
+    from heygemd.pipeline.face.track import arrays as track_arrays
 
     subject, inputs = _subject(task.settings, engine.name), [_identity(path) for path in (task.audio, task.video)]
     digest = hashlib.sha256(json.dumps([subject, *(told["sha256"] for told in inputs)]).encode())
     try:
-        packed = engine.pack(made.plan, task.work)
-        if packed is not None:
+        plan_arrays = made.plan.pack(task.work)
+        if plan_arrays is not None:
             told = {"seconds": made.seconds, "limit": made.clip.limit}
-            parts = {"plan": packed, "index": made.clip.index_arrays(), "track": face_track.arrays(made.track)}
+            parts = {"plan": plan_arrays, "index": made.clip.index_arrays(), "track": track_arrays(made.track)}
             arrays = {f"{part}/{name}": value for part in parts for name, value in parts[part].items()}
             about = {"subject": subject, "inputs": inputs}
             digest = _written(task.work, about, {"told": np.array(json.dumps(told)), **arrays})
@@ -89,7 +89,7 @@ def whole_track(task: Task, made: Planned) -> FaceTrack:
     return replace(made.track, crops=crops)
 
 
-def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planned | None:
+def recalled(task: Task, video: Media, engine: DrawingEngine, stages: Stages) -> Planned | None:
     """The plan that lies in the work folder, if it is this job's and whole."""
     try:
         receipt = json.loads((task.work / RECEIPT).read_text())
@@ -107,8 +107,9 @@ def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planne
     return found
 
 
-def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
-    from heygemd.pipeline.face import track as face_track
+def _read(task: Task, video: Media, engine: DrawingEngine, digest: str) -> Planned:
+    from heygemd.pipeline.face import detect
+    from heygemd.pipeline.face.track import read_again
 
     with (task.work / PLAN).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -126,7 +127,7 @@ def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
     assert video.video is not None
     clip = open_clip(task.video, video.video, task.settings, task.video_name, video.start, told["limit"])
     clip.take_index(parts["index"])
-    track = face_track.read_again(parts["track"], task.settings)
+    track = read_again(parts["track"], detect.choose(task.settings))
     plan = engine.unpack(parts["plan"], task.work)
     return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest, written=True)
 
@@ -140,7 +141,7 @@ def forget(folder: Path) -> None:
 def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays) -> hashlib._Hash:
     (folder / RECEIPT).unlink(missing_ok=True)
     with (folder / PLAN).open("wb") as out:
-        np.savez(out, **arrays)
+        template_cache.write_arrays(out, arrays)
         out.flush()
         os.fsync(out.fileno())
     with (folder / PLAN).open("rb") as back:

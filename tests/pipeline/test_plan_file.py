@@ -17,7 +17,7 @@ from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import engines, lipsync, look, plan_ahead, plan_file, render
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import KNOWN
 from heygemd.pipeline.media.read.probe import exact, from_exact
-from heygemd.pipeline.media.read.spill import Aside
+from heygemd.pipeline.media.read.spill import FrameSpill
 from heygemd.pipeline.result import Stages
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying
 
@@ -144,7 +144,7 @@ def test_a_plan_that_cannot_be_written_costs_no_film(
 def test_pictures_laid_aside_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     from heygemd.pipeline.media import Frame
 
-    aside = Aside(8, 4)
+    aside = FrameSpill(8, 4)
     frames = [Frame(np.full(48, value, np.uint8), 8, 4) for value in (3, 5)]
     aside.put(0, frames[0])
     with monkeypatch.context() as patch:

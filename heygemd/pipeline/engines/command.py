@@ -70,7 +70,6 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         | {"mark": marks.get("AIGC"), "label": words[0] if words is not None else None},
         stages=stages.done,
         warnings=advice(audio, video, task.audio_name, task.video_name),
-        quality=_judged(task, film, stages),
     )
 
 
@@ -92,15 +91,6 @@ def _labelled(
     whole.replace(made)
     told = label.facts(words, info.fps, settings)
     return {**told, "encoded_again": True} if told else None, label.entries(words, settings)
-
-
-def _judged(task: Task, film: Path, stages: Stages) -> dict[str, Any] | None:
-    """What the film was measured to be, where that is asked for: it takes libraries that a command does not need."""
-    if task.settings.report == "off":
-        return None
-    from heygemd.pipeline.quality import deliver
-
-    return deliver.judge_foreign(task, film, "command", stages)
 
 
 def run_command(task: Task, output: Path, tell: Tell) -> float:

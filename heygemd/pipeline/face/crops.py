@@ -47,7 +47,7 @@ def kept(count: int, most: int, run: int = RUN) -> npt.NDArray[np.int64]:
 
 
 class CropKeeper:
-    """Canonical crops, cut with the online transform and moved to the smoothed one, in place, at the end."""
+    """Canonical crops, taken with the online transform and moved to the smoothed one, in place, at the end."""
 
     def __init__(self, count: int) -> None:
         """``count``: how many frames are expected; more may come, and are not kept."""
@@ -62,7 +62,7 @@ class CropKeeper:
         return i in self._row
 
     def take(self, i: int, picture: Bytes, frame: Frame, transform: Floats) -> None:
-        """Frames come in order; ``picture`` is the luma of frame ``i`` cut with ``transform``."""
+        """Frames come in order; ``picture`` is the luma of frame ``i`` cropped by ``transform``."""
         row = self._row.get(i)
         if row is None:
             return
@@ -73,7 +73,7 @@ class CropKeeper:
         self._taken = row + 1
 
     def finish(self, transforms: Floats, online: Sequence[Floats], threads: int = 1) -> Crops:
-        """``online``: the transforms that the crops were cut with; ``transforms``: those that they shall have."""
+        """``online``: the transforms that the crops were taken with; ``transforms``: those that they shall have."""
         index = self._index[: self._taken]
 
         def move(row: int) -> None:

@@ -25,7 +25,7 @@ SIDE = 640
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Detection:
     """One face: eyes, nose and corners of the mouth ``(5, 2)`` in luma px, the left of the picture first, and the
     model's score."""
 
@@ -51,10 +51,10 @@ class Detector:
             raise SetupError(f"The imported face model {model.name} gives no landmarks; import another.")
         self._net.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))
 
-    def faces(self, luma: Bytes) -> list[Seen]:
+    def faces(self, luma: Bytes) -> list[Detection]:
         """All faces in one picture ``(h, w)`` uint8."""
         boxes, points = self._net.detect(np.repeat(luma[..., None], 3, axis=2), max_num=0)
-        return [Seen(np.asarray(p, np.float64), float(b[4])) for b, p in zip(boxes, points, strict=True)]
+        return [Detection(np.asarray(p, np.float64), float(b[4])) for b, p in zip(boxes, points, strict=True)]
 
 
 def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:

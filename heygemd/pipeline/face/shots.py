@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.face import detect
 from heygemd.pipeline.face.anchors import Reference, settle
-from heygemd.pipeline.face.detect import Box, Person
+from heygemd.pipeline.face.detect import Box, Finder, Person
 from heygemd.pipeline.face.landmark_models import SAME_PERSON
 from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
 
@@ -31,12 +30,12 @@ the picture and moves, if the thumbnails' sorted greys differ by less than ``_LI
 _TRIED = 3  # keyframes of a shot that are compared with those of another
 
 
-def of_one(person: Person, pictures: Mapping[int, Bytes]) -> Person:
+def of_one(person: Person, pictures: Mapping[int, Bytes], finder: Finder) -> Person:
     """``person`` with the boxes of one human only: the one whom most keyframes show, the first of several."""
     shots = _shots(sorted(person.boxes), pictures)
     if len(shots) < 2:
         return person
-    codes = detect.codes(person, pictures)
+    codes = finder.codes(person, pictures)
     people: list[list[int]] = []
     for shot in sorted(shots, key=lambda s: (-len(s), s)):
         known = next(

@@ -7,19 +7,19 @@ is decoded once and every frame is followed (``follow``).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.common.errors import InputError
-from heygemd.pipeline.face import detect, shots
+from heygemd.pipeline.face import shots
 from heygemd.pipeline.face.anchors import begin
 from heygemd.pipeline.face.crops import Crops
-from heygemd.pipeline.face.detect import Person
+from heygemd.pipeline.face.detect import NAME, Finder, Person
 from heygemd.pipeline.face.follow import Tracker, runs
 from heygemd.pipeline.face.landmark_models import Pack
 from heygemd.pipeline.face.occlusion import covered, turned_away
@@ -28,10 +28,10 @@ from heygemd.pipeline.image import parallel
 from heygemd.pipeline.image.compose import Area, area_around
 from heygemd.pipeline.image.geometry import IO, Floats, move, scale_of
 from heygemd.pipeline.image.patches import Patches
-from heygemd.pipeline.template_cache import NOTHING, Memory
+from heygemd.pipeline.template_cache import NOTHING, Arrays, Memory
 
 if TYPE_CHECKING:
-    from heygemd.contract.job import Settings
+    from heygemd.contract.job import Settings, Tell
     from heygemd.pipeline.media import Clip
 
 KEYFRAMES = 12
@@ -70,7 +70,7 @@ class FaceTrack:
     cuts: tuple[int, ...]
     crops: Crops
     warnings: list[tuple[str, str]] = field(default_factory=list)
-    finder: str = detect.NAME
+    finder: str = NAME
     covered: tuple[tuple[int, int], ...] = ()
     patches: Patches | None = None
     memory: Memory = NOTHING
@@ -82,31 +82,31 @@ class FaceTrack:
         return runs(~self.usable)
 
 
-def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
+def track(clip: Clip, finder: Finder, settings: Settings, name: str, tell: Tell) -> FaceTrack:
     """Find and follow one face through ``clip``.
 
     Raises InputError ``no_face`` where less than half of the keyframes show one at a consistent place, and
     ``face_too_small`` where the eyes are closer than ``settings.min_eye_px``; ``name`` is the user's file name.
     """
     parallel.alone()
-    found_by, told = detect.choose(settings)
-    if clip.counted and (known := _about(clip, settings).recall("told", *_KEPT)) is not None:
-        return replace(_of_arrays(known, _about(clip, settings)), pack=detect.pack_in_use())
-    found = _tracked(clip, settings, name, tell)
-    memory = _about(clip, settings)
-    found = replace(found, memory=memory, finder=found_by, warnings=[*told, *found.warnings], pack=detect.pack_in_use())
-    memory.keep(**arrays(found))
-    return found
+    if clip.counted and (known := _about(clip, finder, settings).recall("told", *_KEPT)) is not None:
+        return replace(_of_arrays(known, _about(clip, finder, settings)), pack=finder.pack)
+    made = _tracked(clip, finder, settings, name, tell)
+    memory = _about(clip, finder, settings)
+    warnings = [*finder.warnings, *made.warnings]
+    made = replace(made, memory=memory, finder=finder.name, warnings=warnings, pack=finder.pack)
+    memory.keep(**arrays(made))
+    return made
 
 
-def is_known(clip: Clip, settings: Settings) -> bool:
+def is_known(clip: Clip, finder: Finder, settings: Settings) -> bool:
     """Whether an earlier film has found the face of this clip."""
-    return clip.counted and _about(clip, settings).has_some
+    return clip.counted and _about(clip, finder, settings).has_some
 
 
-def _about(clip: Clip, settings: Settings) -> Memory:
+def _about(clip: Clip, finder: Finder, settings: Settings) -> Memory:
     """What is kept about the face of a counted clip."""
-    return clip.memory.about("face", detect.choose(settings)[0], settings.face, settings.min_eye_px)
+    return clip.memory.about("face", finder.name, settings.face, settings.min_eye_px)
 
 
 def thinned(track: FaceTrack) -> FaceTrack:
@@ -119,11 +119,10 @@ def thinned(track: FaceTrack) -> FaceTrack:
     return replace(track, crops=Crops(index[rows], *planes), patches=None)
 
 
-def read_again(kept: Mapping[str, Any], settings: Settings) -> FaceTrack:
+def read_again(kept: Arrays, finder: Finder) -> FaceTrack:
     """The inverse of ``arrays``, ready to be measured by."""
     parallel.alone()
-    detect.choose(settings)
-    return replace(_of_arrays(kept, NOTHING), pack=detect.pack_in_use())
+    return replace(_of_arrays(kept, NOTHING), pack=finder.pack)
 
 
 _PATH, _CROPS = ("transforms", "quality", "usable"), ("index", "y", "u", "v")
@@ -131,31 +130,32 @@ _TOLD = ("eye_px", "support", "faces_seen", "cuts", "covered", "warnings", "find
 _KEPT = (*_PATH, *_CROPS)
 
 
-def arrays(found: FaceTrack) -> dict[str, npt.NDArray[Any]]:
+def arrays(track: FaceTrack) -> Arrays:
     """All of a track, to be kept."""
-    told = {name: getattr(found, name) for name in _TOLD}
-    path = {name: getattr(found, name) for name in _PATH}
-    return {"told": np.array(json.dumps(told)), **path, **{name: getattr(found.crops, name) for name in _CROPS}}
+    told = {name: getattr(track, name) for name in _TOLD}
+    path = {name: getattr(track, name) for name in _PATH}
+    return {"told": np.array(json.dumps(told)), **path, **{name: getattr(track.crops, name) for name in _CROPS}}
 
 
-def _of_arrays(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
+def _of_arrays(arrays: Arrays, memory: Memory) -> FaceTrack:
     """The inverse of ``arrays``."""
     told = json.loads(str(arrays["told"]))
     told |= {"cuts": tuple(told["cuts"]), "warnings": [(code, message) for code, message in told["warnings"]]}
     told["covered"] = tuple((first, last) for first, last in told["covered"])
-    path = {name: arrays[name] for name in _PATH}
-    return FaceTrack(**told, **path, crops=Crops(*(arrays[n] for n in _CROPS)), memory=memory, recalled=True)
+    crops = Crops(*(arrays[name] for name in _CROPS))
+    transforms, quality, usable = (arrays[name] for name in _PATH)
+    return FaceTrack(transforms, quality, usable, **told, crops=crops, memory=memory, recalled=True)
 
 
-def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
+def _tracked(clip: Clip, finder: Finder, settings: Settings, name: str, tell: Tell) -> FaceTrack:
     pictures = {i: frame.y for i, frame in clip.glances(KEYFRAMES).items()}
-    crowd = detect.people(pictures, cores(settings.threads))
+    crowd = finder.people(pictures, cores(settings.threads))
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
-    one = shots.of_one(person, pictures)
+    one = shots.of_one(person, pictures, finder)
     support = len(one.boxes) / len(pictures)
     start = begin(one, pictures, cores(settings.threads))
     _refuse_small(start.eye_px, settings.min_eye_px, name)
-    tracker = Tracker(start, clip.count)
+    tracker = Tracker(start, clip.count, finder)
     patches = Patches() if settings.engine == "footage" else None
     for i, frame in enumerate(parallel.ahead(clip.frames(), _AHEAD)):
         transform = tracker.take(frame)

@@ -172,13 +172,13 @@ def claimed(
         return None
 
 
-def shows(label: Label, cuts: Sequence[Bytes]) -> bool:
+def shows(label: Label, crops: Sequence[Bytes]) -> bool:
     """Whether every one of a film's pictures, luma ``(h, w)`` cut to the label's box, shows it."""
     width, height = label.size
     planes = np.frombuffer(label.planes, np.uint8)
     luma, opacity = (planes[at : at + width * height] for at in (0, len(planes) - width * height))
     due = luma.astype(np.float64) * opacity
-    return all(float(np.corrcoef(due, cut.ravel().astype(np.float64))[0, 1]) > _SEEN for cut in cuts)
+    return all(float(np.corrcoef(due, crop.ravel().astype(np.float64))[0, 1]) > _SEEN for crop in crops)
 
 
 def _set(text: str, em: int, width: float, settings: Settings) -> Bytes:

@@ -11,7 +11,7 @@ from heygemd.pipeline.media.read.probe import AudioInfo, Media, VideoInfo, probe
 from heygemd.pipeline.media.read.sound import SAMPLE_RATE, Samples, beside_pictures, decode_audio, own_sound, sound_of
 from heygemd.pipeline.media.write.encode import FilmWriter, choose_encoder, encode_facts
 from heygemd.pipeline.media.write.packets import Packets, decoded
-from heygemd.pipeline.media.write.segments import Segment, cut, join
+from heygemd.pipeline.media.write.segments import Segment, join, segments_of
 from heygemd.pipeline.media.write.soundtrack import COPIED, Encoded, encode_sound, mux
 from heygemd.pipeline.media.write.verify import measure, verify
 
@@ -30,7 +30,6 @@ __all__ = [
     "VideoInfo",
     "beside_pictures",
     "choose_encoder",
-    "cut",
     "decode_audio",
     "decoded",
     "encode_facts",
@@ -43,6 +42,7 @@ __all__ = [
     "output_order",
     "own_sound",
     "probe",
+    "segments_of",
     "shown",
     "sound_of",
     "template",

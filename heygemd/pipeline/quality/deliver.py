@@ -10,14 +10,13 @@ from heygemd.common.messages import told
 from heygemd.common.names import display
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import quality
-from heygemd.pipeline.quality import foreign, views
-from heygemd.pipeline.quality import page as quality_page
+from heygemd.pipeline.quality import foreign, page, views
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from heygemd.pipeline.engines import Plan
+    from heygemd.pipeline.engines import DrawingPlan
     from heygemd.pipeline.face.track import FaceTrack
     from heygemd.pipeline.marking.label import Label
     from heygemd.pipeline.media import Clip
@@ -28,7 +27,7 @@ Figures = dict[str, Any]
 
 
 def judge(
-    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: Plan,
+    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: DrawingPlan,
     label: Label | None, engine: str, stages: Stages,
 ) -> Figures | None:  # fmt: skip
     """Measure a film whose track and plan are known; its page is ``task.work / PAGE``.  ``None``: not asked for."""
@@ -67,8 +66,8 @@ def any_film(film: Path, video: Path | None, audio: Path | None, settings: Setti
     """Measure a film of which nothing is known, for ``heygemd report``; ``page`` in the result is the page's text."""
     figures, evidence = foreign.report(film, video, audio, settings, tell)
     names = display(video.name if video else film.name), display(audio.name if audio else film.name)
-    page = page_of(figures, evidence, [], names, "?", settings.language)
-    return {**figures, "reasons": told(figures["reasons"], settings.language), "page": page}
+    text = page_of(figures, evidence, [], names, "?", settings.language)
+    return {**figures, "reasons": told(figures["reasons"], settings.language), "page": text}
 
 
 def page_of(
@@ -76,8 +75,8 @@ def page_of(
     engine: str, language: str,
 ) -> str:  # fmt: skip
     """The page; ``names`` of video and audio.  Raises ``EngineError`` where a picture cannot be drawn."""
-    shown = views.of(evidence, passed) if evidence is not None else quality_page.Views()
-    return quality_page.page(figures, shown, *names, engine, language)
+    shown = views.of(evidence, passed) if evidence is not None else page.Views()
+    return page.page(figures, shown, *names, engine, language)
 
 
 def _paged(

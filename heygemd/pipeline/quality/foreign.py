@@ -16,7 +16,8 @@ import numpy as np
 from heygemd.common.request import EXTENDS
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline import media
-from heygemd.pipeline.face import track as face_track
+from heygemd.pipeline.face import detect
+from heygemd.pipeline.face.track import track as track_face
 from heygemd.pipeline.image.geometry import Bytes
 from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.marking.label import Box, Label, claimed
@@ -44,7 +45,7 @@ def _measured(
     known = _beside(film, video, label, settings, tell) if video is not None else None
     if known is None:
         clip = _open(film, settings, tell)
-        track = face_track.track(clip, settings, film.name, tell)
+        track = track_face(clip, detect.choose(settings), settings, film.name, tell)
         known = Known(track.transforms, track.usable, track, ours=False, label=label)
     given = None
     if audio is not None:
@@ -80,7 +81,7 @@ def _beside(film: Path, video: Path, label: Label | None, settings: Settings, te
         theirs = [_small(frame.y, label.at(k) if label else None) for k, frame in walk]
         apart = [float(cv2.absdiff(a, b).mean()) for a, b in zip(seen, theirs, strict=True) if a is not None]
         if max(apart) < _ALIKE:
-            track = face_track.track(template, settings, video.name, tell)
+            track = track_face(template, detect.choose(settings), settings, video.name, tell)
             return Known(
                 track.transforms[order], track.usable[order], track, track, template, order, ours=False, label=label
             )

@@ -14,6 +14,7 @@ import pytest
 
 from heygemd.contract.job import Quiet, Settings, Task
 from heygemd.pipeline import lipsync, media, quality
+from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
 from heygemd.store import receipts
 from tests.pipeline.films import ffmpeg, film_sound, swaying
@@ -48,7 +49,7 @@ def known(template: Path, frames: int) -> quality.Known:
     assert found.video is not None
     clip = media.open_clip(template, found.video, SETTINGS, template.name, found.start)
     clip.learn()
-    track = face_track.track(clip, SETTINGS, template.name, Quiet())
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, template.name, Quiet())
     order = media.output_order(clip.count, frames, "bounce")
     return quality.Known(track.transforms[order], track.usable[order], track, track, clip, order)
 

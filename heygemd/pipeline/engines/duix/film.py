@@ -23,10 +23,10 @@ from heygemd.contract.duix_api import Client
 from heygemd.contract.duix_folder import Shared
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import media, result
-from heygemd.pipeline.engines.duix import chunks as division
-from heygemd.pipeline.engines.duix.chunks import Part
-from heygemd.pipeline.engines.duix.submission import Order, Rules, Runner, Unfit
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix import chunks
+from heygemd.pipeline.engines.duix.chunks import Chunk
+from heygemd.pipeline.engines.duix.submission import ChunkRequest, Submitter, Timeouts, Unfit
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 from heygemd.pipeline.marking import label, metadata
 from heygemd.pipeline.media.write.segments import content_of, key_of
 
@@ -59,7 +59,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     with stages("template", clip.count):
         clip.learn(stages.tell)
     frames = media.wanted_frames(seconds, clip.fps)
-    parts = division.cut(samples, clip.fps, frames, settings.duix_part_seconds)
+    parts = chunks.divide(samples, clip.fps, frames, settings.duix_part_seconds)
     order = media.output_order(clip.count, parts[-1].made.stop, settings.extend)
     with stages("duix", frames):
         maker = _Maker(task, clip, samples, order, parts, stages.tell)
@@ -73,9 +73,6 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     whole.rename(film)
     maker.tidy()
     silent.unlink()
-
-    from heygemd.pipeline.quality import deliver
-
     warnings = result.advice(audio, video, task.audio_name, task.video_name) + result.clip_warnings(clip)
     return result.Result(
         film=film,
@@ -85,8 +82,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
         | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")}
         | {"label": label.facts(maker.words, clip.fps, settings)},
         stages=stages.done,
-        warnings=[*warnings, *division.warnings(parts, clip.fps), *maker.warnings],
-        quality=deliver.judge_foreign(task, film, "duix", stages),
+        warnings=[*warnings, *chunks.warnings(parts, clip.fps), *maker.warnings],
     )
 
 
@@ -95,7 +91,7 @@ class _Maker:
 
     def __init__(
         self, task: Task, clip: media.Clip, samples: media.Samples, order: npt.NDArray[np.int64],
-        parts: Sequence[Part], tell: Tell,
+        parts: Sequence[Chunk], tell: Tell,
     ) -> None:  # fmt: skip
         settings = task.settings
         self._task, self._clip, self._samples, self._order, self._parts = task, clip, samples, order, parts
@@ -107,10 +103,10 @@ class _Maker:
         self.words = label.of(settings, clip, self._frames)
         self.warnings: list[tuple[str, str]] = []
         self._at = 0  # frames of the finished parts, and of the running one
-        self._ledger = Ledger(task.work / "duix.json", key)
+        self._record = TaskRecord(task.work / "duix.json", key)
         self._shared = Shared(Path(settings.duix_shared))
-        rules = Rules(poll=settings.duix_poll_seconds, task=settings.duix_seconds)
-        self._runner = Runner(Client(settings.duix_url), self._shared, self._ledger, rules, tell, self._heed)
+        timeouts = Timeouts(poll=settings.duix_poll_seconds, task=settings.duix_seconds)
+        self._runner = Submitter(Client(settings.duix_url), self._shared, self._record, timeouts, tell, self._heed)
 
     def make(self) -> None:
         """Every part that is not finished yet."""
@@ -121,7 +117,7 @@ class _Maker:
             self._at = part.stop
             self._tell.progress("duix", self._at, self._frames)
 
-    def _ordered(self, part: Part, segment: media.Segment) -> Order:
+    def _ordered(self, part: Chunk, segment: media.Segment) -> ChunkRequest:
         work, number = self._task.work, part.number
         made = len(part.made) / float(self._clip.fps)
 
@@ -130,25 +126,25 @@ class _Maker:
             return self._sound(part, sound), self._pictures(part, pictures)
 
         name = f"part {number + 1} of {len(self._parts)}" if len(self._parts) > 1 else "the film"
-        return Order(
+        return ChunkRequest(
             number, name, inputs, work / f"back-{number:05d}.mp4", MOST_BYTES + int(MOST_BYTES_PER_SECOND * made),
             lambda film: _whole(film, self._settings), lambda film: self._use(part, segment, film),
         )  # fmt: skip
 
-    def _sent(self, part: Part) -> tuple[Path, Path]:
+    def _sent(self, part: Chunk) -> tuple[Path, Path]:
         """What is sent for a part; named by all that decides it, because a job that gave way finds it again."""
         stem = self._task.work / f"sent-{self.segments[0].key[:16]}-{part.number:05d}"
         return stem.with_suffix(".wav"), stem.with_suffix(".mp4")
 
-    def _sound(self, part: Part, path: Path) -> Path:
+    def _sound(self, part: Chunk, path: Path) -> Path:
         with wave.open(str(path), "wb") as out:
             out.setnchannels(1)
             out.setsampwidth(2)
             out.setframerate(media.SAMPLE_RATE)
-            out.writeframes(division.sound_of(part, self._samples, self._clip.fps))
+            out.writeframes(chunks.sound_of(part, self._samples, self._clip.fps))
         return path
 
-    def _pictures(self, part: Part, path: Path) -> Path:
+    def _pictures(self, part: Chunk, path: Path) -> Path:
         """The template as the film shows it, upright, at a constant rate, 8-bit 4:2:0, in H.264."""
         if path.is_file():
             return path
@@ -160,7 +156,7 @@ class _Maker:
                 self._heed(0.0)
         return unfinished.rename(path)
 
-    def _use(self, part: Part, segment: media.Segment, film: Path) -> None:
+    def _use(self, part: Chunk, segment: media.Segment, film: Path) -> None:
         """Encode the part's frames from what came back, having looked whether it is what was asked for."""
         try:
             back = _opened(film, self._clip, len(part.made) + MORE_FRAMES + 1, self._settings)
@@ -177,7 +173,7 @@ class _Maker:
         for path in self._sent(part):
             path.unlink(missing_ok=True)
 
-    def _encode(self, part: Part, segment: media.Segment, back: media.Clip) -> tuple[list[Any], list[Any]]:
+    def _encode(self, part: Chunk, segment: media.Segment, back: media.Clip) -> tuple[list[Any], list[Any]]:
         """Thumbnails of what came back and of what was sent."""
         shown, wanted = [], []
         template = self._clip.walk(self._order[part.made.start : part.made.stop])
@@ -194,7 +190,7 @@ class _Maker:
                 self._heed(1.0)
         return shown, wanted
 
-    def _compare(self, part: Part, shown: Sequence[Any], wanted: Sequence[Any]) -> None:
+    def _compare(self, part: Chunk, shown: Sequence[Any], wanted: Sequence[Any]) -> None:
         """The film must show the template: the task may have been mixed up with another's."""
         apart = {shift: _apart(shown, wanted, shift) for shift in range(-_SHIFTS, _SHIFTS + 1)}
         if min(apart.values()) > _ALIKE:
@@ -211,7 +207,7 @@ class _Maker:
 
     def _sweep(self) -> None:
         """Remove what abandoned tasks left: this film's own, and old ones of jobs that were cancelled."""
-        for code in dict.fromkeys(self._ledger.orphans):
+        for code in dict.fromkeys(self._record.orphans):
             self._runner.clean(code)
         try:
             swept = self._shared.sweep(time.time() - self._settings.duix_seconds - ABANDONED_SECONDS)
@@ -222,7 +218,7 @@ class _Maker:
 
     def tidy(self) -> None:
         """Remove everything that is not the film."""
-        for code in dict.fromkeys(self._ledger.codes()):
+        for code in dict.fromkeys(self._record.codes()):
             self._runner.clean(code)
         for path in (path for segment in self.segments for path in (segment.path, segment.receipt)):
             path.unlink()
@@ -238,7 +234,7 @@ class _Maker:
             "server": self._runner.server,
             "parts": [
                 {"first": part.first, "stop": part.stop, "ends": round(part.stop / fps, 3), "pause": part.pause,
-                 "task": self._ledger.of(part.number).code, "failures": self._ledger.of(part.number).failures}
+                 "task": self._record.of(part.number).code, "failures": self._record.of(part.number).failures}
                 for part in self._parts
             ],
         }  # fmt: skip

@@ -19,7 +19,7 @@ PHASES = ("", "chosen", "sent", "answered", "collected")
 
 
 @dataclass(slots=True)
-class Entry:
+class ChunkTask:
     """One part's task.  ``spent``: earlier ids, whose leavings may still turn up; ``failures``: of how many of them the
     container, or what it made, was at fault."""
 
@@ -31,13 +31,13 @@ class Entry:
     spent: list[str] = field(default_factory=list)
 
 
-class Ledger:
+class TaskRecord:
     """Every part's entry, in one small file.  What was written for other parts (``key``) is only remembered to be
     cleaned up after."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, ChunkTask] = {}
         self.orphans: list[str] = []  #: ids that belong to no part any more
         self._read()
 
@@ -53,9 +53,9 @@ class Ledger:
         else:
             self.orphans += [code for entry in entries.values() for code in (*entry.spent, entry.code) if code]
 
-    def of(self, number: int) -> Entry:
+    def of(self, number: int) -> ChunkTask:
         """The entry of a part; change it and ``save``."""
-        return self._entries.setdefault(number, Entry())
+        return self._entries.setdefault(number, ChunkTask())
 
     def codes(self) -> list[str]:
         """Every id that was ever used for this film."""
@@ -78,8 +78,8 @@ class Ledger:
             os.close(folder)
 
 
-def _entry(value: Mapping[str, Any]) -> Entry:
-    entry = Entry(**value)
+def _entry(value: Mapping[str, Any]) -> ChunkTask:
+    entry = ChunkTask(**value)
     if entry.phase not in PHASES:
         raise ValueError(entry.phase)
     return entry

@@ -12,12 +12,16 @@ and whether it has learnt anything.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 
 from heygemd.pipeline.image.geometry import Floats
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.engines import Facts
+    from heygemd.pipeline.speech.lips import LipTrack
 
 _LAGS = np.round(np.arange(-0.16, 0.161, 0.02), 3)
 _LAG_SIGMA = 0.08  # seconds; ten clips had offsets of up to 100 ms
@@ -49,10 +53,10 @@ class Curve:
     values: Floats
     usual: Floats
     lag: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
-def general(lip: Any, times: Floats, lag: float = 0.0) -> Curve:
+def general(lip: LipTrack, times: Floats, lag: float = 0.0) -> Curve:
     """The network alone."""
     at = lip.at(times + lag)
     values = _both(at)
@@ -61,7 +65,7 @@ def general(lip: Any, times: Floats, lag: float = 0.0) -> Curve:
     return Curve((values - mean) / spread, (_USUAL - mean) / spread, lag, facts)
 
 
-def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Floats) -> Curve:
+def personal(lip: LipTrack, times: Floats, own: LipTrack, own_times: Floats, own_codes: Floats) -> Curve:
     """Network plus what the template's own speech teaches.
 
     ``own`` is the LipTrack of the template's sound, ``own_codes`` ``(m, 2)`` the codes of its frames at ``own_times``.
@@ -70,7 +74,7 @@ def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Fl
     seconds = float(spoken.sum()) * _step(own_times)
     lag, agreement = av_offset(own, own_times, own_codes, seconds)
     net = general(lip, times, lag)
-    facts: dict[str, Any] = {"av_offset_ms": round(1000 * lag), "network_on_template_r": round(agreement, 2)}
+    facts: Facts = {"av_offset_ms": round(1000 * lag), "network_on_template_r": round(agreement, 2)}
     if seconds < SECONDS_MIN:
         return Curve(net.values, net.usual, lag, net.facts | facts)
     pupil = _Pupil(_heard(own, own_times + lag), own_codes)
@@ -83,7 +87,7 @@ def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Fl
     return Curve(values, usual[spoken[pupil.rows]], lag, net.facts | facts | {"sound_to_mouth": "network and person"})
 
 
-def av_offset(own: Any, times: Floats, codes: Floats, seconds: float) -> tuple[float, float]:
+def av_offset(own: LipTrack, times: Floats, codes: Floats, seconds: float) -> tuple[float, float]:
     """Seconds by which the sound is ahead of the picture's clock (to be added to a frame's time), and the correlation
     of the network's opening with the picture's there.
 
@@ -110,7 +114,7 @@ def believed(values: Floats, usual: Floats, frames: float) -> tuple[Floats, Floa
     return mean + share * off, spread + 1e-6
 
 
-def _both(lip: Any) -> Floats:
+def _both(lip: LipTrack) -> Floats:
     return np.stack([lip.opening, lip.width], 1).astype(np.float64)
 
 
@@ -129,7 +133,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float((a * b).sum() / norm) if norm > 1e-9 else 0.0
 
 
-def _heard(lip: Any, times: Floats) -> tuple[Floats, ...]:
+def _heard(lip: LipTrack, times: Floats) -> tuple[Floats, ...]:
     """What a sound is around each time: spectrum ``(m, 400)`` and embedding ``(m, 640)``."""
     around = [lip.at(times + offset) for offset in _CONTEXT]
     names = ("spectrum", "embedding")

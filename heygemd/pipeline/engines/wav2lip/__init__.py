@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +23,19 @@ from heygemd.models.store import Model, Store
 from heygemd.pipeline.engines.footage.target import RATE, gate
 from heygemd.pipeline.engines.wav2lip import colour, mel
 from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
-from heygemd.pipeline.engines.wav2lip.boxes import Boxes
+from heygemd.pipeline.engines.wav2lip.box import Boxes
 from heygemd.pipeline.engines.wav2lip.run import runner, runners
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
 
 if TYPE_CHECKING:
+    from heygemd.contract.job import Settings, Tell
+    from heygemd.pipeline.engines import Facts
     from heygemd.pipeline.image.compose import Area, Planes
     from heygemd.pipeline.media import Clip, Frame
+    from heygemd.pipeline.speech.lips import LipTrack
+    from heygemd.pipeline.template_cache import Arrays
 
 EDGE = 5
 """Output frames over which the mouth fades in and out beside frames that are left as they are."""
@@ -40,7 +44,7 @@ _SAMPLES = 8  # frames that sharpness is measured on
 
 
 @dataclass(slots=True)
-class Plan:
+class Wav2LipPlan:
     """As the contract of engines wants it; ``weights`` ``(N,)`` 0..1: how much of the network's mouth is shown."""
 
     boxes: Boxes
@@ -51,14 +55,14 @@ class Plan:
     weights: Floats
     runner: runner.Runner
     fps: float
-    facts: dict[str, Any]
+    facts: Facts
     passed_through: list[tuple[int, int]]
     warnings: list[tuple[str, str]] = field(default_factory=list)
     ready: dict[int, Bytes] = field(default_factory=dict)
     ahead: Ahead | None = None
 
     def region(self, k: int) -> tuple[int, int, int, int] | None:
-        """All that ``apply`` may change in output frame ``k``."""
+        """All that ``draw`` may change in output frame ``k``."""
         where = self.painter.area(int(self.order[k])) if self.weights[k] > SHOWN_FROM else None
         return None if where is None else where.bounds
 
@@ -69,6 +73,14 @@ class Plan:
     def pixels(self, k: int) -> tuple[Area, Planes] | None:  # noqa: ARG002 - part of the contract
         """None."""
         return None
+
+    def draw(self, k: int, frame: Frame) -> None:
+        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
+        if self.weights[k] > SHOWN_FROM:
+            self.painter.paint(frame, int(self.order[k]), self.mouth(k), float(self.weights[k]))
+
+    def pack(self, folder: Path) -> None:
+        """None: it is made again within a moment, and its network has to be loaded all the same."""
 
     def mouth(self, k: int) -> Bytes:
         """The network's picture for output frame ``k``, made with those of its batch."""
@@ -123,19 +135,19 @@ class Wav2Lip:
     in_parallel = False
 
     def __init__(self) -> None:
-        self._loaded: tuple[Any, runner.Runner] | None = None
+        self._loaded: tuple[object, runner.Runner] | None = None
 
     def plan(
         self,
         clip: Clip,
         track: FaceTrack,
-        lip: Any,
+        lip: LipTrack,
         samples: Singles,
         order: npt.NDArray[np.int64],
-        settings: Any,
+        settings: Settings,
         template_audio: Singles | None,
-        tell: Any,
-    ) -> Plan:
+        tell: Tell,
+    ) -> Wav2LipPlan:
         """Load the network, decide what is shown where, and measure how sharp the template is.
 
         Raises SetupError where no model is imported, or CUDA is asked for and not there.
@@ -146,7 +158,7 @@ class Wav2Lip:
         spoken = np.asarray(gate(np.asarray(lip.voice, np.float64)))
         tones = colour.of(clip.colour, clip.height)
         usable = track.usable[order]
-        plan = Plan(
+        plan = Wav2LipPlan(
             boxes=Boxes(clip, track, runner.size, tones),
             painter=Painter(track.transforms, runner.size, clip.width, clip.height, tones),
             sounds=quietened(mel.spectrogram(samples), spoken),
@@ -180,19 +192,11 @@ class Wav2Lip:
         }
         return plan
 
-    def apply(self, plan: Plan, k: int, frame: Frame) -> None:
-        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
-        if plan.weights[k] > SHOWN_FROM:
-            plan.painter.paint(frame, int(plan.order[k]), plan.mouth(k), float(plan.weights[k]))
-
-    def pack(self, plan: Plan, folder: Path) -> None:
-        """None: it is made again within a moment, and its network has to be loaded all the same."""
-
-    def unpack(self, arrays: Any, folder: Path) -> Plan:
+    def unpack(self, arrays: Arrays, folder: Path) -> Wav2LipPlan:
         """Never asked for."""
         raise NotImplementedError
 
-    def _network(self, settings: Any, tell: Any) -> tuple[Model, runner.Runner]:
+    def _network(self, settings: Settings, tell: Tell) -> tuple[Model, runner.Runner]:
         store = Store(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:
@@ -260,7 +264,7 @@ def _terms(model: Model) -> list[tuple[str, str]]:
     return [] if model.commercial else [("model_terms", f"Made with the model {model.name}. {model.terms}")]
 
 
-def _sharpness(plan: Plan, clip: Clip, wanted: float) -> tuple[float, float]:
+def _sharpness(plan: Wav2LipPlan, clip: Clip, wanted: float) -> tuple[float, float]:
     """How much to sharpen, and the template's detail as a multiple of the network's, measured on a few frames."""
     shown = np.flatnonzero(plan.weights > 0.5)
     if not len(shown):

@@ -15,7 +15,7 @@ from heygemd.common.errors import EngineError
 from heygemd.pipeline.media.frame import Frame
 
 
-class Aside:
+class FrameSpill:
     """Pictures of one size by number."""
 
     def __init__(self, width: int, height: int) -> None:

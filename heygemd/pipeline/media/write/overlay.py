@@ -19,9 +19,10 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED_WRITER, Child, cores
 from heygemd.pipeline.media.frame import ROWS_APART
-from heygemd.pipeline.media.read.clip import Clip, Stretch
+from heygemd.pipeline.media.read.clip import Clip
 from heygemd.pipeline.media.read.decoder import converted, deinterlaced, output_range, upright_filters
 from heygemd.pipeline.media.read.probe import input_argv
+from heygemd.pipeline.media.read.seek import Stretch
 from heygemd.pipeline.media.write.encode import Laid, choose_encoder, colour_argv, encoder_argv, encoder_failed
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in luma px, even, ends exclusive
@@ -39,7 +40,7 @@ def possible(clip: Clip) -> bool:
     return plain and not deinterlaced(info) and output_range(info) == "tv"
 
 
-class OverWriter:
+class OverlayWriter:
     """Encodes a stretch of the template; a context manager as ``FilmWriter``, whose film has the same pictures.
 
     Leaving it normally raises ``Differs`` or, where ffmpeg failed, ``EngineError``.
@@ -95,7 +96,7 @@ class OverWriter:
         self._stop_if_different()
         raise encoder_failed(self.encoder, self.frames, code, self._child.tail)
 
-    def __enter__(self) -> OverWriter:
+    def __enter__(self) -> OverlayWriter:
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ import pytest
 from heygemd.contract import duix_api as api
 from heygemd.contract.duix_api import Client, Reply, Unclear, Unreachable
 from heygemd.contract.duix_folder import NotPlain, Shared, bare, new_code
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 
 
 @contextlib.contextmanager
@@ -179,16 +179,16 @@ def test_what_is_laid_down_can_be_read_by_the_container(shared: Shared, tmp_path
     assert (shared.folder / "temp" / "name").stat().st_mode & 0o777 == 0o644
 
 
-# ---------------------------------------------------------------- the ledger
+# ---------------------------------------------------------------- the record
 
 
 def test_a_ledger_of_another_film_is_only_cleaned_up_after(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "duix.json", "one")
-    ledger.of(0).code, ledger.of(0).phase = "heygemd-a", "sent"
-    ledger.of(0).spent.append("heygemd-b")
-    ledger.save()
-    assert Ledger(tmp_path / "duix.json", "one").of(0).code == "heygemd-a"
-    other = Ledger(tmp_path / "duix.json", "two")
+    record = TaskRecord(tmp_path / "duix.json", "one")
+    record.of(0).code, record.of(0).phase = "heygemd-a", "sent"
+    record.of(0).spent.append("heygemd-b")
+    record.save()
+    assert TaskRecord(tmp_path / "duix.json", "one").of(0).code == "heygemd-a"
+    other = TaskRecord(tmp_path / "duix.json", "two")
     assert other.of(0).code == "" and sorted(other.codes()) == ["heygemd-a", "heygemd-b"]
 
 
@@ -197,5 +197,5 @@ def test_a_ledger_of_another_film_is_only_cleaned_up_after(tmp_path: Path) -> No
 )
 def test_a_ledger_that_cannot_be_read_is_a_new_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "duix.json").write_text(text)
-    ledger = Ledger(tmp_path / "duix.json", "k")
-    assert ledger.codes() == [] and ledger.of(0).phase == ""
+    record = TaskRecord(tmp_path / "duix.json", "k")
+    assert record.codes() == [] and record.of(0).phase == ""

@@ -48,8 +48,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience for tests."""
-    rules = submission.Rules(poll=0.05, task=30, busy=0.3, silence=0.5, trouble=0.5, film=2.0)
-    monkeypatch.setattr(film, "Rules", lambda poll, task: replace(rules, task=task))
+    timeouts = submission.Timeouts(poll=0.05, task=30, busy=0.3, silence=0.5, trouble=0.5, film=2.0)
+    monkeypatch.setattr(film, "Timeouts", lambda poll, task: replace(timeouts, task=task))
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from heygemd.common.errors import EngineAway, EngineError
 from heygemd.contract.duix_api import Client
 from heygemd.contract.duix_folder import Shared
 from heygemd.contract.job import Quiet
-from heygemd.pipeline.engines.duix.submission import Order, Rules, Runner, Unfit
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix.submission import ChunkRequest, Submitter, Timeouts, Unfit
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 from tests.fakes.duix import Duix, Faults, serving
 
-RULES = Rules(poll=0.02, task=20, busy=0.2, silence=0.2, trouble=0.2, film=0.6)
+RULES = Timeouts(poll=0.02, task=20, busy=0.2, silence=0.2, trouble=0.2, film=0.6)
 PICTURES = b"pictures" * 1000
 
 
@@ -35,20 +35,20 @@ class Bench:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.work, self.duix, self._stack = folder / "work", Duix(folder / "shared", plain=True), stack
         self.work.mkdir()
-        self.rules = RULES
+        self.timeouts = RULES
         self.used: list[bytes] = []
         self.url = stack.enter_context(serving(self.duix))
 
-    def runner(self, heed: Callable[[float], None] = lambda _: None) -> Runner:
+    def runner(self, heed: Callable[[float], None] = lambda _: None) -> Submitter:
         """As after a start of this process."""
-        ledger = Ledger(self.work / "duix.json", "key")
-        return Runner(Client(self.url, 5), Shared(self.duix.folder), ledger, self.rules, Quiet(), heed)
+        record = TaskRecord(self.work / "duix.json", "key")
+        return Submitter(Client(self.url, 5), Shared(self.duix.folder), record, self.timeouts, Quiet(), heed)
 
     def run(self, **how: Any) -> None:
         self.runner(**how).run(self.order())
 
-    def order(self) -> Order:
-        return Order(0, "the film", self._inputs, self.work / "back.mp4", 1 << 20, _whole, self._use)
+    def order(self) -> ChunkRequest:
+        return ChunkRequest(0, "the film", self._inputs, self.work / "back.mp4", 1 << 20, _whole, self._use)
 
     def _inputs(self) -> tuple[Path, Path]:
         sound, pictures = self.work / "s.wav", self.work / "p.mp4"
@@ -66,7 +66,7 @@ class Bench:
         return sorted(path.name for path in self.duix.temp.iterdir())
 
     def code(self) -> str:
-        return Ledger(self.work / "duix.json", "key").of(0).code
+        return TaskRecord(self.work / "duix.json", "key").of(0).code
 
 
 def _whole(film: Path) -> bool:
@@ -104,7 +104,7 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
     assert bench.used == [PICTURES]
     assert len(bench.duix.submitted) == len(set(bench.duix.submitted)) == tasks
     runner = bench.runner()
-    for code in Ledger(bench.work / "duix.json", "key").codes():
+    for code in TaskRecord(bench.work / "duix.json", "key").codes():
         runner.clean(code)
     assert bench.left == []
 
@@ -136,7 +136,7 @@ def test_what_it_cannot_do_is_told_in_a_sentence(bench: Bench, faults: Faults, s
 
 
 def test_one_that_hangs_is_given_up_after_its_time(bench: Bench) -> None:
-    bench.duix.faults, bench.rules = Faults(hang=True), replace(RULES, task=0.2)
+    bench.duix.faults, bench.timeouts = Faults(hang=True), replace(RULES, task=0.2)
     with pytest.raises(EngineError, match=r"did not finish the film within 0.2 s.  Restart the container"):
         bench.run()
     assert bench.left == []

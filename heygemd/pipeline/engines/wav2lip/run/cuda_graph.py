@@ -24,7 +24,7 @@ class _Graph:
     made: Tensor
 
 
-class Captured:
+class CudaGraphCall:
     """``run`` replayed; where capturing fails it is run as it is from then on, and the log says so once.
 
     A batch size is captured when it comes for the second time: the last batch of a film, which is smaller, does not pay

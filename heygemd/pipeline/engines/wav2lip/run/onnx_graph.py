@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2Lip
+from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2LipNet
 
 OPSET = 17
 
@@ -66,7 +66,7 @@ class _Builder:
             return x
         return self.node("Slice", [x, *(self.numbers(n) for n in (row, 1 << 30, 2))])
 
-    def finish(self, out: str, net: Wav2Lip) -> bytes:
+    def finish(self, out: str, net: Wav2LipNet) -> bytes:
         onnx, size = self._onnx, net.size
         info, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
         inputs = [
@@ -81,7 +81,7 @@ class _Builder:
         return bytes(model.SerializeToString())
 
 
-def graph(net: Wav2Lip) -> bytes:
+def graph(net: Wav2LipNet) -> bytes:
     """An ONNX file: inputs ``mel`` (n, 1, 80, 16) and ``face`` (n, 6, size, size), one output (n, 3, size - top, size).
 
     ``net``: batch norms folded into its convolutions.  Needs the package ``onnx``.
@@ -93,7 +93,7 @@ def graph(net: Wav2Lip) -> bytes:
         x = builder.block(x, block)
         seen.append(x)
     x = builder.block("mel", net.audio_encoder)
-    for block, (off, first) in zip(net.face_decoder_blocks, net.cuts, strict=False):
+    for block, (off, first) in zip(net.face_decoder_blocks, net.trims, strict=False):
         both = builder.below(builder.block(x, block), off), builder.below(seen.pop(), first)
         x = builder.node("Concat", list(both), axis=1)
-    return builder.finish(builder.below(builder.block(x, net.output_block), net.cuts[-1][0]), net)
+    return builder.finish(builder.below(builder.block(x, net.output_block), net.trims[-1][0]), net)

@@ -29,10 +29,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from heygemd.common.errors import SetupError
 from heygemd.contract.job import Quiet, Tell
 from heygemd.pipeline.engines.wav2lip import box
-from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2Lip, from_weights
+from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2LipNet, from_weights
 from heygemd.pipeline.engines.wav2lip.run import onednn
-from heygemd.pipeline.engines.wav2lip.run.cores import Abreast
-from heygemd.pipeline.engines.wav2lip.run.cuda_graph import Captured
+from heygemd.pipeline.engines.wav2lip.run.cores import SplitRunner
+from heygemd.pipeline.engines.wav2lip.run.cuda_graph import CudaGraphCall
 from heygemd.pipeline.engines.wav2lip.run.runner import Runner, cores
 from heygemd.pipeline.image.geometry import Bytes, Singles
 
@@ -50,7 +50,7 @@ def masked(faces: Tensor) -> Tensor:
     return torch.cat((blank, faces), 1)
 
 
-def folded(net: Wav2Lip) -> Wav2Lip:
+def folded(net: Wav2LipNet) -> Wav2LipNet:
     """A copy that makes only what is shown, and in which every batch norm is part of the convolution before it."""
     net = copy.deepcopy(net)
     net.begin_at(box.first_row(net.size))
@@ -68,7 +68,7 @@ class TorchRunner:
     """torch, on a processor or on CUDA."""
 
     def __init__(
-        self, net: Wav2Lip, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0,
+        self, net: Wav2LipNet, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0,
         tell: Tell | None = None,
     ) -> None:  # fmt: skip
         """``fold``: unless the plain module is wanted; ``threads``: of the processor; 0 = all cores."""
@@ -83,7 +83,7 @@ class TorchRunner:
         fuses = fold and device == "cpu" and onednn.available()
         if fuses:
             onednn.fuse(self._net)
-        self._draw: Callable[..., Tensor] = Captured(self._drawn, tell or Quiet()) if self.on_gpu else self._drawn
+        self._draw: Callable[..., Tensor] = CudaGraphCall(self._drawn, tell or Quiet()) if self.on_gpu else self._drawn
         self.facts = {
             "backend": "torch, fused" if fuses else "torch" if fold else "torch, plain",
             "precision": str(dtype).removeprefix("torch."),
@@ -133,7 +133,7 @@ class OnnxRunner:
         )
         if cuda and self._session.get_providers()[0] != _CUDA:
             raise SetupError(
-                'device = "cuda", but onnxruntime cannot use CUDA here, and the imported Wav2Lip is an ONNX file.  '
+                'device = "cuda", but onnxruntime cannot use CUDA here, and the imported Wav2LipNet is an ONNX file.  '
                 'Cure: heygemd doctor; or import its .pth; or set device = "auto" or "cpu".'
             )
         inputs = self._session.get_inputs()
@@ -185,7 +185,7 @@ def load(
         if device == "cuda":
             runner = OnnxRunner(path, size, cuda=True)
         else:
-            runner = Abreast(lambda each: OnnxRunner(path, size, each), cores(threads), batch or CPU_BATCH)
+            runner = SplitRunner(lambda each: OnnxRunner(path, size, each), cores(threads), batch or CPU_BATCH)
     else:
         net = from_weights(load_file(files["weights"]))
         runner = on_cuda(net, tell) if cuda and device != "cpu" else on_cpu(net, threads, batch=batch)
@@ -193,13 +193,13 @@ def load(
     return runner
 
 
-def on_cuda(net: Wav2Lip, tell: Tell | None = None) -> Runner:
+def on_cuda(net: Wav2LipNet, tell: Tell | None = None) -> Runner:
     """Half precision: bfloat16 where the GPU has it, else float16."""
     half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     return TorchRunner(net, "cuda", half, tell=tell)
 
 
-def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
+def on_cpu(net: Wav2LipNet, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
     """bfloat16 where the processor multiplies it, else onnxruntime where it is installed, else torch in float32;
     or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known."""
     backend = backend or best_backend()
@@ -214,7 +214,7 @@ def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "", batch: int = 0) ->
             return OnnxRunner(graph(ready), net.size, each, top=ready.top)
         return TorchRunner(net, "cpu", torch.bfloat16 if backend == "torch-bf16" else torch.float32, threads=each)
 
-    return Abreast(one, cores(threads), batch or CPU_BATCH)
+    return SplitRunner(one, cores(threads), batch or CPU_BATCH)
 
 
 def best_backend() -> str:
@@ -255,7 +255,7 @@ def given(count: int, size: int) -> tuple[Singles, Bytes]:
     return sounds, rng.integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def compared(net: Wav2Lip, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, Any]:
+def compared(net: Wav2LipNet, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, Any]:
     """The network alone: ``runner`` against the plain float32 module on the processor, turn and turn about.
 
     ``{"plain", "chosen"}``, each ``fps`` (the best of ``rounds``) and ``cpu_ms`` (processor time of a frame, likewise)
