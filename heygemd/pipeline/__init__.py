@@ -36,7 +36,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
     Raises ``InputError`` where the user's files are at fault, ``EngineError`` where the film could not be made or
     is not what it should be, ``SetupError`` where this machine lacks something.  No film is left behind then.
     """
-    from heygemd.pipeline.media.read.probe import from_exact
+    from heygemd.pipeline.media.info import from_exact
     from heygemd.pipeline.result import Stages
 
     settings, stages = task.settings, Stages(tell)
@@ -188,7 +188,7 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     from heygemd.pipeline import engines, media, plan_file
     from heygemd.pipeline.face import detect
     from heygemd.pipeline.face.track import is_known
-    from heygemd.pipeline.media.read.probe import from_exact
+    from heygemd.pipeline.media.info import from_exact
     from heygemd.pipeline.result import Stages
 
     engine, stages = engines.load(task.settings.engine), Stages(tell)

@@ -183,7 +183,7 @@ def _probe(request: Request, tell: Reporter) -> Any:
 def _look(request: Request, tell: Reporter) -> Any:
     del tell
     from heygemd.pipeline import look
-    from heygemd.pipeline.media.read.probe import exact
+    from heygemd.pipeline.media.info import exact
 
     audio, video = request["audio"], request["video"]
     settings = Settings.from_json(request["settings"])

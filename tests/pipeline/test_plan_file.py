@@ -16,7 +16,7 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import engines, lipsync, look, plan_ahead, plan_file, render
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import KNOWN
-from heygemd.pipeline.media.read.probe import exact, from_exact
+from heygemd.pipeline.media.info import exact, from_exact
 from heygemd.pipeline.media.read.spill import FrameSpill
 from heygemd.pipeline.result import Stages
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying

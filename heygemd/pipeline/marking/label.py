@@ -26,8 +26,9 @@ from heygemd.common.request import LABEL_LETTERS, LABEL_POSITIONS
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, UNTRUSTED_WRITER, run
 from heygemd.pipeline.media.frame import even
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import output_range, upright_filters
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.read.probe import input_argv
 from heygemd.pipeline.media.write.encode import Laid, choose_encoder, colour_argv, encoder_argv
 
 if TYPE_CHECKING:

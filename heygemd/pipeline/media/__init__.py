@@ -5,9 +5,10 @@ Every ffmpeg and ffprobe child is started by the one runner in ``heygemd.pipelin
 
 from heygemd.pipeline.ffmpeg import ffmpeg_facts
 from heygemd.pipeline.media.frame import Frame
+from heygemd.pipeline.media.info import AudioInfo, Media, VideoInfo
 from heygemd.pipeline.media.read.clip import Clip, open_clip
 from heygemd.pipeline.media.read.frame_order import output_order, shown, template, wanted_frames
-from heygemd.pipeline.media.read.probe import AudioInfo, Media, VideoInfo, probe
+from heygemd.pipeline.media.read.probe import probe
 from heygemd.pipeline.media.read.sound import SAMPLE_RATE, Samples, beside_pictures, decode_audio, own_sound, sound_of
 from heygemd.pipeline.media.write.encode import FilmWriter, choose_encoder, encode_facts
 from heygemd.pipeline.media.write.packets import Packets, decoded

@@ -19,8 +19,9 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child, cores, run
 from heygemd.pipeline.media import Frame, Media
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import picture_filters
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.read.probe import input_argv
 
 FRAMES_MOST = 1000
 """Pictures that are looked at, whatever the configuration allows: beyond, the figures hardly change any more."""

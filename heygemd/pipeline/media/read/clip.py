@@ -19,6 +19,7 @@ import numpy.typing as npt
 from heygemd.common.errors import InputError
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline.media.frame import Frame, even
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import (
     MICRO,
     Decoder,
@@ -29,7 +30,6 @@ from heygemd.pipeline.media.read.decoder import (
     working_size,
 )
 from heygemd.pipeline.media.read.index import Index
-from heygemd.pipeline.media.read.probe import VideoInfo
 from heygemd.pipeline.media.read.seek import Seeker, Stretch, repeated
 from heygemd.pipeline.template_cache import NOTHING, Arrays, Memory
 

@@ -15,7 +15,8 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child, cores, has_filters
 from heygemd.pipeline.media.frame import Frame, even, padded
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.info import VideoInfo
+from heygemd.pipeline.media.read.probe import input_argv
 from heygemd.pipeline.media.read.stills import UPRIGHT, turn_of
 
 MICRO = 1_000_000  # times are whole microseconds on the container's clock

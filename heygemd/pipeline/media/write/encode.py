@@ -12,9 +12,9 @@ from heygemd.common.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, Child, cores, nvenc_works
 from heygemd.pipeline.media.frame import Frame
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.clip import Clip
 from heygemd.pipeline.media.read.decoder import output_colour
-from heygemd.pipeline.media.read.probe import VideoInfo
 
 _NVENC_PRESETS = {
     "ultrafast": "p1", "superfast": "p1", "veryfast": "p2", "faster": "p3", "fast": "p4",

@@ -10,7 +10,8 @@ from pathlib import Path
 from heygemd.common.errors import EngineError
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED_WRITER, run
-from heygemd.pipeline.media.read.probe import AudioInfo, input_argv, probe
+from heygemd.pipeline.media.info import AudioInfo
+from heygemd.pipeline.media.read.probe import input_argv, probe
 
 COPIED = frozenset({"aac", "mp3", "alac", "ac3", "eac3"})  # what mp4 holds and every player plays
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)

@@ -12,7 +12,8 @@ from typing import Any
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child
-from heygemd.pipeline.media.read.probe import AudioInfo, Media, VideoInfo, input_argv, probe
+from heygemd.pipeline.media.info import AudioInfo, Media, VideoInfo
+from heygemd.pipeline.media.read.probe import input_argv, probe
 from heygemd.pipeline.media.write.packets import CAREFUL, Packets, consists_of
 
 ROUNDING = 0.001  # seconds: what containers round time stamps to
