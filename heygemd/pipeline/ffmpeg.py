@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, TypedDict
 
 from heygemd.common.errors import EngineError, SetupError
 
@@ -201,7 +201,7 @@ class Child:
             self._close_pipe(pipe)
 
     @staticmethod
-    def _close_pipe(pipe: Any) -> None:
+    def _close_pipe(pipe: IO[bytes] | None) -> None:
         if pipe is not None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
@@ -254,7 +254,7 @@ def run(
         child.kill()
 
 
-def _widen(pipe: Any) -> None:
+def _widen(pipe: IO[bytes] | None) -> None:
     """Let a pipe hold more: a picture then takes two turns instead of twenty.  Refused where the user has many."""
     if pipe is not None:
         with contextlib.suppress(OSError):
@@ -287,7 +287,15 @@ def require(program: str) -> str:
     return found
 
 
-def ffmpeg_facts(stall: float = 20.0) -> dict[str, Any]:
+class FfmpegFacts(TypedDict):
+    """The installed ffmpeg: its version, where it lies, and which encoders it was built with."""
+
+    version: str
+    path: str
+    encoders: dict[str, bool]
+
+
+def ffmpeg_facts(stall: float = 20.0) -> FfmpegFacts:
     """What the installed ffmpeg is and can do.
 
     ``{"version": "5.1.9", "path": str, "encoders": {"libx264": bool, "h264_nvenc": bool, "aac": bool}}``;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -37,6 +37,22 @@ MARGIN = 0.25  # of the changed place's size, on each side
 MOST = 0.5  # of the picture's area: what changed everywhere is not one place
 
 
+class Moment(TypedDict):
+    """One column: seconds in the film, the film's frame and the template's below it."""
+
+    seconds: float
+    frame: int
+    template_frame: int
+
+
+class SheetFacts(TypedDict):
+    """The file, the enlarged place (x, y, width, height) and the columns."""
+
+    sheet: str
+    region: list[int] | None
+    moments: list[Moment]
+
+
 def make(
     before: str,
     after: str,
@@ -44,15 +60,13 @@ def make(
     columns: int = 8,
     crop: Sequence[int] | None = None,
     extend: str = "bounce",
-) -> dict[str, Any]:
+) -> SheetFacts:
     """Draw the sheet of the template ``before`` and the film ``after`` as the PNG file ``out``.
 
     ``columns`` moments are spread evenly over the film, the middles of as many equal parts.  The template's
     frame of a moment is the one that ``media.output_order`` gives for ``extend``, which must be what the film
     was made with.  ``crop`` (x, y, width, height in pixels) replaces the measured place of the enlarged rows.
 
-    Returns ``{"sheet": path, "region": [x, y, w, h] | None, "moments": [{"seconds", "frame",
-    "template_frame"}]}``.
     Raises InputError for what is not a film, EngineError where the sheet cannot be written.
     """
     settings = Settings()

@@ -16,7 +16,6 @@ import signal
 import time
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import EngineError, SetupError
 from heygemd.contract.job import Settings, Task, Tell
@@ -75,7 +74,7 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
 
 def _labelled(
     task: Task, made: Path, info: VideoInfo, frames: int, stages: Stages
-) -> tuple[dict[str, Any] | None, dict[str, str]] | None:
+) -> tuple[dict[str, object] | None, dict[str, str]] | None:
     """Lay the label over the film, which costs a second encode, and look at it again: what the log and the metadata
     tell of it.  ``None`` where labels are off."""
     if task.settings.label == "off":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -137,16 +137,16 @@ def _box_of(face: scrfd.Detection) -> Box:
 _own = threading.local()
 
 
-def _cascade(name: str) -> Any:
+def _cascade(name: str) -> cv2.CascadeClassifier:
     """This thread's: a cascade keeps what it has seen."""
-    found = getattr(_own, name, None)
-    if found is None:
-        found = _loaded(name)
-        setattr(_own, name, found)
-    return found
+    cascade: cv2.CascadeClassifier | None = getattr(_own, name, None)
+    if cascade is None:
+        cascade = _loaded(name)
+        setattr(_own, name, cascade)
+    return cascade
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str) -> cv2.CascadeClassifier:
     found = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
     if found.empty():
         raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class Detection:
         return self.points[:2]
 
 
+class _Network(Protocol):
+    """What is used of insightface's reader of a detector."""
+
+    def prepare(self, ctx_id: int, *, det_thresh: float, input_size: tuple[int, int]) -> None:
+        """Choose the processor (-1), the least score and the side in px that pictures are searched at."""
+
+    def detect(self, picture: Bytes, *, max_num: int) -> tuple[Floats, Floats]:
+        """Boxes ``(n, 5)``, their score last, and five points each ``(n, 5, 2)``."""
+
+
 class Detector:
     """A loaded pack: its detector, and what else it has (``pack``)."""
 
@@ -46,7 +56,7 @@ class Detector:
         self.model = model
         self.name = f"insightface: {model.name} {model.sha256[:12]}"
         self.pack = landmark_models.opened(files, threads, model.name)
-        self._net: Any = landmark_models.loaded(files["detector"], threads, model.name)
+        self._net: _Network = landmark_models.loaded(files["detector"], threads, model.name)
         if not getattr(self._net, "use_kps", False):
             raise SetupError(f"The imported face model {model.name} gives no landmarks; import another.")
         self._net.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))

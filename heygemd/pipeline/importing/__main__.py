@@ -14,9 +14,12 @@ import json
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heygemd.common.errors import HeygemdError, InputError, SetupError
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.importing.answer import Imported
 
 _GIB = 1 << 30
 LIMITS = {
@@ -46,7 +49,7 @@ def confine() -> str:
     return "no network" if alone else "limits only"
 
 
-def bring(path: Path, name: str, target: Path) -> dict[str, Any]:
+def bring(path: Path, name: str, target: Path) -> Imported:
     """Look into ``path``, write what is worth keeping into ``target``, and say what it is.
 
     Raises InputError in one sentence where it is no model that heygemd can use.
@@ -90,6 +93,7 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     sandbox = confine()
     path, name = Path(request["path"]), str(request["name"])
+    answer: dict[str, object]
     try:
         answer = {**bring(path, name, Path(request["target"])), "sandbox": sandbox}
     except SetupError as error:

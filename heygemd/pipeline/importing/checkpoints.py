@@ -13,7 +13,6 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +22,7 @@ from torch import Tensor
 from heygemd.common.errors import InputError
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.importing import torchscript
+from heygemd.pipeline.importing.answer import Opened
 
 FORMAT = "heygemd wav2lip 1"
 _PREFIX = "module."  # of torch's DataParallel, which the reference trained with
@@ -70,7 +70,7 @@ def _zip_format(path: Path, name: str) -> str:
     return "script" if any("/code/" in n for n in names) else "torch"
 
 
-def bring(path: Path, kind: str, name: str, target: Path) -> dict[str, Any]:
+def bring(path: Path, kind: str, name: str, target: Path) -> Opened:
     """Read the weights in ``path``, see what network they are of, write them to ``target`` as safetensors."""
     reader = {"torch": _torch, "script": _script, "safetensors": _safetensors}[kind]
     weights = _flat(reader(path, name), name)
@@ -81,7 +81,7 @@ def bring(path: Path, kind: str, name: str, target: Path) -> dict[str, Any]:
     return {"kind": "wav2lip", "size": size, "files": [{"name": "weights.safetensors", "role": "weights"}]}
 
 
-def _torch(path: Path, name: str) -> Any:
+def _torch(path: Path, name: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -94,7 +94,7 @@ def _torch(path: Path, name: str) -> Any:
         raise bad(f"{name} is damaged or truncated: {_first_line(error)}") from error
 
 
-def _script(path: Path, name: str) -> Any:
+def _script(path: Path, name: str) -> object:
     try:
         return torchscript.tensors(path)
     except pickle.UnpicklingError as error:
@@ -103,7 +103,7 @@ def _script(path: Path, name: str) -> Any:
         raise bad(f"{name} is a damaged TorchScript archive: {_first_line(error)}") from error
 
 
-def _safetensors(path: Path, name: str) -> Any:
+def _safetensors(path: Path, name: str) -> object:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -116,7 +116,7 @@ def _first_line(error: Exception) -> str:
     return f"{(text[0] if text else type(error).__name__)[:200].rstrip('.')}."
 
 
-def _flat(loaded: Any, name: str) -> dict[str, Tensor]:
+def _flat(loaded: object, name: str) -> dict[str, Tensor]:
     """The weights by plain name, whatever they were wrapped in; batch counters are left out."""
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]

@@ -11,12 +11,12 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from heygemd.common.errors import InputError
+from heygemd.pipeline.importing.answer import Imported, Opened, StoredFile
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _LARGEST_ENTRY = 2 << 30  # bytes: protobuf cannot hold more
@@ -27,7 +27,7 @@ def _bad(sentence: str) -> InputError:
     return InputError(sentence, reason="bad_model")
 
 
-def single(path: Path, name: str, target: Path) -> dict[str, Any]:
+def single(path: Path, name: str, target: Path) -> Opened:
     """One ONNX file: a face detector by itself, or a Wav2Lip."""
     role = role_of(path, name)
     if role == "wav2lip":
@@ -39,7 +39,7 @@ def single(path: Path, name: str, target: Path) -> dict[str, Any]:
     return {"kind": "faces", "size": 0, "files": [{"name": "detector.onnx", "role": "detector"}]}
 
 
-def pack(folder: Path, name: str, target: Path) -> dict[str, Any]:
+def pack(folder: Path, name: str, target: Path) -> Imported:
     """An insightface pack in a folder; its hash is that of the sorted list of its files' hashes."""
     paths = sorted(p for p in folder.glob("**/*.onnx") if p.is_file() and not p.is_symlink())
     if not paths:
@@ -48,11 +48,11 @@ def pack(folder: Path, name: str, target: Path) -> dict[str, Any]:
     for path in paths:
         with path.open("rb") as file:
             hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-    found = _gather(paths, name, target)
-    return {**found, "sha256": hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()}
+    sha256 = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+    return {**_gather(paths, name, target), "sha256": sha256}
 
 
-def zipped_pack(path: Path, name: str, target: Path) -> dict[str, Any]:
+def zipped_pack(path: Path, name: str, target: Path) -> Opened:
     """An insightface pack as the zip that it comes in."""
     inside = target / "unpacked"
     inside.mkdir()
@@ -61,9 +61,9 @@ def zipped_pack(path: Path, name: str, target: Path) -> dict[str, Any]:
             paths = [_unpack(archive, e, inside / f"{i}.onnx", name) for i, e in enumerate(_entries(archive))]
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
         raise _bad(f"{name} is a damaged archive: {error}.") from error
-    found = _gather(paths, name, target)
+    opened = _gather(paths, name, target)
     shutil.rmtree(inside)
-    return found
+    return opened
 
 
 def _entries(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
@@ -82,9 +82,10 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: Path, name: s
     return out
 
 
-def _gather(paths: Sequence[Path], name: str, target: Path) -> dict[str, Any]:
+def _gather(paths: Sequence[Path], name: str, target: Path) -> Opened:
     """Copy the files whose role is known, one a role; a detector must be among them."""
-    files, roles = [], set()
+    files: list[StoredFile] = []
+    roles: set[str] = set()
     for path in paths:
         role = role_of(path, name)
         if role in roles or role == "wav2lip":
@@ -121,11 +122,11 @@ def role_of(path: Path, name: str) -> str:
     raise _bad(f"{name} holds an ONNX model that heygemd does not know: inputs {shown}, {len(outputs)} outputs.")
 
 
-def _dims(value: Any) -> Dims:
+def _dims(value: onnx.ValueInfoProto) -> Dims:
     return tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)
 
 
-def _checked(path: Path, name: str) -> Any:
+def _checked(path: Path, name: str) -> onnx.ModelProto:
     """The parsed model.  Raises InputError where it is damaged or reaches outside of its file."""
     if not path.stat().st_size:
         raise _bad(f"{name} is empty, or holds an empty ONNX file.")
@@ -143,7 +144,7 @@ def _checked(path: Path, name: str) -> Any:
     return model
 
 
-def _graphs(model: Any) -> Iterator[Any]:
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     todo = [model.graph]
     while todo:
         graph = todo.pop()
@@ -153,14 +154,14 @@ def _graphs(model: Any) -> Iterator[Any]:
                 todo += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     for graph in _graphs(model):
         yield from graph.node
     for function in model.functions:
         yield from function.node
 
 
-def _tensors(model: Any) -> Iterator[Any]:
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(model):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import cv2
 import numpy as np
@@ -136,13 +136,30 @@ def onto(
     return label
 
 
-def facts(label: Label | None, fps: Fraction, settings: Settings) -> dict[str, Any] | None:
+class LabelFacts(TypedDict):
+    """Of a film's label, for the log: ``box`` (x0, y0, x1, y1) in px; ``frames`` and ``seconds`` that show it."""
+
+    text: str
+    position: str
+    box: list[int]
+    frames: int
+    seconds: float
+    letters_px: float
+
+
+def facts(label: Label | None, fps: Fraction, settings: Settings) -> LabelFacts | None:
     """For the film's log."""
     if label is None:
         return None
     seconds = round(float(label.frames / fps), 3)
-    told = {"text": label.text, "position": settings.label_position, "box": list(label.box), "frames": label.frames}
-    return told | {"seconds": seconds, "letters_px": round(label.letters_px, 1)}
+    return {
+        "text": label.text,
+        "position": settings.label_position,
+        "box": list(label.box),
+        "frames": label.frames,
+        "seconds": seconds,
+        "letters_px": round(label.letters_px, 1),
+    }
 
 
 def entries(label: Label | None, settings: Settings) -> dict[str, str]:

@@ -31,6 +31,14 @@ def members(data: Json, key: str) -> list[Json]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
+def texts(data: Json, key: str) -> list[str]:
+    """The list of strings under ``key``.  Raises ``ValueError`` where there is none."""
+    value = data.get(key)
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {value!r} where a list is due")
+    return [str(entry) for entry in value]
+
+
 def exactly(kind: type[T], data: Json, key: str) -> T:
     """The value under ``key``, of this type.  Raises ``ValueError`` where there is none or it is of another."""
     value = data.get(key)

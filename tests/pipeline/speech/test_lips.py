@@ -26,7 +26,7 @@ def test_the_file_of_weights_is_below_two_megabytes() -> None:
 
 
 def test_nothing_that_makes_a_film_by_default_loads_torch() -> None:
-    films = ", ".join(f"heygemd.pipeline.{name}" for name in ("lips", "engines.footage", "quality.deliver"))
+    films = ", ".join(f"heygemd.pipeline.{name}" for name in ("speech.lips", "engines.footage", "quality.deliver"))
     code = f"import sys, {films}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

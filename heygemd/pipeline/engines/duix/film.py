@@ -12,7 +12,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from heygemd.pipeline.marking import label, metadata
 from heygemd.pipeline.media.write.segments import content_of, key_of
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.engines import Facts
     from heygemd.pipeline.result import Result, Stages
 
 SENT_CRF = 10  # of the pictures that are sent: better than what the container makes of them (15)
@@ -39,6 +40,8 @@ MORE_FRAMES = 5  # a film may come back with so many more than were asked for
 ABANDONED_SECONDS = 6 * 3600.0  # after its deadline nobody waits for a task's leavings any more
 _SIDE, _SHIFTS = 32, 3  # px of a thumbnail; frames
 _ALIKE = 10.0  # grey levels by which most of a film may differ from its template
+Thumb = npt.NDArray[np.int16]
+"""A frame's luma ``(_SIDE, _SIDE)``."""
 _CLEARLY = 0.5  # grey levels, and a quarter, by which another shift must fit better to be believed
 
 
@@ -173,9 +176,10 @@ class _Maker:
         for path in self._sent(part):
             path.unlink(missing_ok=True)
 
-    def _encode(self, part: Chunk, segment: media.Segment, back: media.Clip) -> tuple[list[Any], list[Any]]:
+    def _encode(self, part: Chunk, segment: media.Segment, back: media.Clip) -> tuple[list[Thumb], list[Thumb]]:
         """Thumbnails of what came back and of what was sent."""
-        shown, wanted = [], []
+        shown: list[Thumb] = []
+        wanted: list[Thumb] = []
         template = self._clip.walk(self._order[part.made.start : part.made.stop])
         seen = self.words.within(part.first, part.stop) if self.words is not None else 0
         laid = self.words.laid(self._task.work, rf"lt(n\,{seen})") if self.words is not None and seen else None
@@ -190,7 +194,7 @@ class _Maker:
                 self._heed(1.0)
         return shown, wanted
 
-    def _compare(self, part: Chunk, shown: Sequence[Any], wanted: Sequence[Any]) -> None:
+    def _compare(self, part: Chunk, shown: Sequence[Thumb], wanted: Sequence[Thumb]) -> None:
         """The film must show the template: the task may have been mixed up with another's."""
         apart = {shift: _apart(shown, wanted, shift) for shift in range(-_SHIFTS, _SHIFTS + 1)}
         if min(apart.values()) > _ALIKE:
@@ -224,7 +228,7 @@ class _Maker:
             path.unlink()
         (self._task.work / "duix.json").unlink(missing_ok=True)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """For the log."""
         fps = float(self._clip.fps)
         return {
@@ -267,11 +271,11 @@ def _opened(film: Path, clip: media.Clip, limit: int, settings: Settings) -> med
     return media.open_clip(film, dressed, settings, "the container's film", found.start, limit)
 
 
-def _thumb(frame: media.Frame) -> npt.NDArray[np.int16]:
+def _thumb(frame: media.Frame) -> Thumb:
     return np.asarray(cv2.resize(frame.y, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.int16)
 
 
-def _apart(shown: Sequence[Any], wanted: Sequence[Any], shift: int) -> float:
+def _apart(shown: Sequence[Thumb], wanted: Sequence[Thumb], shift: int) -> float:
     """Difference in grey levels where film frame ``k`` is held against the ``k - shift``-th that was sent: that of half
     of the picture, because the mouth's part of it is to differ; the mean over the frames."""
     pairs = [(shown[k], wanted[k - shift]) for k in range(len(shown)) if 0 <= k - shift < len(wanted)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,14 @@ class Conv(nn.Module):
     """Convolution, batch norm, the input added where ``residual``, ReLU."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: Any = 1, padding: int = 0, *, residual: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int = 0,
+        *,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs))
@@ -150,7 +156,7 @@ class Wav2LipNet(nn.Module):
         return out
 
 
-def size_of(keys: Mapping[str, Any]) -> int:
+def size_of(keys: Mapping[str, Tensor]) -> int:
     """Which of ``SIZES`` a state dict belongs to: the larger one has an eighth encoder block."""
     return 256 if any(key.startswith("face_encoder_blocks.7.") for key in keys) else 96
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,23 @@ from heygemd.pipeline.template_cache import NOTHING, Arrays, Memory
 
 ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
 NEIGHBOURS = 2  # before and after a picture, that a deinterlacer looks at
+
+
+class ClipFacts(TypedDict):
+    """What was done to a template's pictures before anything else, for the log."""
+
+    frames: int
+    fps: str
+    source_frames: int
+    repeated: int
+    dropped: int
+    padded_to_even: bool
+    scaled: bool
+    converted_from: str | None
+    deinterlaced: str | None
+    tone_mapped_from: str | None
+    decode_faults: int
+    cut_at_limit: bool
 
 
 class Clip:
@@ -102,7 +119,7 @@ class Clip:
         forward = np.append(np.diff(order) == 1, False)
         return np.flatnonzero(forward & np.isin(order, self.key_pictures)).tolist()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ClipFacts:
         """For the log: what was done to the template's pictures before anything else."""
         shown = set(self._index.ticks)
         return {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import EngineError, GpuMemoryError, SetupError
 from heygemd.contract.job import Settings
@@ -21,6 +21,14 @@ _NVENC_PRESETS = {
     "medium": "p4", "slow": "p5", "slower": "p6", "veryslow": "p7",
 }  # fmt: skip
 _GAMMAS = {"bt470m": "gamma22", "bt470bg": "gamma28"}  # transfers that ffprobe names otherwise than ffmpeg's options
+
+
+class EncodeFacts(TypedDict):
+    """How a film's picture is encoded, for the log."""
+
+    encoder: str
+    crf: int
+    preset: str
 
 
 def choose_encoder(settings: Settings) -> str:
@@ -38,7 +46,7 @@ def choose_encoder(settings: Settings) -> str:
     return "h264_nvenc" if nvenc_works() else "libx264"
 
 
-def encode_facts(settings: Settings) -> dict[str, Any]:
+def encode_facts(settings: Settings) -> EncodeFacts:
     """For the log: how the video is encoded."""
     return {"encoder": choose_encoder(settings), "crf": settings.crf, "preset": settings.preset}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Quiet, Settings, Tell
@@ -21,6 +21,34 @@ _BLOCK = 4096  # samples of the longest codec block that may be missing at the e
 _FRAMES = re.compile(r"^frame=\s*(\d+)")
 
 
+class SoundFacts(TypedDict):
+    """Of a film's sound; ``seconds`` as measured."""
+
+    codec: str
+    sample_rate: int
+    channels: int
+    seconds: float
+
+
+class FilmFacts(TypedDict):
+    """Of a finished film, for the log; fractions as ``"30000/1001"``."""
+
+    container: str
+    frames: int
+    fps: str
+    seconds: float
+    width: int
+    height: int
+    codec: str
+    pix_fmt: str
+    sar: str
+    color_range: str | None
+    color_space: str | None
+    color_primaries: str | None
+    color_transfer: str | None
+    audio: SoundFacts
+
+
 def verify(
     film: Path,
     frames: int,
@@ -29,7 +57,7 @@ def verify(
     settings: Settings | None = None,
     tell: Tell | None = None,
     parts: Sequence[Packets] = (),
-) -> dict[str, Any]:
+) -> FilmFacts:
     """Decode ``film`` wholly and compare it with what it should be: what was measured, for the log.
 
     ``parts``: what it was joined from and has been decoded (``packets.decoded``); where its picture is these packets
@@ -58,7 +86,7 @@ def agree(shown: float, heard: float, due: float, tolerance: float) -> None:
         raise EngineError(f"The film's picture lasts {shown:.3f} s where {due:.3f} s are due.")
 
 
-def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
+def describe(media: Media, frames: int, heard: float) -> FilmFacts:
     """The output's facts for the log."""
     assert media.video is not None and media.audio is not None
     video, audio = media.video, media.audio

@@ -60,6 +60,11 @@ def test_cores_that_get_no_part_of_their_own_help_the_others(cores: int, batch: 
     assert [one.threads for one in made] == [each]
 
 
+def skip_without_bf16(backend: str) -> None:
+    if backend == "torch-bf16" and not runners.runs_bf16():
+        pytest.skip("this processor lacks AVX-512 (BW, VL, DQ), without which torch runs nothing in bfloat16")
+
+
 def test_what_goes_wrong_in_a_part_is_raised() -> None:
     class Broken(Counting):
         def __call__(self, sounds: Any, faces: Any) -> Any:
@@ -71,6 +76,7 @@ def test_what_goes_wrong_in_a_part_is_raised() -> None:
 
 @pytest.mark.parametrize("backend", ["torch-bf16", "onnxruntime"])
 def test_two_cores_make_the_pictures_of_one(backend: str) -> None:
+    skip_without_bf16(backend)
     net = network.from_weights(network.random_weights(1))
     sounds, faces = runners.given(2 * LEAST, 96)
     one, two = (runners.on_cpu(net, cores, backend)(sounds, faces) for cores in (1, 2))

@@ -22,6 +22,7 @@ from heygemd.pipeline.face import track as face_track
 from heygemd.pipeline.image.geometry import EYES, IO, move
 from heygemd.pipeline.speech import lips
 from tests.pipeline.engines.wav2lip.checkpoints import store_with_random_checkpoint
+from tests.pipeline.engines.wav2lip.test_cores import skip_without_bf16
 from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
 from tests.pipeline.films import ffmpeg, tone
 
@@ -291,6 +292,7 @@ def test_rows_that_are_made_are_those_of_the_whole_picture(size: int) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
 def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: network.Wav2LipNet) -> None:
+    skip_without_bf16(backend)
     runner = runners.on_cpu(net, 1, backend)
     runner.batch = 2
     found = runners.compared(net, runner, threads=1, rounds=1)
@@ -301,6 +303,18 @@ def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: 
     made = runner(sounds, faces)
     assert made.shape == faces.shape and (made[:, : runner.top] == faces[:, : runner.top]).all()
     assert found["plain"]["batch"] == 2
+
+
+def test_bfloat16_is_never_chosen_where_the_processor_cannot_run_it(
+    net: network.Wav2LipNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(runners, "runs_bf16", lambda: True)
+    assert runners.best_backend() == "torch-bf16"
+    monkeypatch.setattr(runners, "runs_bf16", lambda: False)
+    assert runners.best_backend() in ("onnxruntime", "torch")
+    with pytest.raises(SetupError, match="bfloat16"):
+        runners.on_cpu(net, 1, "torch-bf16")
 
 
 def test_layers_that_are_not_fused_give_the_same_pictures(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class SplitRunner:
         self._workers = min(cores, max(1, batch // LEAST))
         self._one = make(max(1, cores // self._workers))
         self.size, self.top, self.batch, self.on_gpu = self._one.size, self._one.top, self._one.batch, False
-        self.facts: dict[str, Any] = self._one.facts
+        self.facts = self._one.facts
         self._pool = ThreadPoolExecutor(self._workers, "part")
 
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:

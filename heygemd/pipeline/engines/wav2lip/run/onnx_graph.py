@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
 from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2LipNet
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
 
 OPSET = 17
 
@@ -19,12 +22,14 @@ class _Builder:
         import onnx
 
         self._onnx = onnx
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.tensors: list[TensorProto] = []
 
-    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+    def node(self, kind: str, inputs: list[str], **attributes: int | list[int]) -> str:
         name = f"{kind}{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [name], **attributes))
+        node = self._onnx.helper.make_node(kind, inputs, [name])
+        node.attribute.extend(self._onnx.helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self.nodes.append(node)
         return name
 
     def tensor(self, value: Tensor) -> str:

@@ -5,7 +5,7 @@ plain float32 module 88 and 92 ms.  Whole pictures: batch norm folded into the c
 as fast; with ``fused`` layers 1.1 and 1.3 times; onnxruntime 1.2 times, all in float32 and within rounding; bfloat16
 2.1 and 2.6 times, with fused layers 36 ms, at most one grey level off.  All large layers then run at 105 to 130 billion
 multiplications a second, which is what that core can do.  Only the rows that are shown (``box.first_row``): 27 ms.
-Parts of the batch side by side (``abreast``): on two quiet cores 64 frames a second, the plain module 18 and 20.
+Parts of the batch side by side (``cores``): on two quiet cores 64 frames a second, the plain module 18 and 20.
 The choice depends on the machine alone, never on a measurement, so that a film comes out the same twice.  CUDA has
 been written and not been run.
 """
@@ -15,10 +15,10 @@ from __future__ import annotations
 import copy
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class TorchRunner:
         self._layout = torch.channels_last if fold else torch.contiguous_format
         ready = folded(net) if fold else copy.deepcopy(net)
         self.top = ready.top
-        placed: Any = ready.to(self._device, dtype)
+        placed: Any = ready.to(self._device, dtype)  # torch does not declare the keyword below
         self._net = placed.to(memory_format=self._layout)
         fuses = fold and device == "cpu" and onednn.available()
         if fuses:
@@ -158,13 +158,20 @@ class OnnxRunner:
         return out if not self.top else np.concatenate((faces[:, : self.top], out), 1)
 
 
-def _providers(cuda: bool) -> list[Any]:
+class _Input(Protocol):
+    """What onnxruntime says of an input of a graph."""
+
+    name: str
+    shape: Sequence[int | str]
+
+
+def _providers(cuda: bool) -> list[str | tuple[str, dict[str, str]]]:
     """Memory on a GPU grows by what is asked for: onnxruntime's own habit is to double it, past any estimate."""
     sparing = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
     return [*([(_CUDA, sparing)] if cuda else []), "CPUExecutionProvider"]
 
 
-def _is_face(inputs: Any, name: str) -> bool:
+def _is_face(inputs: Sequence[_Input], name: str) -> bool:
     return any(i.name == name and i.shape[1] == 6 for i in inputs)
 
 
@@ -201,8 +208,13 @@ def on_cuda(net: Wav2LipNet, tell: Tell | None = None) -> Runner:
 
 def on_cpu(net: Wav2LipNet, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
     """bfloat16 where the processor multiplies it, else onnxruntime where it is installed, else torch in float32;
-    or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known."""
+    or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known.
+
+    Raises SetupError where bfloat16 is asked for and this processor cannot run it.
+    """
     backend = backend or best_backend()
+    if backend == "torch-bf16" and not runs_bf16():
+        raise SetupError("torch cannot run the network in bfloat16 on this processor: it lacks AVX-512 (BW, VL, DQ).")
     if backend == "plain":
         return TorchRunner(net, "cpu", torch.float32, fold=False, threads=threads)
 
@@ -219,7 +231,7 @@ def on_cpu(net: Wav2LipNet, threads: int = 0, backend: str = "", batch: int = 0)
 
 def best_backend() -> str:
     """Which of ``BACKENDS`` this processor and installation call for."""
-    if _multiplies_bf16():
+    if _multiplies_bf16() and runs_bf16():
         return "torch-bf16"
     return "onnxruntime" if _has("onnxruntime") and _has("onnx") else "torch"
 
@@ -231,6 +243,12 @@ def _multiplies_bf16() -> bool:
     except (OSError, StopIteration):
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+
+
+def runs_bf16() -> bool:
+    """Whether torch's own layers run in bfloat16 on this processor; where they do not, the first frame would fail."""
+    supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _has(package: str) -> bool:
@@ -255,7 +273,7 @@ def given(count: int, size: int) -> tuple[Singles, Bytes]:
     return sounds, rng.integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def compared(net: Wav2LipNet, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, Any]:
+def compared(net: Wav2LipNet, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, object]:
     """The network alone: ``runner`` against the plain float32 module on the processor, turn and turn about.
 
     ``{"plain", "chosen"}``, each ``fps`` (the best of ``rounds``) and ``cpu_ms`` (processor time of a frame, likewise)
