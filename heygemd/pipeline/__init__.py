@@ -149,7 +149,7 @@ def _painted(
 
     clip, settings = made.clip, task.settings
     tools = (media.choose_encoder(settings), str(made.plan.facts.get("weights", "")), made.track.finder)
-    work = render.Work(engine, made.plan, clip, made.order, settings, tell, words)
+    work = render.RenderWork(engine, made.plan, clip, made.order, settings, tell, words)
     at_a_time = render.segments_at_a_time(work)
     easy = clip.easy(made.order)
     segments = media.segments_of(task, made.digest, len(made.order), clip.fps, tools, at_a_time, easy)

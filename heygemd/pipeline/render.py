@@ -32,7 +32,7 @@ _LEAST_SECONDS = 2.0  # of film; shorter segments are not worth a process each
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RenderWork:
     """What is painted: ``order`` ``(N,)`` says which template frame lies under output frame k."""
 
     engine: DrawingEngine
@@ -44,7 +44,7 @@ class Work:
     label: Label | None = None
 
 
-def segments_at_a_time(work: Work) -> int:
+def segments_at_a_time(work: RenderWork) -> int:
     """How many segments are made at a time.  Only such as are laid over the template: what goes through us needs the
     memory of two more processes each, and of pictures that are shown backwards."""
     able = work.engine.in_parallel and cores(work.settings.threads) >= _AT_A_TIME
@@ -55,7 +55,9 @@ def segments_at_a_time(work: Work) -> int:
     return _AT_A_TIME if laid_over and _box(work.plan, range(0, len(work.order), _SEEN), work.clip) is not None else 1
 
 
-def paint(segments: Sequence[media.Segment], kept: Collection[int], work: Work, at_a_time: int) -> list[media.Packets]:
+def paint(
+    segments: Sequence[media.Segment], kept: Collection[int], work: RenderWork, at_a_time: int
+) -> list[media.Packets]:
     """Make and receipt the segments whose numbers are not in ``kept``; what each of them consists of, all decoded.
 
     Raises ``EngineError``.
@@ -121,7 +123,7 @@ class _Board:
 class _Painter:
     """The two ways of making one segment."""
 
-    def __init__(self, segment: media.Segment, work: Work, board: _Board) -> None:
+    def __init__(self, segment: media.Segment, work: RenderWork, board: _Board) -> None:
         self._segment, self._plan, self._clip = segment, work.plan, work.clip
         self._settings, self._board = work.settings, board
         self._frames = range(segment.first, segment.stop)

@@ -141,20 +141,20 @@ def test_a_plan_that_cannot_be_written_costs_no_film(
     assert "plan_not_written" in ear.heard and (task.work / "film.mp4").is_file()
 
 
-def test_pictures_laid_aside_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_spilled_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     from heygemd.pipeline.media import Frame
 
-    aside = FrameSpill(8, 4)
+    spill = FrameSpill(8, 4)
     frames = [Frame(np.full(48, value, np.uint8), 8, 4) for value in (3, 5)]
-    aside.put(0, frames[0])
+    spill.put(0, frames[0])
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", lambda *_: 7)  # a disk with room for seven bytes
-        aside.put(1, frames[1])
+        spill.put(1, frames[1])
     frames[1].data[:] = 0
-    assert [int(aside.get(n).data[0]) for n in (1, 0, 1)] == [5, 3, 5]
-    aside.clear()
-    aside.put(9, frames[0])
-    assert aside.get(9).data.tolist() == [3] * 48
-    os.ftruncate(aside._file.fileno(), 0)
+    assert [int(spill.get(n).data[0]) for n in (1, 0, 1)] == [5, 3, 5]
+    spill.clear()
+    spill.put(9, frames[0])
+    assert spill.get(9).data.tolist() == [3] * 48
+    os.ftruncate(spill._file.fileno(), 0)
     with pytest.raises(EngineError, match="cannot be read again"):
-        aside.get(9)
+        spill.get(9)

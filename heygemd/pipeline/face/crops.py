@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.image import parallel
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, compose, cut_out, halved, invert
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, compose, cropped, halved, invert
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
@@ -67,7 +67,7 @@ class CropKeeper:
         if row is None:
             return
         half, size = halved(transform), (WIDTH // 2, HEIGHT // 2)
-        pictures = (picture, cut_out(frame.u, half, size), cut_out(frame.v, half, size))
+        pictures = (picture, cropped(frame.u, half, size), cropped(frame.v, half, size))
         for plane, new in zip(self._planes, pictures, strict=True):
             plane[row] = new
         self._taken = row + 1
@@ -79,7 +79,7 @@ class CropKeeper:
         def move(row: int) -> None:
             change = compose(invert(online[index[row]]), transforms[index[row]])
             for plane, moved in zip(self._planes, (change, halved(change), halved(change)), strict=True):
-                plane[row] = cut_out(plane[row], moved, (plane.shape[2], plane.shape[1]))
+                plane[row] = cropped(plane[row], moved, (plane.shape[2], plane.shape[1]))
 
         parallel.every(move, len(index), threads)
         return Crops(index, *(plane[: self._taken] for plane in self._planes))

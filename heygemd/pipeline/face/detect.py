@@ -29,7 +29,7 @@ from heygemd.pipeline.image.geometry import (
     Bytes,
     Floats,
     Singles,
-    cut_out,
+    cropped,
     invert,
     move,
     similarity,
@@ -163,7 +163,7 @@ def eyes(luma: Bytes, box: Box) -> Floats | None:
         middle = true.mean(0)
         seen: Floats = middle + (true - middle) / 0.965 + [0.0, 2.0]
         return seen
-    canonical = cut_out(luma, box.transform, (WIDTH, HEIGHT))[30:130]
+    canonical = cropped(luma, box.transform, (WIDTH, HEIGHT))[30:130]
     found = _cascade("haarcascade_eye.xml").detectMultiScale(canonical, 1.05, 4, minSize=(24, 24), maxSize=(64, 64))
     centres = [(x + w / 2, y + 30 + h / 2) for x, y, w, h in found]
     half = IO / 2

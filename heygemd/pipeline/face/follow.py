@@ -25,7 +25,7 @@ from heygemd.pipeline.image.geometry import (
     Floats,
     Singles,
     compose,
-    cut_out,
+    cropped,
     from_parameters,
     invert,
     to_parameters,
@@ -90,7 +90,7 @@ class Tracker:
             self._previous = None
         expected = self._expected(i)
         guess = self._transform if self._transform is not None else expected
-        picture = cut_out(luma, guess, (WIDTH, HEIGHT))
+        picture = cropped(luma, guess, (WIDTH, HEIGHT))
         stepped, step_quality, picture, placed = self._step(luma, guess, picture)
         anchor, quality = self._carried(guess, stepped, step_quality) or self._anchor(i, picture, placed)
         if quality < _ANCHOR_POOR and step_quality < _STEP_GOOD:
@@ -102,7 +102,7 @@ class Tracker:
         self._anchors.append(now if strayed else to_parameters(anchor))
         self._anchor_quality.append(0.05 if strayed else quality)
         self._transform = from_parameters(now)
-        picture = cut_out(luma, self._transform, (WIDTH, HEIGHT))
+        picture = cropped(luma, self._transform, (WIDTH, HEIGHT))
         self._previous = (picture, points_on(picture, 80, 6))
         self._online.append(self._transform)
         self._crops.take(i, picture, frame, self._transform)
@@ -132,7 +132,7 @@ class Tracker:
         stepped = compose(guess, step)
         if np.abs(step - np.eye(2, 3)).max() <= 0.15:
             return stepped, quality, picture, guess
-        return stepped, quality, cut_out(luma, stepped, (WIDTH, HEIGHT)), stepped
+        return stepped, quality, cropped(luma, stepped, (WIDTH, HEIGHT)), stepped
 
     def _carried(self, guess: Floats, stepped: Floats, step_quality: float) -> tuple[Floats, float] | None:
         """The last frame's anchor, moved by the step: good for every other frame of a face that is well seen, because

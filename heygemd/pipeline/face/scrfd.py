@@ -1,4 +1,4 @@
-"""Where faces are, by an imported SCRFD model through insightface: chosen once per film, used by ``finder``.
+"""Where faces are, by an imported SCRFD model through insightface: chosen once per film, used by ``detect.Finder``.
 
 It runs on the processor even where there is a GPU: a dozen keyframes take a second or two, and onnxruntime's CUDA
 build would hold memory that nobody counted.  It reads luma alone: on six clips the eyes that it found so differed by

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from heygemd.pipeline.face.anchors import Reference, settle
 from heygemd.pipeline.face.detect import Box, Finder, Person
 from heygemd.pipeline.face.landmark_models import SAME_PERSON
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cropped
 
 SAME_FACE = 0.55
 """Share of points that agree from which on two pictures, or the best frames of a shot, show the same face."""
@@ -107,7 +107,7 @@ def _same_code(one: Sequence[int], other: Sequence[int], codes: Mapping[int, Sin
 def _alike(one: Sequence[int], other: Sequence[int], boxes: Mapping[int, Box], pictures: Mapping[int, Bytes]) -> bool:
     """Whether a face of ``one`` agrees with a face of ``other``."""
     for i, j in product(_some(one), _some(other)):
-        reference = Reference(cut_out(pictures[i], boxes[i].transform, (WIDTH, HEIGHT)))
+        reference = Reference(cropped(pictures[i], boxes[i].transform, (WIDTH, HEIGHT)))
         if settle(reference, pictures[j], boxes[j].transform, 2.0)[1] >= SAME_FACE:
             return True
     return False

@@ -1,6 +1,6 @@
 """Step 2: frames -> the tracked face: one similarity per frame, and how far it can be believed.
 
-Up to a dozen keyframes are searched for faces (``finder``), which gives reference pictures (``anchors``); then the clip
+Up to a dozen keyframes are searched for faces (``detect``), which gives reference pictures (``anchors``); then the clip
 is decoded once and every frame is followed (``follow``).
 """
 

@@ -91,8 +91,8 @@ class Canvas:
         self._size = area.size
         self._half = (area.size[0] // 2, area.size[1] // 2)
 
-    def over(self, area: Area) -> Canvas:
-        """The same grid over another area."""
+    def part(self, area: Area) -> Canvas:
+        """The same grid for another area."""
         return Canvas(area, self._grid_to_image)
 
     def luma(self, values: Singles, *, extend: bool = False) -> Singles:

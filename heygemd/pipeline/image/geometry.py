@@ -81,7 +81,7 @@ def halved(transform: Floats) -> Floats:
     return out
 
 
-def cut_out(plane: Bytes, transform: Floats, size: tuple[int, int]) -> Bytes:
+def cropped(plane: Bytes, transform: Floats, size: tuple[int, int]) -> Bytes:
     """``size`` (width, height) px of ``plane`` seen through ``transform`` (output to plane), uint8.
 
     Faces much larger than the output are averaged down by a whole factor first, or bilinear sampling would alias.

@@ -1,6 +1,8 @@
 """Media in and out: probe, decode, encode, mux, verify.
 
 Every ffmpeg and ffprobe child is started by the one runner in ``heygemd.pipeline.ffmpeg``.
+
+May import: common, contract, pipeline.ffmpeg, pipeline.template_cache.
 """
 
 from heygemd.pipeline.ffmpeg import ffmpeg_facts

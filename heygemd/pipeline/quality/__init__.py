@@ -7,6 +7,9 @@
     grade     figures against the operator's thresholds, with reasons in words and what to do           (grade.py)
 
 A film is not thrown away because it could not be measured: ``report`` then says so, and it is delivered.
+
+May import: common, contract, pipeline.engines, pipeline.face, pipeline.ffmpeg, pipeline.image, pipeline.marking,
+pipeline.media, pipeline.result, pipeline.speech.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from heygemd.pipeline.marking.label import Label, shows
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, template_changes
 from heygemd.pipeline.quality.mouths import Openings, openings
-from heygemd.pipeline.quality.windows import Cut, Film, Window, open_film, read
+from heygemd.pipeline.quality.windows import Crop, Film, Window, open_film, read
 from heygemd.pipeline.speech import lips
 
 __all__ = ["Evidence", "Known", "guarded", "measure", "report"]
@@ -117,7 +120,7 @@ def measure(
     return {**grade.of(figures, known.passed_through, settings, opened.fps, ours=known.ours), **figures}, evidence
 
 
-def _identity(beside: Sequence[picture.Pair], known: Known) -> dict[str, float | None]:
+def _identity(beside: Sequence[picture.FramePair], known: Known) -> dict[str, float | None]:
     """``identity``: the median likeness of the film's face with the template's of the same frame, 1: the same;
     ``None`` where no imported model tells people apart."""
     identity = known.track.pack.identity
@@ -144,7 +147,7 @@ def _labelled(film: Film, label: Label | None, settings: Settings) -> bool | Non
         return None
     x, y, width, height = *label.box[:2], *label.size
     ends = (0, min(label.frames, film.frames) - 1)
-    seen = [f.y for k in ends for _, f in read(film, Window(k, k + 1), Cut(x, y, width, height), settings)]
+    seen = [f.y for k in ends for _, f in read(film, Window(k, k + 1), Crop(x, y, width, height), settings)]
     return len(seen) == len(ends) and shows(label, seen)
 
 
@@ -210,7 +213,7 @@ def _show(
     numbers: Any,
     lip: lips.LipTrack | None,
     looked: Looked,
-    beside: dict[int, picture.Pair],
+    beside: dict[int, picture.FramePair],
     canonical: Bytes,
     place: mouth.Mouth,
 ) -> None:

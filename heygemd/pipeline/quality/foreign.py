@@ -23,7 +23,7 @@ from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.marking.label import Box, Label, claimed
 from heygemd.pipeline.quality import Evidence, guarded, measure
 from heygemd.pipeline.quality.look import Known
-from heygemd.pipeline.quality.windows import Cut, Window, open_film, read
+from heygemd.pipeline.quality.windows import Crop, Window, open_film, read
 
 _LOOKS = 6  # moments at which the film is compared with the template
 _ALIKE = 10.0  # mean grey levels by which a film may differ from its template: a mouth is small
@@ -98,7 +98,7 @@ def _label(film: Path, settings: Settings) -> Label | None:
 
 
 def _first(film: Any, number: int, label: Label | None, settings: Settings) -> Bytes | None:
-    whole = Cut(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
+    whole = Crop(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
     for _, frame in read(film, Window(number, number + 1), whole, settings):
         return _small(frame.y, label.at(number) if label else None)
     return None

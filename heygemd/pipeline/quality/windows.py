@@ -1,4 +1,4 @@
-"""Which stretches of a film are looked at, and their pictures, cut to the face.
+"""Which stretches of a film are looked at, and their pictures, cropped to the face.
 
 A long film is sampled: a few stretches, evenly spread, each begun at a picture at which decoding can start, so that
 nothing is decoded that is not looked at.
@@ -88,7 +88,7 @@ def windows(frames: int, keys: Sequence[int], most: int) -> list[Window]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Crop:
     """An even-aligned part of a picture, luma px."""
 
     x: int
@@ -97,8 +97,8 @@ class Cut:
     height: int
 
 
-def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[tuple[int, Frame]]:
-    """The window's pictures that the film really holds, each with its number, ``cut`` out of the film's.
+def read(film: Film, window: Window, crop: Crop, settings: Settings) -> Iterator[tuple[int, Frame]]:
+    """The window's pictures that the film really holds, each with its number, the part ``crop`` of the film's.
 
     Numbers come from the pictures' times, so a film whose pictures are not equally spaced skips some.
     """
@@ -110,7 +110,7 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
         return "[error]" not in line and "[fatal]" not in line
 
     filters = picture_filters(film.info, film.path)
-    filters += f",crop={cut.width}:{cut.height}:{cut.x}:{cut.y}:exact=1"
+    filters += f",crop={crop.width}:{crop.height}:{crop.x}:{crop.y}:exact=1"
     argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(cores(settings.threads))]
     if window.first:
         # To the key picture before; those between are decoded, and passed over below.
@@ -121,7 +121,7 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
     child = Child(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=hear)
     try:
         while True:
-            raw = np.empty(cut.width * cut.height * 3 // 2, np.uint8)
+            raw = np.empty(crop.width * crop.height * 3 // 2, np.uint8)
             if child.read_into(raw.data) < len(raw):
                 if child.finish() < 0:
                     raise EngineError(f"ffmpeg died while {film.path.name} was measured.", detail=child.tail)
@@ -130,7 +130,7 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
             if number >= window.stop:
                 return
             if number >= window.first:
-                yield number, Frame(raw, cut.width, cut.height)
+                yield number, Frame(raw, crop.width, crop.height)
     finally:
         child.kill()
 

@@ -21,7 +21,7 @@ from heygemd.pipeline.face.detect import Box, Finder, Person
 from heygemd.pipeline.image.geometry import EYES, IO, move
 from heygemd.pipeline.quality import _identity
 from heygemd.pipeline.quality.look import Known
-from heygemd.pipeline.quality.picture import Pair
+from heygemd.pipeline.quality.picture import FramePair
 from heygemd.pipeline.speech import lips
 from tests.pipeline import packs
 from tests.pipeline.faces import EYES as PORTRAIT_EYES
@@ -170,11 +170,10 @@ def test_the_report_says_whether_the_film_still_shows_the_same_face(asked: Setti
     known = Known(track.transforms, track.usable, track)
 
     def told(film: Any) -> Any:
-        return _identity([Pair(film, frame, track.transforms[0], free)], known)["identity"]
+        return _identity([FramePair(film, frame, track.transforms[0], free)], known)["identity"]
 
     assert told(clip.frame(0)) == pytest.approx(1.0)
     assert told(dark) == pytest.approx(-1.0)
     assert _identity([], known) == {"identity": None}
-    assert _identity(
-        [Pair(frame, frame, track.transforms[0], free)], replace(known, track=replace(track, pack=face_track.NO_PACK))
-    ) == {"identity": None}
+    without = replace(known, track=replace(track, pack=face_track.NO_PACK))
+    assert _identity([FramePair(frame, frame, track.transforms[0], free)], without) == {"identity": None}

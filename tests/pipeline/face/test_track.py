@@ -11,7 +11,7 @@ from heygemd.common.errors import InputError
 from heygemd.pipeline.face import crops, follow, track
 from heygemd.pipeline.face.detect import Finder
 from heygemd.pipeline.image.geometry import EYES as CANONICAL_EYES
-from heygemd.pipeline.image.geometry import IO, compose, cut_out, from_parameters, halved, invert, move, to_parameters
+from heygemd.pipeline.image.geometry import IO, compose, cropped, from_parameters, halved, invert, move, to_parameters
 from tests.pipeline.faces import EYE_PX, EYES, SETTINGS, FakeClip, Silent, empty, placed, portrait
 
 
@@ -142,7 +142,7 @@ def test_large_faces_are_averaged_down_without_a_shift() -> None:
     y, x = np.mgrid[0:800, 0:800]
     plane = (x * 0.2 + y * 0.1).astype(np.uint8)
     t = np.array([[3.3, 0, 51.0], [0, 3.3, 72.0]])
-    out = cut_out(plane, t, (192, 200)).astype(float)
+    out = cropped(plane, t, (192, 200)).astype(float)
     rows, columns = np.mgrid[5:190:20, 5:190:20]
     wanted = (3.3 * columns + 51) * 0.2 + (3.3 * rows + 72) * 0.1
     assert np.abs(out[5:190:20, 5:190:20] + 0.5 - wanted).max() < 1.2

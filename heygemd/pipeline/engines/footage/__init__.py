@@ -2,6 +2,9 @@
 
 Two renderers, one chosen per template and named in the facts: ``two-layer`` where the template speaks, so that it has
 mouths to show, ``warp`` where it never does (stills too).
+
+May import: contract, pipeline.engines, pipeline.face, pipeline.ffmpeg, pipeline.image, pipeline.media, pipeline.speech,
+pipeline.template_cache.
 """
 
 from __future__ import annotations

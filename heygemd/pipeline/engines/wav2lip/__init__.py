@@ -1,10 +1,13 @@
-"""Step 4: Wav2Lip, written anew; it runs with a checkpoint that the operator imported (``heygemd models``).
+"""Step 4: Wav2Lip, our own implementation; it runs with a checkpoint that the operator imported (``heygemd models``).
 
-Pictures stream: the boxes of the next batch of output frames are cut ahead of time, from the tracker's canonical
+Frames stream: the boxes of the next batch of output frames are taken ahead of time, from the tracker's canonical
 pictures where it kept them, so that memory does not grow with length.  What differs from the reference, on purpose:
 boxes follow the face's own similarity, smoothed over the whole clip to both sides; a frame without a face is left as
 it is; only mouth and chin are shown, behind a soft edge, matched to the frame in colour and sharpness; silence is
-silent to the network, whatever noise is in it; and no frame is cut off the end.
+silent to the network, whatever noise is in it; and no frame is lost at the end.
+
+May import: common, contract, models, pipeline.engines, pipeline.face, pipeline.image, pipeline.media, pipeline.speech,
+pipeline.template_cache.
 """
 
 from __future__ import annotations

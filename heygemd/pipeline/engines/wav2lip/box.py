@@ -11,7 +11,7 @@ import numpy as np
 
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.compose import Area, area_around
-from heygemd.pipeline.image.geometry import EYES, IO, Bytes, Floats, Singles, compose, cut_out, move
+from heygemd.pipeline.image.geometry import EYES, IO, Bytes, Floats, Singles, compose, cropped, move
 
 if TYPE_CHECKING:
     from heygemd.pipeline.engines.wav2lip.colour import Colour
@@ -23,7 +23,7 @@ under the chin, of 0.77 times its height in width.  The network's lower half the
 CENTRE, RADII, POWER, SOFT = (0.5, 0.74), (0.41, 0.265), 2.5, 0.3
 """What is shown: a rounded shape over mouth and chin in shares of the box, its edge blended over ``SOFT`` of it."""
 
-AROUND = 6  # px of the box picture: bicubic sampling, and four sigmas of ``draw.FINE``
+AROUND = 6  # px of the box picture: bicubic sampling, and four sigmas of ``blend.FINE``
 _TO_CHROMA = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]])
 """Luma to chroma coordinates: chroma sample ``i`` lies at luma ``2 i + .5``."""
 
@@ -39,7 +39,7 @@ def picture(planes: tuple[Bytes, Bytes, Bytes], to_luma: Floats, size: int, colo
     """The box as uint8 BGR ``(size, size, 3)``; ``to_luma`` leads from its pixels to the luma plane."""
     to_chroma = compose(_TO_CHROMA, to_luma)
     y, u, v = (
-        cut_out(plane, where, (size, size))
+        cropped(plane, where, (size, size))
         for plane, where in zip(planes, (to_luma, to_chroma, to_chroma), strict=True)
     )
     return colour.bgr(y, u, v)

@@ -141,10 +141,10 @@ def _graph(clip: Clip, stretch: Stretch, box: Box, laid: Laid | None) -> str:
     chosen = rf"select=between(pts\,{first}\,{last})"
     fields = ",".join(["field=top"] * (ROWS_APART.bit_length() - 1))  # each takes every other row
     sar = f"setsar={_spelt(info.sar)}"
-    over = "" if laid is None else f"[mouths];[mouths][2:v]{laid.filter()}"
+    label = "" if laid is None else f"[mouths];[mouths][2:v]{laid.filter()}"
     return (
         f"[0:{info.index}]{upright_filters(info, clip.path)},{chosen},{numbered},fps={rate},split[base][seen];"
-        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass{over},{sar}[film];"
+        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass{label},{sar}[film];"
         f"[seen]{fields},extractplanes=y[rows]"
     )
 

@@ -13,7 +13,7 @@ from heygemd.pipeline.engines.footage import Footage
 from heygemd.pipeline.engines.footage.analysis import mouth, mouth_flow
 from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, cropped
 from tests.pipeline.engines.footage.test_engine import speech
 from tests.pipeline.faces import Silent
 from tests.site import ROOT
@@ -45,7 +45,7 @@ def _shown(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     values = []
     for k, frame in enumerate(clip.walk(order.tolist())):
         plan.draw(k, frame)
-        values.append(read(fields.of(cut_out(frame.y, track.transforms[k], (WIDTH, HEIGHT)))))
+        values.append(read(fields.of(cropped(frame.y, track.transforms[k], (WIDTH, HEIGHT)))))
     lips, chin, _ = np.array(values).T
     asked = lip.at((order + 0.5) / float(clip.fps)).tracks["opening"]
     return asked, (lips - lips.mean()) / lips.std() + (chin - chin.mean()) / chin.std(), plan.facts

@@ -107,7 +107,7 @@ def test_applying_again_and_in_another_order_gives_the_same_bytes(scene: SimpleN
 
 def test_a_plan_that_was_written_and_read_draws_the_same_bytes(scene: SimpleNamespace, tmp_path: Path) -> None:
     file = io.BytesIO()
-    np.savez(file, **Footage().pack(scene.plan, tmp_path))
+    np.savez(file, **scene.plan.pack(tmp_path))
     file.seek(0)
     with np.load(file, allow_pickle=False) as entry:
         read = Footage().unpack(dict(entry), tmp_path)

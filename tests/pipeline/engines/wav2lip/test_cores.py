@@ -11,6 +11,7 @@ import pytest
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.engines.wav2lip.run import runners
 from heygemd.pipeline.engines.wav2lip.run.cores import LEAST, SplitRunner
+from tests.pipeline.engines.wav2lip.checkpoints import skip_without_bf16
 
 
 class Counting:
@@ -58,11 +59,6 @@ def test_cores_that_get_no_part_of_their_own_help_the_others(cores: int, batch: 
 
     SplitRunner(make, cores, batch)
     assert [one.threads for one in made] == [each]
-
-
-def skip_without_bf16(backend: str) -> None:
-    if backend == "torch-bf16" and not runners.runs_bf16():
-        pytest.skip("this processor lacks AVX-512 (BW, VL, DQ), without which torch runs nothing in bfloat16")
 
 
 def test_what_goes_wrong_in_a_part_is_raised() -> None:

@@ -21,8 +21,7 @@ from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
 from heygemd.pipeline.image.geometry import EYES, IO, move
 from heygemd.pipeline.speech import lips
-from tests.pipeline.engines.wav2lip.checkpoints import store_with_random_checkpoint
-from tests.pipeline.engines.wav2lip.test_cores import skip_without_bf16
+from tests.pipeline.engines.wav2lip.checkpoints import skip_without_bf16, store_with_random_checkpoint
 from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
 from tests.pipeline.films import ffmpeg, tone
 

@@ -16,7 +16,7 @@ from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import COLUMNS, ROWS, Fields, reader, some
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image import parallel
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cropped
 from heygemd.pipeline.image.pca import components
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _measured(
         reads[crops.index[:, None], [_LIPS, _SPREAD]] = landmarks.reads(points)
     pose[crops.index], look[crops.index] = base.views(thumbs)
     for i, frame in zip(missing, clip.walk(missing) if missing else (), strict=False):
-        picture = cut_out(frame.y, track.transforms[i], (WIDTH, HEIGHT))
+        picture = cropped(frame.y, track.transforms[i], (WIDTH, HEIGHT))
         field = fields.of(picture)
         scores[i], reads[i] = base.scores(field[None])[0], read(field)
         if points is not None and track.pack.landmarks is not None:

@@ -14,7 +14,7 @@ from heygemd.pipeline.engines.footage import select
 from heygemd.pipeline.engines.footage.analysis import speaker
 from heygemd.pipeline.engines.footage.analysis.shapes import Shapes
 from heygemd.pipeline.engines.footage.drawing.exemplars import PixelBank
-from heygemd.pipeline.engines.footage.drawing.plan import FootagePlan, Frames, Scene, packed_frames
+from heygemd.pipeline.engines.footage.drawing.plan import FootagePlan, Frames, Scene, frames_of
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import MORE, named, prefixed, taken
 from heygemd.pipeline.engines.footage.drawing.two_layer import Layers
 from heygemd.pipeline.image.compose import Area
@@ -114,9 +114,9 @@ class LayersPlan(FootagePlan):
 
     @staticmethod
     def unpack(arrays: Arrays, folder: Path) -> LayersPlan:
-        """The inverse of ``pack``.  Raises as ``packed_frames``."""
+        """The inverse of ``pack``.  Raises as ``frames_of``."""
         told = json.loads(str(arrays["told"]))
-        frames, known = packed_frames(arrays, folder)
+        frames, known = frames_of(arrays, folder)
         shapes = Shapes(**taken("shapes", arrays), hub=told["hub"])
         who = speaker.Speaker(shapes=shapes, **taken("person", arrays), centre=tuple(told["centre"]))
         areas = zip(arrays["bank"].tolist(), arrays["bank_areas"].tolist(), strict=True)

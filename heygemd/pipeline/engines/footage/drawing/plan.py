@@ -147,7 +147,7 @@ class FootagePlan(ABC):
         self.passed_through = [(first, last) for first, last in told["passed_through"]]
 
 
-def packed_frames(arrays: Arrays, folder: Path) -> tuple[Frames, Patches | None]:
+def frames_of(arrays: Arrays, folder: Path) -> tuple[Frames, Patches | None]:
     """Of a packed plan: its frames and the pixels at hand.  Raises ``OSError``, ``ValueError`` or ``KeyError`` where a
     file is damaged."""
     told = json.loads(str(arrays["told"]))

@@ -122,12 +122,12 @@ class Layers:
         canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
         moving = self._part((back != 0).any(2), i, area)
         if moving is not None:
-            put(frame, moving, shifted(area.of(frame), canvas.over(moving), back @ linear.T, area))
+            put(frame, moving, shifted(area.of(frame), canvas.part(moving), back @ linear.T, area))
         mask_ring = at(self._mask_ring, hx, hy)
         part = self._part(mask_ring[..., 0] + mask_ring[..., 1] > 0, i, area)
         if exemplar not in bank or part is None:
             return
-        canvas, base = canvas.over(part), part.of(frame)
+        canvas, base = canvas.part(part), part.of(frame)
         layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
         if before is not None and before in bank:
             layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from heygemd.pipeline.engines.footage import target
 from heygemd.pipeline.engines.footage.analysis import lip_edges
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import COLUMNS, ROWS
-from heygemd.pipeline.engines.footage.drawing.plan import FootagePlan, Frames, Scene, packed_frames
+from heygemd.pipeline.engines.footage.drawing.plan import FootagePlan, Frames, Scene, frames_of
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import named, taken
 from heygemd.pipeline.engines.footage.drawing.warp import Warp
 from heygemd.pipeline.image.compose import Area
@@ -114,8 +114,8 @@ class WarpPlan(FootagePlan):
 
     @staticmethod
     def unpack(arrays: Arrays, folder: Path) -> WarpPlan:
-        """The inverse of ``pack``.  Raises as ``packed_frames``."""
-        frames, known = packed_frames(arrays, folder)
+        """The inverse of ``pack``.  Raises as ``frames_of``."""
+        frames, known = frames_of(arrays, folder)
         lines = lip_edges.LipLines(**json.loads(str(arrays["told"]))["lines"])
         choice = WarpChoice(lip_edges.HubFace(**taken("face", arrays)), lines, **taken("warp", arrays))
         plan = WarpPlan(frames, choice, known)

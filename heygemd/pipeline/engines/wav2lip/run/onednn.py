@@ -46,7 +46,7 @@ class _Layer(nn.Module):
 
 
 def fuse(module: nn.Module) -> None:
-    """Put fused layers in the place of a folded network's blocks, whose batch norms are gone (``runtime.folded``)."""
+    """Put fused layers in the place of a folded network's blocks, whose batch norms are gone (``runners.folded``)."""
     for name, child in module.named_children():
         block = getattr(child, "conv_block", None)
         if block is None:
