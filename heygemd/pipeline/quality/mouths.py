@@ -3,8 +3,8 @@
 The part around the mouth is matched with three reference pictures of the same film by optical flow; the lower lip's
 and the chin's way down from the upper lip, averaged by how well each reference fits, is the opening.  Against the
 landmark-free measure of the footage engine (``mouth_flow``), of which it is a part: the same correlation with the sound
-on six films (0.81 and 0.80, 0.29 and 0.30, 0.89 and 0.91, 0.64 and 0.67, 0.26 and 0.32, 0.18 and 0.23) at a fifth of the
-cost (0.8 ms a picture).
+on six films (0.81 and 0.80, 0.29 and 0.30, 0.89 and 0.91, 0.64 and 0.67, 0.26 and 0.32, 0.18 and 0.23) at a fifth of
+the cost (0.8 ms a picture).
 """
 
 from __future__ import annotations

@@ -96,11 +96,7 @@ class Footage:
             "renderer": renderer,
             "reasons": [why],
             "template_analysis": "cached" if track.recalled and known else "made",
-            "eye_px": round(track.eye_px, 1),
-            "support": round(track.support, 2),
-            "faces_seen": track.faces_seen,
-            "mouth_covered": [list(frames) for frames in track.covered],
-            "track_quality": round(float(np.median(track.quality)), 2),
+            **_track_facts(track),
             "speaks_io": round(amplitude, 3),
             "usable_seconds": round(seconds, 2),
             "mouth_confidence": round(where.confidence, 2),
@@ -113,6 +109,16 @@ class Footage:
     def unpack(self, arrays: Arrays, folder: Path) -> FootagePlan:
         """See ``engines.DrawingEngine``."""
         return (LayersPlan if "chosen" in arrays else WarpPlan).unpack(arrays, folder)
+
+
+def _track_facts(track: FaceTrack) -> Facts:
+    return {
+        "eye_px": round(track.eye_px, 1),
+        "support": round(track.support, 2),
+        "faces_seen": track.faces_seen,
+        "mouth_covered": [list(frames) for frames in track.covered],
+        "track_quality": round(float(np.median(track.quality)), 2),
+    }
 
 
 def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:

@@ -27,7 +27,8 @@ from heygemd.pipeline.engines.footage.target import RATE, gate
 from heygemd.pipeline.engines.wav2lip import colour, mel
 from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
 from heygemd.pipeline.engines.wav2lip.box import Boxes
-from heygemd.pipeline.engines.wav2lip.run import runner, runners
+from heygemd.pipeline.engines.wav2lip.run import runners
+from heygemd.pipeline.engines.wav2lip.run.runner import Runner
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
@@ -56,7 +57,7 @@ class Wav2LipPlan:
     offset: float
     order: npt.NDArray[np.int64]
     weights: Floats
-    runner: runner.Runner
+    runner: Runner
     fps: float
     facts: Facts
     passed_through: list[tuple[int, int]]
@@ -138,7 +139,7 @@ class Wav2Lip:
     in_parallel = False
 
     def __init__(self) -> None:
-        self._loaded: tuple[object, runner.Runner] | None = None
+        self._loaded: tuple[object, Runner] | None = None
 
     def plan(
         self,
@@ -181,10 +182,7 @@ class Wav2Lip:
         plan.facts = {
             "renderer": f"wav2lip-{runner.size}",
             "reasons": [f"the imported model {model.name} is a Wav2Lip of {runner.size} px"],
-            "model": model.name,
-            "weights": model.facts(),
-            **runner.facts,
-            "batch": runner.batch,
+            **_network_facts(model, runner),
             "av_offset_ms": settings.av_offset_ms,
             "eye_px": round(track.eye_px, 1),
             "enlarged": round(plan.painter.enlargement(order), 2),
@@ -199,7 +197,7 @@ class Wav2Lip:
         """Never asked for."""
         raise NotImplementedError
 
-    def _network(self, settings: Settings, tell: Tell) -> tuple[Model, runner.Runner]:
+    def _network(self, settings: Settings, tell: Tell) -> tuple[Model, Runner]:
         store = Store(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:
@@ -215,6 +213,10 @@ class Wav2Lip:
             self._loaded = (key, runner)
             tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
         return model, self._loaded[1]
+
+
+def _network_facts(model: Model, runner: Runner) -> Facts:
+    return {"model": model.name, "weights": model.facts(), **runner.facts, "batch": runner.batch}
 
 
 def quietened(sounds: Singles, spoken: Floats) -> Singles:
