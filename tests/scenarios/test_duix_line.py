@@ -59,11 +59,11 @@ def line(site: Site, container: Container) -> Site:
         f'[duix]\nurl = "http://127.0.0.1:{container.port}"\nshared = "{container.folder}"\npoll_seconds = 0.05\n'
     )
     site.write_config()
-    errand = {"Rules.busy": 2.0, "Rules.silence": 2.0}
+    timeouts = {"Timeouts.busy": 2.0, "Timeouts.silence": 2.0}
     rendering = LOOKS["heygemd.scheduler.render_loop"] | {"AWAY_SECONDS": 0.5}
     site.hurry = LOOKS | {
         "heygemd.scheduler.render_loop": rendering,
-        "heygemd.pipeline.engines.duix.submission": errand,
+        "heygemd.pipeline.engines.duix.submission": timeouts,
     }
     text = site.config.read_text().replace('engine = "command"', 'engine = "duix"')
     site.config.write_text(text.replace('allowed_engines = ["command", "footage"]', 'allowed_engines = ["duix"]'))

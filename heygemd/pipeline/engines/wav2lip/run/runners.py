@@ -5,9 +5,9 @@ plain float32 module 88 and 92 ms.  Whole pictures: batch norm folded into the c
 as fast; with fused layers (``onednn``) 1.1 and 1.3 times; onnxruntime 1.2 times, all in float32 and within rounding;
 bfloat16 2.1 and 2.6 times, with fused layers 36 ms, at most one grey level off.  All large layers then run at 105 to
 130 billion multiplications a second, which is what that core can do.  Only the rows that are shown
-(``box.first_row``): 27 ms.  Parts of the batch side by side (``cores``): on two quiet cores 64 frames a second, the plain module 18 and 20.
-The choice depends on the machine alone, never on a measurement, so that a film comes out the same twice.  CUDA has
-been written and not been run.
+(``box.first_row``): 27 ms.  Parts of the batch side by side (``cores``): on two quiet cores 64 frames a second, the
+plain module 18 and 20.  The choice depends on the machine alone, never on a measurement, so that a film comes out the
+same twice.  CUDA has been written and not been run.
 """
 
 from __future__ import annotations
