@@ -221,7 +221,7 @@ def _awaited(one: Future[T], tell: Callable[[], None]) -> T:
 
 
 def _encoded(task: Task, audio: Media) -> Encoded | None:
-    """The sound as it will lie in the film, where it has to be encoded; one that cannot be is told of later."""
+    """The film's sound, where it must be encoded; an error is raised later, when the film is joined."""
     from heygemd.common.errors import EngineError
     from heygemd.pipeline import media
 

@@ -334,7 +334,7 @@ def nvenc_works() -> bool:
 
 
 def give_back() -> None:
-    """Hand the memory that was freed back to the system: glibc keeps what lies between pieces still in use."""
+    """Hand the memory that was freed back to the system: glibc keeps free pieces between those still in use."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

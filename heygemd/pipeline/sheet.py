@@ -101,13 +101,13 @@ def make(
 
 
 def middles(count: int, columns: int) -> list[int]:
-    """The middle frames of ``columns`` equal parts of ``count`` frames; every frame where there are fewer."""
+    """The middle frames of ``columns`` equal parts of ``count`` frames; every frame if ``count`` is smaller."""
     columns = max(1, min(columns, count))
     return [int((2 * n + 1) * count / (2 * columns)) for n in range(columns)]
 
 
 def changed_region(befores: Sequence[Picture], afters: Sequence[Picture]) -> Region | None:
-    """The one place where the pictures differ, with a margin and their aspect; ``None`` where there is none.
+    """The one place where the pictures differ, with a margin and their aspect; ``None`` if they are alike.
 
     ``befores`` and ``afters`` are pairs of (h, w, 3) BGR pictures of one size.
     """

@@ -67,7 +67,7 @@ class TemplateCache(CacheFolder):
             shutil.copyfileobj(member, into, _CHUNK)
 
     def write(self, path: Path, arrays: Arrays, raw: BinaryIO | None = None) -> None:
-        """Keep an entry, with the bytes of the file ``raw`` where there is one, then make room.  Raises ``OSError``."""
+        """Keep an entry, with the bytes of the file ``raw`` if it is given, then make room.  Raises ``OSError``."""
         raw_bytes = raw.seek(0, os.SEEK_END) if raw else 0
         if sum(a.nbytes for a in arrays.values()) + raw_bytes > self.most_bytes:
             return
@@ -141,7 +141,7 @@ class Memory:
 
     def keep(self, raw: BinaryIO | None = None, /, **arrays: npt.NDArray[Any]) -> None:
         """Keep these arrays, and the bytes of the file ``raw``, which may be more than memory should hold.  Where that
-        fails, a warning is told: the film can be made without.  Nobody changes the arrays afterwards."""
+        fails, a warning goes to the log: the film can be made without.  Nobody changes the arrays afterwards."""
         if self.store is not None and self.store.behind:
             self.store.behind[-1](self._keep, raw, arrays)
         else:

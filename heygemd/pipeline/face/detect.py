@@ -77,8 +77,8 @@ class Person:
 
 
 class Finder:
-    """What looks for faces in the frames of one film: the imported ``detector``, or the Haar cascades where there is
-    none."""
+    """What looks for faces in the frames of one film: the imported ``detector``, or else the Haar
+    cascades."""
 
     def __init__(self, detector: scrfd.Detector | None = None) -> None:
         self._detector = detector

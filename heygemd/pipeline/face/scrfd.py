@@ -1,6 +1,6 @@
 """Where faces are, by an imported SCRFD model through insightface: chosen once per film, used by ``detect.Finder``.
 
-It runs on the processor even where there is a GPU: a dozen keyframes take a second or two, and onnxruntime's CUDA
+It runs on the processor even on a machine with a GPU: a dozen keyframes take a second or two, and onnxruntime's CUDA
 build would hold memory that nobody counted.  It reads luma alone: on six clips the eyes that it found so differed by
 0.6 to 2.2 px from those in colour.
 """

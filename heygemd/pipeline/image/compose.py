@@ -60,7 +60,7 @@ class Area:
         return self.x0 >= other.x0 and self.y0 >= other.y0 and self.x1 <= other.x1 and self.y1 <= other.y1
 
     def common(self, other: Area) -> Area:
-        """What lies in both; they overlap."""
+        """The intersection; both overlap."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return Area(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
 
@@ -142,7 +142,7 @@ def _from_pixels(shift: Singles, x: int = 0, y: int = 0) -> Singles:
 
 @functools.lru_cache(maxsize=8)
 def _places(columns: int, rows: int) -> Singles:
-    """(x, y) of every pixel of an area of so many times 256 px."""
+    """(x, y) of every pixel of an area of ``columns`` x ``rows`` blocks of 256 px."""
     return np.dstack(np.meshgrid(np.arange(256 * columns), np.arange(256 * rows))).astype(np.float32)
 
 

@@ -20,19 +20,19 @@ def json_object(text: str | bytes) -> Json:
 
 
 def member(data: Json, key: str) -> Json:
-    """The object under ``key``; an empty one where there is none."""
+    """The object under ``key``; an empty one if it is missing."""
     value = data.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def members(data: Json, key: str) -> list[Json]:
-    """The objects in the list under ``key``; none where there is no list."""
+    """The objects in the list under ``key``; none if the list is missing."""
     value = data.get(key)
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def texts(data: Json, key: str) -> list[str]:
-    """The list of strings under ``key``.  Raises ``ValueError`` where there is none."""
+    """The list of strings under ``key``.  Raises ``ValueError`` if it is missing."""
     value = data.get(key)
     if not isinstance(value, list):
         raise ValueError(f"{key} is {value!r} where a list is due")
@@ -40,7 +40,7 @@ def texts(data: Json, key: str) -> list[str]:
 
 
 def exactly(kind: type[T], data: Json, key: str) -> T:
-    """The value under ``key``, of this type.  Raises ``ValueError`` where there is none or it is of another."""
+    """The value under ``key``, of this type.  Raises ``ValueError`` if it is missing or of another."""
     value = data.get(key)
     if not isinstance(value, kind):
         raise ValueError(f"{key} is {value!r} where {kind.__name__} is due")

@@ -90,7 +90,7 @@ def unrest(mel: Floats, peak: float) -> Floats:
     """How much the spectrum's shape moves around each frame: log-mel (k, 80) -> (k,), nepers.
 
     The standard deviation over 0.5 s to either side, of each band against the mean of all bands, averaged over the
-    bands; what lies more than 12 nepers below ``peak``, the sound's loudest value, counts as silence.  Level changes
+    bands; values more than 12 nepers below ``peak``, the sound's loudest value, count as silence.  Level changes
     alone leave it near 0: a chord with a tremolo stands still, speech does not.
     """
     shape = np.maximum(mel, peak - _DEPTH).astype(np.float64)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SENT_CRF = 10  # of the pictures that are sent: better than what the container makes of them (15)
 MOST_BYTES, MOST_BYTES_PER_SECOND = 64 << 20, 25_000_000  # of a film that comes back: 200 Mbit/s
-MORE_FRAMES = 5  # a film may come back with so many more than were asked for
+MORE_FRAMES = 5  # that a film may have beyond those asked for
 ABANDONED_SECONDS = 6 * 3600.0  # after its deadline nobody waits for a task's leavings any more
 _SIDE, _SHIFTS = 32, 3  # px of a thumbnail; frames
 _ALIKE = 10.0  # grey levels by which most of a film may differ from its template
@@ -109,7 +109,9 @@ class _Maker:
         self._record = TaskRecord(task.work / "duix.json", key)
         self._shared = Shared(Path(settings.duix_shared))
         timeouts = Timeouts(poll=settings.duix_poll_seconds, task=settings.duix_seconds)
-        self._runner = Submitter(Client(settings.duix_url), self._shared, self._record, timeouts, tell, self._heed)
+        self._runner = Submitter(
+            Client(settings.duix_url), self._shared, self._record, timeouts, tell, self._on_progress
+        )
 
     def make(self) -> None:
         """Every part that is not finished yet."""
@@ -156,7 +158,7 @@ class _Maker:
         with media.FilmWriter(unfinished, self._clip, fine) as writer:
             for frame in self._clip.walk(self._order[part.made.start : part.made.stop]):
                 writer.write(frame)
-                self._heed(0.0)
+                self._on_progress(0.0)
         return unfinished.rename(path)
 
     def _use(self, part: Chunk, segment: media.Segment, film: Path) -> None:
@@ -191,7 +193,7 @@ class _Maker:
                     wanted.append(_thumb(own))
                 if part.first + k < part.stop:
                     writer.write(frame)
-                self._heed(1.0)
+                self._on_progress(1.0)
         return shown, wanted
 
     def _compare(self, part: Chunk, shown: Sequence[Thumb], wanted: Sequence[Thumb]) -> None:
@@ -204,7 +206,7 @@ class _Maker:
             said = f"The container shows the template {abs(shift)} frames {'late' if shift > 0 else 'early'}"
             self.warnings.append(("template_shifted", f"{said} in part {part.number + 1}."))
 
-    def _heed(self, progress: float) -> None:
+    def _on_progress(self, progress: float) -> None:
         number = next((part for part in self._parts if part.stop > self._at), self._parts[-1])
         done = self._at + int(progress * (number.stop - number.first) * 0.99)
         self._tell.progress("duix", done, self._frames)

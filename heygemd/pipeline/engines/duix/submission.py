@@ -68,12 +68,12 @@ class Submitter:
 
     def __init__(
         self, client: Client, shared: Shared, record: TaskRecord, timeouts: Timeouts, tell: Tell,
-        heed: Callable[[float], None] = lambda _: None,
+        on_progress: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        """``heed`` is called at each look with how far the running task is, 0 to 1."""
+        """``on_progress`` is called at each query with the progress of the running task, 0 to 1."""
         self._client, self._shared, self._record, self._timeouts = client, shared, record, timeouts
-        self._tell, self._heed, self._clock, self._sleep = tell, heed, clock, sleep
+        self._tell, self._on_progress, self._clock, self._sleep = tell, on_progress, clock, sleep
         self.server = ""  #: what the container's HTTP server calls itself
 
     def run(self, order: ChunkRequest) -> ChunkTask:
@@ -288,7 +288,7 @@ class Submitter:
             raise self._refused(error) from error
 
     def _rest(self, progress: float) -> None:
-        self._heed(progress)
+        self._on_progress(progress)
         self._sleep(self._timeouts.poll)
 
     def _away(self, why: str) -> EngineAway:

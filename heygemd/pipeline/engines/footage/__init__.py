@@ -162,7 +162,7 @@ def _codes(
 
 
 def _own_voice(samples: Singles | None, track: FaceTrack) -> LipTrack | None:
-    """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
+    """The LipTrack of the template's own sound; None if it has none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
     from heygemd.pipeline.speech import lips

@@ -249,7 +249,7 @@ def _weights(
 ) -> Floats:
     """How much of the network's mouth each output frame shows.
 
-    None of it where there is no face, nor where both the new sound and the template are silent: its own resting mouth
+    None of it without a face, nor where both the new sound and the template are silent: its own resting mouth
     is the better one.  Where nobody can tell whether the template's mouth moves, all of it.
     """
     weights = np.ones(len(order))

@@ -95,7 +95,7 @@ class Clip:
 
     @property
     def faults(self) -> int:
-        """Lines in which ffmpeg told of damage during the counting pass."""
+        """Lines in which ffmpeg reported damage during the counting pass."""
         return self._index.faults
 
     @property
@@ -207,7 +207,7 @@ class Clip:
         return {k: frame for k, frame in enumerate(self.frames()) if k in numbers}
 
     def _key_pictures(self, most: int) -> dict[int, Frame]:
-        """Pictures at which decoding can start, at even distances where there are many, by estimated number."""
+        """Pictures at which decoding can start, at even distances if the clip has many, by estimated number."""
         apart = float(self.count / self.fps) / (most + 1)
         found: dict[int, Frame] = {}
         first: int | None = None
@@ -293,6 +293,6 @@ def open_clip(
     """The template at ``path`` (``name`` to the user) as a ``Clip``; nothing is decoded yet.
 
     ``start``: the container's own zero in seconds, from ``Media.start``.  ``limit``: of how many pictures at most
-    the clip consists; what lies behind them is never decoded.  A still is a clip of one picture.
+    the clip consists; later ones are never decoded.  A still is a clip of one picture.
     """
     return Clip(path, info, settings, name or path.name, start, limit)

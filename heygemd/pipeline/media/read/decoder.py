@@ -82,7 +82,7 @@ def tone_mapped(info: VideoInfo) -> bool:
 
 
 def deinterlaced(info: VideoInfo) -> bool:
-    """Whether one moment of each picture is kept, and the rows of the other made anew."""
+    """Whether one moment of each picture is kept, and the rows of the other interpolated."""
     return info.fields is not None and not info.rotation
 
 
@@ -160,12 +160,12 @@ class Decoder:
         """``seek``: seconds after the container's start; pictures before it are not delivered where the
         container can be searched well, which is for the caller to check by their times.
 
-        ``keys_apart``: only pictures at which decoding can start, at least so many seconds apart."""
+        ``keys_apart``: only pictures at which decoding can start, at least this number of seconds apart."""
         self._name = name
         self._size = working_size(info)
         self._times: queue.SimpleQueue[tuple[int | None, bool]] = queue.SimpleQueue()
         self._stall = settings.media_seconds
-        self.faults = 0  # lines in which ffmpeg told of damage
+        self.faults = 0  # lines in which ffmpeg reported damage
         argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(_IN_FLIGHT * cores(settings.threads))]
         argv += ["-ss", f"{seek:.6f}"] if seek is not None else []
         argv += ["-skip_frame", "nokey"] if keys_apart is not None else []

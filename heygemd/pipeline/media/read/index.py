@@ -29,7 +29,7 @@ class Index:
     timed: bool = True  # False: pictures without a time; they follow one another by the frame rate
     first: int | None = None  # the time of tick 0
     whole: bool = False  # the pass reached the end
-    faults: int = 0  # lines in which ffmpeg told of damage
+    faults: int = 0  # lines in which ffmpeg reported damage
 
     def add(self, shown: Shown) -> int:
         """Note the next source picture; how many ticks lie between its predecessor's first and its own.

@@ -110,7 +110,7 @@ class FilmWriter:
     """
 
     def __init__(self, path: Path, clip: Clip, settings: Settings, laid: Laid | None = None) -> None:
-        """``clip`` tells size, rate, sample aspect ratio and colour tags; ``laid``: what lies over the pictures."""
+        """``clip`` tells size, rate, sample aspect ratio and colour tags; ``laid``: the label over the pictures."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0

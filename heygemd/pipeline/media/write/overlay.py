@@ -49,7 +49,7 @@ class OverlayWriter:
     def __init__(
         self, path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, laid: Laid | None = None
     ) -> None:
-        """``box``: where all that is handed over lies; ``laid``: what lies over all."""
+        """``box``: the place of the rectangles that are written; ``laid``: the label over the pictures."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0

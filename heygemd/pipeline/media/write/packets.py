@@ -23,7 +23,7 @@ blocks, which no fault of a stream depends on, is saved."""
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """``parameters``: what a decoder is told before the first packet; ``digest``: of the sizes and checksums of all
+    """``parameters``: the decoder's, sent before the first packet; ``digest``: of the sizes and checksums of all
     ``count`` packets."""
 
     parameters: str

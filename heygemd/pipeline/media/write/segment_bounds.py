@@ -1,7 +1,7 @@
 """Where the segments of a film begin.
 
-A segment begins with a search in the template, and what lies between the place where decoding can start and its first
-picture is decoded for nothing: up to ten seconds of an ordinary H.264 file.  So bounds are moved to such places, where
+A segment begins with a search in the template, and all pictures from the one where decoding can start to its first
+one are decoded for nothing: up to ten seconds of an ordinary H.264 file.  So bounds are moved to such places, where
 that does not make one core wait for another at the end.
 """
 

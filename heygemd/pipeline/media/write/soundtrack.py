@@ -71,7 +71,7 @@ def mux(
 def encode_sound(
     audio: Path, info: AudioInfo, out: Path, settings: Settings, told: Callable[[int], None] = lambda _: None
 ) -> Encoded:
-    """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC does not know so many.
+    """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC has no layout for that number.
 
     ``told`` is called while it lasts, so that hours of sound do not pass for a child that hangs.
 

@@ -39,10 +39,10 @@ class Bench:
         self.used: list[bytes] = []
         self.url = stack.enter_context(serving(self.duix))
 
-    def runner(self, heed: Callable[[float], None] = lambda _: None) -> Submitter:
+    def runner(self, on_progress: Callable[[float], None] = lambda _: None) -> Submitter:
         """As after a start of this process."""
         record = TaskRecord(self.work / "duix.json", "key")
-        return Submitter(Client(self.url, 5), Shared(self.duix.folder), record, self.timeouts, Quiet(), heed)
+        return Submitter(Client(self.url, 5), Shared(self.duix.folder), record, self.timeouts, Quiet(), on_progress)
 
     def run(self, **how: Any) -> None:
         self.runner(**how).run(self.order())
@@ -176,18 +176,18 @@ def dying(at: int) -> Callable[[float], None]:
     """Ends the process at the so-manyeth look."""
     looks = iter(range(1 << 30))
 
-    def heed(_: float) -> None:
+    def on_progress(_: float) -> None:
         if next(looks) == at:
             raise Killed
 
-    return heed
+    return on_progress
 
 
 @pytest.mark.parametrize("at", range(6))
 def test_a_worker_killed_at_any_look_finds_its_task_again(bench: Bench, at: int) -> None:
     bench.duix.faults = Faults(busy=1, slow=0.1, late=0.05)
     with pytest.raises(Killed):
-        bench.run(heed=dying(at))
+        bench.run(on_progress=dying(at))
         raise Killed  # it was done before
     bench.run()
     assert bench.used and set(bench.used) == {PICTURES} and len(bench.duix.submitted) == 1
@@ -230,7 +230,7 @@ def test_a_container_restarted_in_the_middle_is_asked_again_under_a_new_id(bench
             bench.duix.tasks.clear()
             bench.duix.running, bench.duix.faults = "", Faults()
 
-    bench.run(heed=restart)
+    bench.run(on_progress=restart)
     assert bench.used == [PICTURES] and len(set(bench.duix.submitted)) == 2
 
 
@@ -242,7 +242,7 @@ def test_a_container_that_goes_away_in_the_middle_is_waited_for_and_its_film_fou
     def leave(_: float) -> None:
         runner._client = away
 
-    runner._heed = leave
+    runner._on_progress = leave
     with pytest.raises(EngineAway, match="cannot be reached"):
         runner.run(bench.order())
     bench.url = here

@@ -168,7 +168,7 @@ def _unit(image: Singles, mouth: Mouth) -> Singles:
 
 
 def _between_lips(luma: Singles, red: Singles, mouth: Mouth) -> str:
-    """What lies between two red bands down the middle third and is less red: "teeth" where it is bright, "dark" where
+    """The band between two red bands down the middle third and is less red: "teeth" where it is bright, "dark" where
     it is dark over more than a line's height, "" where the lips are closed."""
     third = round(mouth.half_width / 3)
     columns = slice(round(mouth.x) - third, round(mouth.x) + third + 1)
