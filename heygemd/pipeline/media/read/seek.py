@@ -44,8 +44,8 @@ class Seeker:
         needed_before: int,
     ) -> None:  # fmt: skip
         """``decode``: opens the file at seconds after the container's start, ``None``: at the beginning; ``name``: the
-        user's of the file; ``size``: (width, height) of a frame; ``start``: the container's zero in seconds; ``needed_before``:
-        decoded pictures that one picture depends on."""
+        user's of the file; ``size``: (width, height) of a frame; ``start``: the container's zero in seconds;
+        ``needed_before``: decoded pictures that one picture depends on."""
         self._index, self._decode, self._name = index, decode, name
         self._size, self._start, self._needed_before = size, start, needed_before
 
