@@ -63,7 +63,7 @@ class DaemonConfig:
             "work_dir": "work",
             "models_dir": "models",
             "socket": "heygemd.sock",
-            "log_file": "heygemd.common.log",
+            "log_file": "heygemd.log",
         }
         for name, below in places.items():
             if getattr(self, name) == Path():
