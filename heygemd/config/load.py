@@ -18,7 +18,6 @@ from heygemd.common.request import JobOptions
 from heygemd.config import toml_schema
 from heygemd.config.line import LINE_FOLDERS, LINE_KEYS, LINE_PLACES, OPTION_KEYS, LineConfig
 from heygemd.config.tables import (
-    ENGINES,
     CommandConfig,
     DaemonConfig,
     GuardConfig,
@@ -32,7 +31,6 @@ from heygemd.config.whole import TABLES, Config
 
 __all__ = [
     "CONFIG_TEMPLATE",
-    "ENGINES",
     "LINE_FOLDERS",
     "LINE_PLACES",
     "CommandConfig",

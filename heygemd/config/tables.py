@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from heygemd.common.messages import LANGUAGES
-from heygemd.common.request import EXTENDS, FACES, LABEL_POSITIONS, PRESETS
+from heygemd.common.request import ENGINES, EXTENDS, FACES, LABEL_POSITIONS, PRESETS
 from heygemd.config import checks
 from heygemd.config.toml_schema import Rule
-
-ENGINES = ("footage", "wav2lip", "duix", "command")
-"""The engines of this version."""
 
 ON_POOR = ("deliver", "hold")
 LABELS = ("off", "start", "always")
