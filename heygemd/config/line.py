@@ -1,4 +1,4 @@
-"""The settings of one line and of its subfolders."""
+"""``LineConfig``: the settings of one production line and of its subfolders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every key of ``config.toml``: its default, its limits and its meaning, in one place, as frozen dataclasses.
+"""The tables of ``config.toml`` as frozen dataclasses: each key with its default, its limits and its meaning.
 
 The commented default file and the README's table come from here; ``load.py`` reads a file into them.
 """
