@@ -1,4 +1,4 @@
-"""What a look at the machine returns: GPUs, who holds their memory, RAM, disk."""
+"""``Readings``: the machine at one moment, its GPUs and who holds their memory, its memory and its disks."""
 
 from __future__ import annotations
 
