@@ -12,13 +12,13 @@ from heygemd.common.errors import HeygemdError
 from heygemd.common.exits import FAILED, OK
 from heygemd.common.names import display
 from heygemd.config import load
-from heygemd.models.importing import bring
-from heygemd.models.store import KINDS, Model, Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import KINDS, Model, ModelStore
 
 
 def command(args: argparse.Namespace) -> int:
     """Import, list, check and remove models."""
-    store = Store(load.load_or_default(args.config).daemon.models_dir)
+    store = ModelStore(load.load_or_default(args.config).daemon.models_dir)
     if args.word == "import":
         done = importing(store, args.paths, args.name, accept=args.accept_licence, as_json=args.json)
     elif args.word == "verify":
@@ -30,7 +30,7 @@ def command(args: argparse.Namespace) -> int:
     return OK if done else FAILED
 
 
-def listing(store: Store, *, as_json: bool) -> bool:
+def listing(store: ModelStore, *, as_json: bool) -> bool:
     """Every imported model with its terms."""
     models = store.all()
     if as_json:
@@ -43,13 +43,13 @@ def listing(store: Store, *, as_json: bool) -> bool:
     return True
 
 
-def importing(store: Store, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
+def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
     """Import each; one that is refused does not keep the others out."""
     done: list[Model] = []
     refused: list[dict[str, Any]] = []
     for path in paths:
         try:
-            done.append(bring(store, path, accept=accept, name=name if len(paths) == 1 else ""))
+            done.append(import_model(store, path, accept=accept, name=name if len(paths) == 1 else ""))
         except HeygemdError as error:
             refused.append({"path": display(str(path)), "code": error.code, "message": error.message})
             if len(paths) == 1:
@@ -64,7 +64,7 @@ def importing(store: Store, paths: Sequence[Path], name: str, *, accept: bool, a
     return not refused
 
 
-def verifying(store: Store, *, as_json: bool) -> bool:
+def verifying(store: ModelStore, *, as_json: bool) -> bool:
     """Read every stored file again and compare it with what was imported."""
     found = {model.name: store.faults(model) for model in store.all()}
     if as_json:
@@ -77,7 +77,7 @@ def verifying(store: Store, *, as_json: bool) -> bool:
     return not any(found.values())
 
 
-def removing(store: Store, name: str, *, as_json: bool) -> bool:
+def removing(store: ModelStore, name: str, *, as_json: bool) -> bool:
     """Delete one."""
     model = store.remove(name)
     print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} is removed.")

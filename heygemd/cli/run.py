@@ -71,7 +71,7 @@ def bundle(args: argparse.Namespace) -> int:
 
     models_dir = load.load_or_default(args.config).daemon.models_dir if args.model else Path()
     packed = build.build(
-        build.Order(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
+        build.BundleOrder(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
     )
     if args.json:
         print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))

@@ -1,4 +1,4 @@
-"""How children that are Python are started (this very code, nothing of the current folder), and how they end with us."""
+"""How Python children are started (this very code, nothing of the current folder), and how they end with us."""
 
 from __future__ import annotations
 

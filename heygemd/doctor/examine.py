@@ -24,7 +24,7 @@ from heygemd.config.load import Config
 from heygemd.doctor import duix, onnxruntime, server
 from heygemd.doctor.check import Check
 from heygemd.guard import devices, host, machine, needs, readings
-from heygemd.models.store import Model, Store
+from heygemd.models.store import Model, ModelStore
 from heygemd.store.journal import Journal
 
 OLDEST_FFMPEG = 5
@@ -267,7 +267,7 @@ def _onnxruntime() -> list[Check]:
 
 
 def _finder(config: Config) -> Check:
-    name, store, wanted = "face finder", Store(config.daemon.models_dir), config.render.finder
+    name, store, wanted = "face finder", ModelStore(config.daemon.models_dir), config.render.finder
     model = store.one("faces")
     if model is not None and wanted != "haar":
         if faults := store.faults(model):
@@ -314,7 +314,7 @@ def _engines(config: Config, checks: Sequence[Check]) -> list[Check]:
 
 
 def _wav2lip(config: Config) -> Check:
-    name, store = "engine wav2lip", Store(config.daemon.models_dir)
+    name, store = "engine wav2lip", ModelStore(config.daemon.models_dir)
     try:
         model = store.one("wav2lip", config.wav2lip.model)
     except SetupError as error:

@@ -80,7 +80,7 @@ def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
 def wav2lip_model(config: Config) -> store.Model | None:
     """The checkpoint that the engine would take; ``None`` where there is none (the renderer says so)."""
     try:
-        return store.Store(config.daemon.models_dir).one("wav2lip", config.wav2lip.model)
+        return store.ModelStore(config.daemon.models_dir).one("wav2lip", config.wav2lip.model)
     except SetupError:
         return None
 

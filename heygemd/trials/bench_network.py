@@ -13,8 +13,8 @@ from typing import Any
 
 from heygemd.common.errors import EngineError
 from heygemd.common.spawn import environment, python
-from heygemd.models.importing import bring
-from heygemd.models.store import Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore
 
 SECONDS = 900.0
 
@@ -31,7 +31,7 @@ def prepare(home: Path, models: Path) -> dict[str, Any]:
     if done.returncode:
         raise EngineError("The network cannot be run here.", detail=done.stderr[-2000:])
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    bring(Store(models), weights, accept=True)
+    import_model(ModelStore(models), weights, accept=True)
     weights.unlink()
     return facts
 
