@@ -1,7 +1,7 @@
 """The bundle's list of components (CycloneDX 1.5) and the licence texts, read from what was packed.
 
-Ours and not cyclonedx-python-lib: even as an extra that is seven packages (7 MB) in place of two literals, ``component``
-and ``document``, and reading the licences would stay ours.  The tests check the result with it.
+Ours and not cyclonedx-python-lib: even as an extra that is seven packages (7 MB) for two literals, ``component`` and
+``document``, and reading the licences would stay ours.  The tests check the result with it.
 """
 
 from __future__ import annotations

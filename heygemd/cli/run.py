@@ -61,7 +61,7 @@ def doctor(args: argparse.Namespace) -> int:
     from heygemd.doctor import examine
 
     checks = examine.examine(load.load_or_default(args.config))
-    examine.tell(checks, as_json=args.json)
+    examine.print_findings(checks, as_json=args.json)
     return OK if examine.would_work(checks) else MISSING
 
 
