@@ -1,4 +1,4 @@
-"""What ``heygemd models list | import | verify | remove`` say."""
+"""``heygemd models list | import | verify | remove``: the imported models, on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import HeygemdError
 from heygemd.common.exits import FAILED, OK
@@ -14,6 +14,14 @@ from heygemd.common.names import display
 from heygemd.config import load
 from heygemd.models.importing import import_model
 from heygemd.models.store import KINDS, Model, ModelStore
+
+
+class Refusal(TypedDict):
+    """A file that was not imported, and why; ``code`` is that of the error."""
+
+    path: str
+    code: str
+    message: str
 
 
 def command(args: argparse.Namespace) -> int:
@@ -37,7 +45,7 @@ def listing(store: ModelStore, *, as_json: bool) -> bool:
         print(json.dumps({"ok": True, "folder": str(store.folder), "models": [m.to_json() for m in models]}))
         return True
     for model in models:
-        _tell(model)
+        _print_model(model)
     if not models:
         print(f"No models are imported; {store.folder} is where they would be. The engine footage needs none.")
     return True
@@ -46,7 +54,7 @@ def listing(store: ModelStore, *, as_json: bool) -> bool:
 def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
     """Import each; one that is refused does not keep the others out."""
     done: list[Model] = []
-    refused: list[dict[str, Any]] = []
+    refused: list[Refusal] = []
     for path in paths:
         try:
             done.append(import_model(store, path, accept=accept, name=name if len(paths) == 1 else ""))
@@ -58,7 +66,7 @@ def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bo
         print(json.dumps({"ok": not refused, "imported": [m.to_json() for m in done], "refused": refused}))
         return not refused
     for model in done:
-        _tell(model)
+        _print_model(model)
     for fault in refused:
         print(f"refused: {fault['message']}")
     return not refused
@@ -66,15 +74,15 @@ def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bo
 
 def verifying(store: ModelStore, *, as_json: bool) -> bool:
     """Read every stored file again and compare it with what was imported."""
-    found = {model.name: store.faults(model) for model in store.all()}
+    faults_of = {model.name: store.faults(model) for model in store.all()}
     if as_json:
-        print(json.dumps({"ok": not any(found.values()), "models": found}))
+        print(json.dumps({"ok": not any(faults_of.values()), "models": faults_of}))
     else:
-        for name, faults in found.items():
+        for name, faults in faults_of.items():
             print(f"{name}: {' '.join(faults) or 'is what was imported'}")
-        if not found:
+        if not faults_of:
             print("No models are imported.")
-    return not any(found.values())
+    return not any(faults_of.values())
 
 
 def removing(store: ModelStore, name: str, *, as_json: bool) -> bool:
@@ -84,7 +92,7 @@ def removing(store: ModelStore, name: str, *, as_json: bool) -> bool:
     return True
 
 
-def _tell(model: Model) -> None:
+def _print_model(model: Model) -> None:
     size = sum(f.bytes for f in model.files) >> 20
     what = KINDS.get(model.kind, model.kind) + (f", {model.size} px" if model.size else "")
     print(f"{model.name}  for {what}, {size} MiB, from {model.source}")
