@@ -22,8 +22,6 @@ import pytest
 from heygemd import __version__
 from heygemd.bundle import build, debs
 from heygemd.common.errors import SetupError
-from heygemd.common.shipped import shipped
-from heygemd.trials import portrait
 from tests.bundle.test_build import find
 from tests.systemd.machine import Machine, lacking
 
@@ -106,9 +104,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     (folder / "new").mkdir()
     subprocess.run(["tar", "-C", str(folder / "old"), "-xf", str(folder / "out.tar")], check=True)
     as_version(folder / "old" / f"heygemd-{__version__}", "99.0").rename(folder / "new" / "heygemd-99.0")
-    (folder / "still.jpg").write_bytes(shipped("portrait.jpg"))
-    (folder / "speech.flac").write_bytes(shipped("demo_speech.flac"))
-    portrait.film(folder / "still.jpg", folder / "film.mp4")
+    portrait_film.write_speech(folder / "speech.flac")
+    portrait_film.make_portrait_film(folder / "film.mp4")
     binds = {folder / "old": "/root/old", folder / "new": "/root/new", folder: "/mnt/media"}
     with Machine(binds, root, "4g") as machine:
         yield machine
