@@ -41,7 +41,7 @@ class NvmlError(Exception):
     value: int
 
 
-class Memory(Protocol):
+class GpuMemory(Protocol):
     """A GPU's memory in bytes."""
 
     total: int
@@ -49,13 +49,13 @@ class Memory(Protocol):
     free: int
 
 
-class Utilisation(Protocol):
+class GpuUtilisation(Protocol):
     """How busy a GPU is, in percent."""
 
     gpu: int
 
 
-class Process(Protocol):
+class GpuProcess(Protocol):
     """A process that uses a GPU, and the bytes that it holds, where the driver says."""
 
     pid: int
@@ -79,11 +79,11 @@ class Nvml(Protocol):
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Handle, index: int) -> Handle: ...
     def nvmlDeviceGetUUID(self, handle: Handle) -> str | bytes: ...
     def nvmlDeviceGetName(self, handle: Handle) -> str | bytes: ...
-    def nvmlDeviceGetMemoryInfo(self, handle: Handle, version: int | None = None) -> Memory: ...
-    def nvmlDeviceGetUtilizationRates(self, handle: Handle) -> Utilisation: ...
+    def nvmlDeviceGetMemoryInfo(self, handle: Handle, version: int | None = None) -> GpuMemory: ...
+    def nvmlDeviceGetUtilizationRates(self, handle: Handle) -> GpuUtilisation: ...
     def nvmlDeviceGetTemperature(self, handle: Handle, sensor: int) -> int: ...
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> Sequence[Process]: ...
-    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Handle) -> Sequence[Process]: ...
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> Sequence[GpuProcess]: ...
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Handle) -> Sequence[GpuProcess]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Opened(TypedDict):
     files: list[StoredFile]
 
 
-class Answer(Opened, total=False):
+class ImportAnswer(Opened, total=False):
     """One of ``refused`` and ``missing`` instead, as a sentence, where it has written nothing."""
 
     refused: str
@@ -83,7 +83,7 @@ def _open_in_child(path: Path, part: Path) -> Opened:
             f"{display(path.name)} was not read within {IMPORT_SECONDS:.0f} s.", reason="bad_model"
         ) from None
     try:
-        answer: Answer = json.loads(done.stdout.splitlines()[-1])
+        answer: ImportAnswer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise EngineError(

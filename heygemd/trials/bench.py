@@ -93,7 +93,7 @@ class Rig:
 def run(video: Path | None, *, full: bool, as_json: bool, engine: str = "footage") -> int:
     """Measure and print.  Raises ``InputError``, ``SetupError`` or ``EngineError``."""
     runs: list[Run] = []
-    network: bench_network.Network | None = None
+    network: bench_network.NetworkSpeed | None = None
     with tempfile.TemporaryDirectory(prefix="heygemd-bench-") as home:
         rig = Rig(engine, Path(home) / "models")
         if engine == "wav2lip":

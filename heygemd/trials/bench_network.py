@@ -39,7 +39,7 @@ class Chosen(Speed):
     device: str
 
 
-class Network(TypedDict):
+class NetworkSpeed(TypedDict):
     """The network alone: both ways of running it, how they compare, and the rows of the picture that are made."""
 
     plain: Plain
@@ -51,7 +51,7 @@ class Network(TypedDict):
     rows: tuple[int, int]
 
 
-def prepare(home: Path, models: Path) -> Network:
+def prepare(home: Path, models: Path) -> NetworkSpeed:
     """Fill the folder ``models`` with a seeded random Wav2Lip, imported like anybody's, and measure how fast its
     network is here (``bench_child``).  Raises ``EngineError`` where that cannot be measured."""
     weights = home / "seeded.pth"
@@ -62,13 +62,13 @@ def prepare(home: Path, models: Path) -> Network:
         raise EngineError(f"The network was not measured within {SECONDS:.0f} s.") from None
     if done.returncode:
         raise EngineError("The network cannot be run here.", detail=done.stderr[-2000:])
-    facts: Network = json.loads(done.stdout.splitlines()[-1])
+    facts: NetworkSpeed = json.loads(done.stdout.splitlines()[-1])
     import_model(ModelStore(models), weights, accept=True)
     weights.unlink()
     return facts
 
 
-def print_network(facts: Network) -> None:
+def print_network(facts: NetworkSpeed) -> None:
     """Print the measurement."""
     plain, chosen = facts["plain"], facts["chosen"]
     best = plain["best"]

@@ -22,6 +22,7 @@ import pytest
 from heygemd import __version__
 from heygemd.bundle import build, debs
 from heygemd.common.errors import SetupError
+from heygemd.trials import portrait_film
 from tests.bundle.test_build import find
 from tests.systemd.machine import Machine, lacking
 
@@ -97,7 +98,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The minimal Debian, booted, with two bundles unpacked: this version and a later one."""
     root, folder = debian(), tmp_path_factory.mktemp("airgap")
     try:
-        build.build(build.Order(folder / "out.tar"))
+        build.build(build.BundleOrder(folder / "out.tar"))
     except SetupError as error:
         pytest.skip(f"no bundle can be made from this environment: {error.message}")
     (folder / "old").mkdir()
@@ -119,7 +120,7 @@ def test_a_server_without_ffmpeg_and_python_takes_both_from_the_bundle(
     if (root / "etc/debian_version").read_text().split(".")[0] not in debs.distribution().split()[1:]:
         pytest.skip(f"this machine is {debs.distribution()}, whose packages do not fit {root.name}")
     try:
-        build.build(build.Order(folder / "out.tar", with_debs=True), find(folder / "stubs"))
+        build.build(build.BundleOrder(folder / "out.tar", with_debs=True), find(folder / "stubs"))
     except SetupError as error:
         pytest.skip(f"the distribution's packages cannot be fetched (no network?): {error.message}")
     subprocess.run(["tar", "-C", str(folder), "-xf", str(folder / "out.tar")], check=True)
