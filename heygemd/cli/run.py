@@ -1,4 +1,4 @@
-"""``heygemd run``, and the commands that hand everything to one function of another room."""
+"""``heygemd run``, and the commands that are one call: hook, bench, demo, selftest, doctor, bundle, completion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def hook(_args: argparse.Namespace) -> int:
-    """One hook, told on stdin."""
+    """One hook; its order is one line on stdin."""
     from heygemd.daemon import hooks
 
     answer = hooks.serve(sys.stdin.buffer.readline(), load.load)

@@ -1,4 +1,4 @@
-"""What people are told, in English and Chinese: one catalogue for reports, the status page and ``reason.txt``.
+"""The catalogue of messages in English and Chinese, for reports, the status page and ``reason.txt``.
 
 A message is named by a code; its values are filled in by name.  A test holds that both languages exist for every code
 and ask for the same values.
@@ -332,5 +332,5 @@ def explain(reasons: Sequence[Reason], language: str = "en") -> list[ExplainedRe
 
 
 def codes() -> dict[str, tuple[str, str]]:
-    """Every message there is."""
+    """The English and the Chinese text of every message, by its code."""
     return dict(_TEXTS)

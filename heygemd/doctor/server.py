@@ -60,16 +60,16 @@ def _in_time(name: str, act: Callable[[], list[Finding]]) -> list[Finding]:
 
 def clock(config: Config, now: float) -> Finding:
     """A clock that is years off makes dates in logs and names worthless, and shares refuse logins."""
-    told = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
     cure = "set it (timedatectl set-time), and let the machine ask a time server in its network"
     if now < OLDEST_CLOCK:
-        return Finding("clock", "warn", f"says {told}, which is before heygemd was made", cure)
+        return Finding("clock", "warn", f"says {date}, which is before heygemd was made", cure)
     with contextlib.suppress(OSError):
         last = (config.daemon.state_dir / "journal.sqlite").stat().st_mtime
         if last > now + 86_400:
             then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
-            return Finding("clock", "warn", f"says {told}, but the journal was written at {then}", cure)
-    return Finding("clock", "ok", told)
+            return Finding("clock", "warn", f"says {date}, but the journal was written at {then}", cure)
+    return Finding("clock", "ok", date)
 
 
 def temporary() -> Finding:
@@ -194,7 +194,7 @@ def _renaming(name: str, line: LineConfig) -> Finding:
 
 
 def metrics(wanted: MetricsConfig, user: User) -> Iterator[Finding]:
-    """Whether what ``[metrics]`` asks for could be told: a folder that can be written, a port that is free or ours."""
+    """Whether what ``[metrics]`` asks for would work: a folder that can be written, a port that is free or ours."""
     if wanted.textfile != Path():
         yield _textfile(wanted.textfile, user)
     if wanted.port:

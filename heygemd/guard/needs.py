@@ -68,7 +68,7 @@ class Asked:
     frame: str = ""  #: a size class
     batch: int = 0  #: as the operator set it
     nvenc: bool = False  #: whether the film must be encoded by NVENC
-    obstacle: str = ""  #: why it cannot run on CUDA here, where it was told to
+    obstacle: str = ""  #: why it cannot run on CUDA here, where it was asked to
 
 
 @dataclass(frozen=True, slots=True)

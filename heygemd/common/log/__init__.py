@@ -187,7 +187,7 @@ class _FileHandler(RotatingFileHandler):
             super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A log that cannot be written must not stop the work: said on stderr, seldom."""
+        """A log that cannot be written must not stop the work: reported on stderr, seldom."""
         del record
         if time.monotonic() - self._complained > _HOLDS_QUIET_SECONDS:
             type(self)._complained = time.monotonic()
@@ -195,10 +195,10 @@ class _FileHandler(RotatingFileHandler):
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Our own on stderr, told apart from a handler of somebody else."""
+    """A class of its own, so that ``setup`` removes only our own handler."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nobody is left to be told where stderr itself is gone."""
+        """Where stderr itself is gone there is no other place to report it."""
         del record
 
 
