@@ -28,8 +28,8 @@ class Changes:
     tables: tuple[str, ...] = ()  #: such as "[render]"
     restart: tuple[str, ...] = ()  #: such as "[daemon] socket": in force only after a restart
 
-    def to_json(self) -> dict[str, list[str]]:
-        """For the daemon's reply and for the log."""
+    def told(self) -> dict[str, list[str]]:
+        """As the reply says it."""
         return {
             "tables": list(self.tables), "added": list(self.added), "removed": list(self.removed),
             "changed": list(self.changed), "needs_restart": list(self.restart),

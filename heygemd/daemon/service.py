@@ -265,10 +265,10 @@ class Daemon:
                 self.store.lines[line.name] = line
                 self.lines[line.name].heed(changes.config, line)
         self._wake()
-        self._log.info("reloaded", **changes.to_json())
+        self._log.info("reloaded", **changes.told())
         if wait:
             await self._until_heeded()
-        return {"source": str(source), **changes.to_json()}
+        return {"source": str(source), **changes.told()}
 
     def _heed(self, new: Config) -> None:
         self.config = self.store.config = self.hooks.config = new
