@@ -1,4 +1,4 @@
-"""The wheels of a bundle: packed again from what is installed here, or fetched for another Python or torch.
+"""Makes the wheels of a bundle: packed again from what is installed here, or fetched for another Python or torch.
 
 ``pack`` makes a wheel of an installed distribution, so that what was tried here is what arrives there.  ``fetch`` lets
 pip choose and download what must be another: the packages with machine code, for the target's Python and processor.
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import SetupError
 from heygemd.common.shipped import PACKAGE
@@ -42,25 +41,25 @@ def closure(name: str, find: Find) -> list[metadata.Distribution]:
     What is needed only under a condition (another system, an older Python) counts where it is installed.  Raises
     ``SetupError`` where something that is needed is not.
     """
-    found: dict[str, metadata.Distribution] = {}
+    needed: dict[str, metadata.Distribution] = {}
     open_ = [(name, "")]
     while open_:
         wanted, condition = open_.pop()
-        if normal(wanted) in found or "extra ==" in condition:
+        if normal(wanted) in needed or "extra ==" in condition:
             continue
         package = _installed(wanted, find)
         if package is None:
             if condition:
                 continue
             raise SetupError(f"{wanted} is needed and not installed here; install heygemd whole first.")
-        if normal(package.metadata["Name"]) in found:
+        if normal(package.metadata["Name"]) in needed:
             continue
-        found[normal(package.metadata["Name"])] = package
+        needed[normal(package.metadata["Name"])] = package
         for line in package.requires or ():
-            needed = re.match(r"[A-Za-z0-9._-]+", line)
-            if needed:
-                open_.append((needed[0], line.partition(";")[2]))
-    return [found[key] for key in sorted(found)]
+            match = re.match(r"[A-Za-z0-9._-]+", line)
+            if match:
+                open_.append((match[0], line.partition(";")[2]))
+    return [needed[key] for key in sorted(needed)]
 
 
 def _installed(name: str, find: Find) -> metadata.Distribution | None:
@@ -81,7 +80,7 @@ def normal(name: str) -> str:
 
 
 def pack(package: metadata.Distribution, folder: Path, instead: Sequence[str] = ()) -> Path:
-    """The installed distribution as a wheel in ``folder``; programs are made anew from its entry points.
+    """The installed distribution as a wheel in ``folder``; its programs are made again from its entry points.
 
     ``instead`` names distributions that stand in for others (``INSTEAD``): what asks for those asks for these then.
     """
@@ -192,8 +191,7 @@ def fetch(
 
 
 def _is_pure(package: metadata.Distribution) -> bool:
-    about: Any = package.read_text("WHEEL") or ""
-    return "-none-any" in about
+    return "-none-any" in (package.read_text("WHEEL") or "")
 
 
 def _pip_download(folder: Path, pure: Path, pins: Path, python: str, machine: str, index: str | None) -> None:
@@ -209,5 +207,5 @@ def _pip_download(folder: Path, pure: Path, pins: Path, python: str, machine: st
     except subprocess.TimeoutExpired:
         raise SetupError(f"pip did not fetch everything within {FETCH_SECONDS / 3600:.0f} h.") from None
     if done.returncode:
-        said = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}"
-        raise SetupError(f"pip could not fetch what Python {python} on {machine} needs.", detail=said)
+        output = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}"
+        raise SetupError(f"pip could not fetch what Python {python} on {machine} needs.", detail=output)

@@ -1,4 +1,4 @@
-"""``heygemd check``: the configuration with every fault, or what is in force."""
+"""``heygemd check``: prints every fault of the configuration, or the configuration in force."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from heygemd.common.checked import Row
 from heygemd.common.errors import HeygemdError, Misuse
 from heygemd.common.exits import OK
 from heygemd.common.names import display
@@ -17,7 +17,6 @@ from heygemd.config.load import LINE_FOLDERS, Config
 from heygemd.config.toml_schema import as_toml
 from heygemd.config.whole import TABLES
 from heygemd.contract import control
-from heygemd.status.text import Row
 
 
 def command(args: argparse.Namespace) -> int:
@@ -33,14 +32,14 @@ def command(args: argparse.Namespace) -> int:
 
 
 def show(config: Config, *, as_json: bool) -> None:
-    """Print the configuration in force, and what a person should know about it."""
-    found = notes(config)
+    """Print the configuration in force, and notes about this machine."""
+    config_notes = notes(config)
     if as_json:
         facts = json.loads(json.dumps(asdict(config), default=str))
-        print(json.dumps({"ok": True, "source": str(config.source), "config": facts, "notes": found}))
+        print(json.dumps({"ok": True, "source": str(config.source), "config": facts, "notes": config_notes}))
         return
     print("\n".join(_in_force(config)))
-    for note in found:
+    for note in config_notes:
         print(f"note: {note}")
     print(f"ok: {config.source}")
 
@@ -65,25 +64,25 @@ def _settings(values: Row) -> Iterable[str]:
     return (f"{name} = {display(as_toml(value))}" for name, value in values.items())
 
 
-def _given(options: Row) -> dict[str, Any]:
+def _given(options: Row) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 
 def notes(config: Config) -> list[str]:
-    """What is not wrong in the file but may be on this machine, as sentences."""
-    found = [f"socket: {e.message}" for e in _socket_problem(config.daemon.socket)]
+    """What is right in the file but may be wrong on this machine, as texts."""
+    texts = [f"socket: {e.message}" for e in _socket_problem(config.daemon.socket)]
     for line in config.lines:
         missing = [name for name in LINE_FOLDERS if not Path(getattr(line, name)).is_dir()]
         if missing:
             verb = "does" if len(missing) == 1 else "do"
-            found.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes what is missing")
+            texts.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes what is missing")
         elif len({Path(getattr(line, n)).stat().st_dev for n in ("inbox", "processing", "done", "failed")}) > 1:
-            found.append(
+            texts.append(
                 f"line {line.name}: processing, done and failed must lie on the inbox's file system, "
                 "because files are moved there, not copied"
             )
-        found += [f"line {line.name}: library {folder} is not there" for folder in line.library if not folder.is_dir()]
-    return found + _same_places(config) + _writable_by_all(config.source)
+        texts += [f"line {line.name}: library {folder} is not there" for folder in line.library if not folder.is_dir()]
+    return texts + _same_places(config) + _writable_by_all(config.source)
 
 
 def _socket_problem(path: Path) -> list[HeygemdError]:
@@ -96,8 +95,8 @@ def _socket_problem(path: Path) -> list[HeygemdError]:
 
 def _same_places(config: Config) -> list[str]:
     """Folders that differ as written and are the same through a link or mount, which the file cannot show."""
-    seen: dict[tuple[int, int], str] = {}
-    found = []
+    first_use: dict[tuple[int, int], str] = {}
+    texts = []
     for line in config.lines:
         for name in LINE_FOLDERS:
             folder = Path(getattr(line, name))
@@ -105,10 +104,10 @@ def _same_places(config: Config) -> list[str]:
                 continue
             stat = folder.stat()
             here = f"line {line.name}: {name}"
-            other = seen.setdefault((stat.st_dev, stat.st_ino), here)
+            other = first_use.setdefault((stat.st_dev, stat.st_ino), here)
             if other != here:
-                found.append(f"{here} ({folder}) is the same folder as that of {other}")
-    return found
+                texts.append(f"{here} ({folder}) is the same folder as that of {other}")
+    return texts
 
 
 def _writable_by_all(source: Path) -> list[str]:

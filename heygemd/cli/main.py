@@ -1,4 +1,4 @@
-"""The command ``heygemd``: its words, and how faults are told.  What a word does is in ``orders.py``.
+"""The command ``heygemd``: runs one command, prints errors, returns the exit code.
 
 Results go to stdout (as one JSON object with ``--json``), everything else to stderr.
 """
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _train_lips(words[1:])
         parser().parse_args(words, args)
         return _command(args.act)(args)
-    except SystemExit as ending:  # argparse: help, version, or wrong use, which it has told
+    except SystemExit as ending:  # argparse: help, version, or wrong use, which it has printed
         return ending.code if isinstance(ending.code, int) else MISUSE
     except KeyboardInterrupt:
         print("heygemd: interrupted", file=sys.stderr)
@@ -50,10 +50,10 @@ def _tell(error: HeygemdError, args: argparse.Namespace) -> int:
     for line in error.detail.splitlines():
         print(f"    {line}", file=sys.stderr)
     if args.json:
-        told = {"code": error.code, "message": error.message, "detail": error.detail}
-        told |= {"reason": error.reason} if isinstance(error, InputError) else {}
+        facts = {"code": error.code, "message": error.message, "detail": error.detail}
+        facts |= {"reason": error.reason} if isinstance(error, InputError) else {}
         faults = [{"where": f.where, "what": f.what} for f in error.faults] if isinstance(error, ConfigError) else []
-        print(json.dumps({"ok": False, "error": told} | ({"faults": faults} if faults else {})))
+        print(json.dumps({"ok": False, "error": facts} | ({"faults": faults} if faults else {})))
     return exit_code(error)
 
 

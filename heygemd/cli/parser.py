@@ -12,8 +12,7 @@ from typing import Any
 
 from heygemd import __version__
 from heygemd.common.exits import EXIT_CODES
-from heygemd.common.request import EXTENDS, FACES, PRESETS
-from heygemd.config.load import ENGINES
+from heygemd.common.request import ENGINES, EXTENDS, FACES, PRESETS
 from heygemd.store.states import JobState
 
 

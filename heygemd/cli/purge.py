@@ -1,16 +1,16 @@
-"""``heygemd purge``: forget faces, and on request the footage of a drop or of whoever is in a file of some name.
+"""``heygemd purge``: removes what was learned of faces, and on request the inputs and films of some drops.
 
-Runs beside the daemon or without it.  It lists what it would remove, and removes it only when told to.
+Runs beside the daemon or without it.  It lists what it would remove, and removes it only with ``--yes``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from heygemd.common.errors import InputError, SetupError
 from heygemd.common.exits import FAILED, OK
@@ -24,8 +24,29 @@ from heygemd.store.drops import DropState, Journal
 from heygemd.store.states import Drop
 
 
+class PurgeRow(TypedDict):
+    """A drop as ``--json`` lists it."""
+
+    drop: str
+    line: str
+    name: str
+    folder: str | None
+    films: list[str]
+    busy: bool
+
+
+class PurgeReport(TypedDict):
+    """What ``--json`` prints; ``forgotten``: entries of the cache, where ``--yes`` was given."""
+
+    ok: bool
+    removed: bool
+    drops: list[PurgeRow]
+    stayed: list[str]
+    forgotten: NotRequired[int]
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
+class PurgeDrop:
     """One drop that a purge is about, with what of it is still there."""
 
     drop: Drop
@@ -33,8 +54,8 @@ class Found:
     films: tuple[housekeeping.Film, ...]
     busy: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """For ``--json``, and what is told to people."""
+    def to_json(self) -> PurgeRow:
+        """The row that is printed, as JSON or for people."""
         return {
             "drop": self.drop.id, "line": self.drop.line, "name": display(self.drop.request.name),
             "folder": display(self.folder) if self.folder else None,
@@ -50,12 +71,13 @@ def command(args: argparse.Namespace) -> int:
         what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
         print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
         return OK
-    found = find(config, args.drop)
-    stayed = remove(config, found) if args.yes else []
-    told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
+    drops = find(config, args.drop)
+    stayed = remove(config, drops) if args.yes else []
+    rows = [drop.to_json() for drop in drops]
+    report: PurgeReport = {"ok": not stayed, "removed": args.yes, "drops": rows, "stayed": stayed}
     if args.yes:
-        told["forgotten"] = faces(config)
-    tell(told, as_json=args.json)
+        report["forgotten"] = faces(config)
+    print_report(report, as_json=args.json)
     return OK if not stayed else FAILED
 
 
@@ -68,7 +90,7 @@ def faces(config: Config) -> int:
         raise SetupError(f"{folder} could not be emptied: {error.strerror or error}. Run this as its owner.") from error
 
 
-def find(config: Config, name: str) -> list[Found]:
+def find(config: Config, name: str) -> list[PurgeDrop]:
     """The drops that are called ``name``, have that id, or took an input of that name (with or without its ending).
 
     Raises InputError where there is none, SetupError where there is no journal.
@@ -79,13 +101,13 @@ def find(config: Config, name: str) -> list[Found]:
     journal = Journal.read_only(path)
     lines = {line.name: line for line in config.lines}
     try:
-        drops = [d for d in journal.drops(*DropState) if d.line in lines and _is_meant(d, name)]
-        found = [_found(journal, lines[drop.line], drop) for drop in drops]
+        journalled = [d for d in journal.drops(*DropState) if d.line in lines and _is_meant(d, name)]
+        drops = [_with_files(journal, lines[drop.line], drop) for drop in journalled]
     finally:
         journal.close()
-    if not found:
+    if not drops:
         raise InputError(f"No drop is called {display(name)}, and none took a file of that name.", reason="missing")
-    return found
+    return drops
 
 
 def _is_meant(drop: Drop, name: str) -> bool:
@@ -102,26 +124,26 @@ def _names_of(drop: Drop) -> Iterable[str]:
         yield folded(split(path)[0])
 
 
-def _found(journal: Journal, line: LineConfig, drop: Drop) -> Found:
+def _with_files(journal: Journal, line: LineConfig, drop: Drop) -> PurgeDrop:
     folder = housekeeping.folder_of(line, drop)
     films = (housekeeping.Film.of(line, drop, job) for job in journal.jobs_of(drop.id))
     there = tuple(film for film in films if film is not None and Path(f"{film.base}.mp4").exists())
     busy = drop.state is not DropState.ENDED
-    return Found(drop, folder if folder and Path(folder).is_dir() else None, there, busy)
+    return PurgeDrop(drop, folder if folder and Path(folder).is_dir() else None, there, busy)
 
 
-def remove(config: Config, found: Iterable[Found]) -> list[str]:
+def remove(config: Config, drops: Iterable[PurgeDrop]) -> list[str]:
     """Remove inputs and films of drops that have ended; sentences about what stayed.  Raises SetupError."""
     nofollow.trust(folder for line in config.lines for folder in line.trusted)
     stayed = []
     try:
-        for one in found:
+        for one in drops:
             if one.busy:
                 stayed.append(f"{one.drop.id} has not ended; cancel it first.")
                 continue
             if one.folder:
-                told = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
-                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in told["left"]]
+                done = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
+                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in done["left"]]
             for film in one.films:
                 if operations.remove_film(film.base, film.size, film.job) == "changed":
                     stayed.append(f"{display(film.base)}.mp4 or its log is not as it was delivered.")
@@ -131,20 +153,20 @@ def remove(config: Config, found: Iterable[Found]) -> list[str]:
     return stayed
 
 
-def tell(told: Mapping[str, Any], *, as_json: bool) -> None:
-    """What was found, or removed, on stdout."""
+def print_report(report: PurgeReport, *, as_json: bool) -> None:
+    """Print what would be removed, or was."""
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(report))
         return
-    for drop in told["drops"]:
+    for drop in report["drops"]:
         print(f"{drop['drop']}  {drop['line']}  {drop['name']}{'  (has not ended)' if drop['busy'] else ''}")
         for what in [*([drop["folder"]] if drop["folder"] else []), *drop["films"]]:
             print(f"  {what}")
         if not drop["folder"] and not drop["films"]:
             print("  nothing of it is there any more")
-    for sentence in told["stayed"]:
+    for sentence in report["stayed"]:
         print(f"stays: {sentence}")
-    if told["removed"]:
-        print(f"Removed, and all that was learned of templates forgotten ({told['forgotten']}).")
+    if report["removed"]:
+        print(f"Removed, and all that was learned of templates forgotten ({report.get('forgotten', 0)}).")
     else:
         print("Nothing was removed; --yes removes these inputs, films with their logs, and what was learned of faces.")

@@ -1,4 +1,4 @@
-"""``heygemd run``, and the commands that hand everything to one function of another room."""
+"""``heygemd run``, and the commands that are one call: hook, bench, demo, selftest, doctor, bundle, completion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def hook(_args: argparse.Namespace) -> int:
-    """One hook, told on stdin."""
+    """One hook; its order is one line on stdin."""
     from heygemd.daemon import hooks
 
     answer = hooks.serve(sys.stdin.buffer.readline(), load.load)
@@ -61,7 +61,7 @@ def doctor(args: argparse.Namespace) -> int:
     from heygemd.doctor import examine
 
     checks = examine.examine(load.load_or_default(args.config))
-    examine.tell(checks, as_json=args.json)
+    examine.print_findings(checks, as_json=args.json)
     return OK if examine.would_work(checks) else MISSING
 
 
@@ -71,7 +71,7 @@ def bundle(args: argparse.Namespace) -> int:
 
     models_dir = load.load_or_default(args.config).daemon.models_dir if args.model else Path()
     packed = build.build(
-        build.Order(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
+        build.BundleOrder(args.out, args.python, args.torch, tuple(dict.fromkeys(args.model)), models_dir, args.debs)
     )
     if args.json:
         print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))

@@ -1,16 +1,15 @@
-"""Ending asyncio tasks for certain, and trying things again later."""
+"""Two helpers for asyncio: ``ended`` cancels tasks until they have ended, ``Later`` holds back a second attempt."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 AGAIN_SECONDS = 1.0
 
 
-async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+async def ended(tasks: Sequence[asyncio.Task[object]]) -> None:
     """Cancel tasks until they have ended.
 
     Once is not enough: ``wait_for`` of Python 3.11 swallows a cancellation that comes in the very moment in which
@@ -24,17 +23,17 @@ async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 class Later:
-    """What is to be tried again, and not before when."""
+    """The earliest time of the next attempt, by key."""
 
     def __init__(self) -> None:
         self._not_before: dict[str, float] = {}
 
     def wait(self, key: str, seconds: float) -> None:
-        """Not before so many seconds have passed."""
+        """The next attempt is due in ``seconds``."""
         self._not_before[key] = time.monotonic() + seconds
 
     def due(self, key: str) -> bool:
-        """Whether its time has come."""
+        """Whether the next attempt may be made; true for a key that nobody has held back."""
         if self._not_before.get(key, 0.0) > time.monotonic():
             return False
         self._not_before.pop(key, None)

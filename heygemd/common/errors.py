@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one small tree.
+"""The errors of all rooms, as one small tree.
 
 HeygemdError            a sentence for a person: what, which file, why, what to do
 ├── ConfigError         config.toml is faulty (all faults at once); exit code 2

@@ -1,4 +1,4 @@
-"""What the command ``heygemd`` ends with: exit codes, and the errors that they belong to."""
+"""The exit codes of the command ``heygemd``, and the errors that they belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which characters a font has, read from its ``cmap`` table (OpenType 1.9, formats 4 and 12); nothing is drawn here."""
+"""Reads from a font which characters it has (its ``cmap`` table, OpenType 1.9, formats 4 and 12); draws nothing."""
 
 from __future__ import annotations
 

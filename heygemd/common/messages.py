@@ -1,4 +1,4 @@
-"""What people are told, in English and Chinese: one catalogue for reports, the status page and ``reason.txt``.
+"""The catalogue of messages in English and Chinese, for reports, the status page and ``reason.txt``.
 
 A message is named by a code; its values are filled in by name.  A test holds that both languages exist for every code
 and ask for the same values.
@@ -7,7 +7,7 @@ and ask for the same values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 LANGUAGES = ("en", "zh")
 
@@ -281,7 +281,7 @@ def why(language: str, code: str | None) -> str:
     return say(language, f"why:{code}") if f"why:{code}" in _TEXTS else ""
 
 
-def waits(language: str, code: str | None, values: Mapping[str, Any] | None, english: str) -> str:
+def waits(language: str, code: str | None, values: Mapping[str, object] | None, english: str) -> str:
     """Why something waits: ``english`` itself, or its code's text in a language that has one for it."""
     if language == "en" or f"waits:{code}" not in _TEXTS:
         return english
@@ -291,7 +291,7 @@ def waits(language: str, code: str | None, values: Mapping[str, Any] | None, eng
         return english
 
 
-def say(language: str, code: str, values: Mapping[str, Any] | None = None) -> str:
+def say(language: str, code: str, values: Mapping[str, object] | None = None) -> str:
     """The message in a language of ``LANGUAGES``; a code without a text is its own text."""
     texts = _TEXTS.get(code)
     if texts is None:
@@ -304,15 +304,33 @@ def advice(language: str, code: str) -> str:
     return say(language, f"do:{code}") if f"do:{code}" in _TEXTS else ""
 
 
-def told(reasons: Sequence[Mapping[str, Any]], language: str = "en") -> list[dict[str, Any]]:
-    """The reasons of a grade with their sentences, as the film's log has them."""
-    out = []
-    for reason in reasons:
-        code = reason["code"]
-        out.append({**reason, "message": say(language, code, reason["values"]), "advice": advice(language, code)})
-    return out
+class Reason(TypedDict):
+    """Why a film's grade is not good: a message's code, the grade that it costs, and the message's values."""
+
+    code: str
+    level: str
+    values: Mapping[str, object]
+
+
+class ExplainedReason(Reason):
+    """The same with its sentences, as the film's log has it."""
+
+    message: str
+    advice: str
+
+
+def explain(reasons: Sequence[Reason], language: str = "en") -> list[ExplainedReason]:
+    """The reasons of a grade with their sentences in a language of ``LANGUAGES``."""
+    return [
+        {
+            **reason,
+            "message": say(language, reason["code"], reason["values"]),
+            "advice": advice(language, reason["code"]),
+        }
+        for reason in reasons
+    ]
 
 
 def codes() -> dict[str, tuple[str, str]]:
-    """Every message there is."""
+    """The English and the Chinese text of every message, by its code."""
     return dict(_TEXTS)

@@ -1,4 +1,4 @@
-"""File names, which are bytes that people typed: comparing them, and making ones that every share can hold.
+"""File names: compares and checks what people typed, and makes names that every share can hold.
 
 Names are ``str`` as ``os.fsdecode`` gives them, so bytes that are not UTF-8 appear as lone surrogates.  Two
 names are the same to a person when they differ only in case or in Unicode form (a Mac writes ``é`` as two

@@ -1,4 +1,4 @@
-"""Files that are part of the package, in ``heygemd/data``."""
+"""Paths and bytes of the files that are shipped in the package, in ``heygemd/data``."""
 
 from __future__ import annotations
 

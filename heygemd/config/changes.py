@@ -1,4 +1,4 @@
-"""What a changed config.toml changes in a daemon that runs.  All of it comes into force, or nothing.
+"""What a changed ``config.toml`` changes in a running daemon: all of it comes into force, or nothing.
 
 The running job keeps the settings that it was begun with.  A line may be added; it may be removed, or get other
 folders, only when nothing of it is unfinished: a film on its way to one outbox must not be looked for in another.

@@ -1,4 +1,4 @@
-"""What a value in ``config.toml`` must be beyond its kind, its choices and its limits.
+"""Checks of single values in ``config.toml`` that go beyond kind, choices and limits.
 
 Each function takes a value and says what is wrong with it, ``None`` where nothing is.
 """

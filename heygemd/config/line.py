@@ -1,4 +1,4 @@
-"""The settings of one line and of its subfolders."""
+"""``LineConfig``: the settings of one production line and of its subfolders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from heygemd.common.request import PRIORITIES, JobOptions, Priority
+from heygemd.common.request import ENGINES, PRIORITIES, JobOptions, Priority
 from heygemd.config import checks
-from heygemd.config.tables import ENGINES, ON_POOR, RenderConfig
+from heygemd.config.tables import ON_POOR, RenderConfig
 from heygemd.config.toml_schema import Key, Rule, as_toml, keys_of
 
 LINE_FOLDERS = ("inbox", "processing", "outbox", "done", "failed")

@@ -1,4 +1,4 @@
-"""Reads ``config.toml`` into the frozen dataclasses of ``config_keys``.
+"""Finds, reads and checks ``config.toml``; gives a frozen ``Config``.
 
 The whole file is checked, every fault is named at once, unknown keys are faults.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tomli
 
@@ -18,7 +18,6 @@ from heygemd.common.request import JobOptions
 from heygemd.config import toml_schema
 from heygemd.config.line import LINE_FOLDERS, LINE_KEYS, LINE_PLACES, OPTION_KEYS, LineConfig
 from heygemd.config.tables import (
-    ENGINES,
     CommandConfig,
     DaemonConfig,
     GuardConfig,
@@ -30,9 +29,11 @@ from heygemd.config.tables import (
 from heygemd.config.template import CONFIG_TEMPLATE, reference_rows, template
 from heygemd.config.whole import TABLES, Config
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = [
     "CONFIG_TEMPLATE",
-    "ENGINES",
     "LINE_FOLDERS",
     "LINE_PLACES",
     "CommandConfig",
@@ -81,7 +82,7 @@ def load(path: Path, *, need_lines: bool = True) -> Config:
     return parse(_read_toml(source), source, need_lines=need_lines)
 
 
-def _read_toml(source: Path) -> dict[str, Any]:
+def _read_toml(source: Path) -> Mapping[str, object]:
     try:
         with source.open("rb") as file:
             return tomli.load(file)
@@ -95,7 +96,7 @@ def _read_toml(source: Path) -> dict[str, Any]:
         raise ConfigError(str(source), [Fault("file", what)]) from error
 
 
-def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> Config:
+def parse(data: Mapping[str, object], source: Path, *, need_lines: bool = True) -> Config:
     """As ``load``, for TOML already parsed; ``source`` gives the folder for relative paths."""
     faults: list[Fault] = []
     faults += [
@@ -105,7 +106,7 @@ def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> 
     ]
     tables = {name: _table(name, data.get(name, {}), source.parent, faults) for name in TABLES}
     lines = _lines(data.get("line", []), source.parent, faults)
-    config = Config(**tables, lines=lines, source=source)
+    config = toml_schema.build(Config, {**tables, "lines": lines, "source": source})
     if need_lines and not data.get("line"):
         faults.append(Fault("file", "has no [[line]]; at least one, with name and root, is needed"))
     faults += _engine_faults(config) + _overlap_faults(config) + _label_faults(config.mark)
@@ -114,40 +115,43 @@ def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> 
     return config
 
 
-def _table(name: str, raw: Any, base: Path, faults: list[Fault]) -> Any:
+def _table(name: str, raw: object, base: Path, faults: list[Fault]) -> DataclassInstance:
     cls = TABLES[name]
     if not isinstance(raw, dict):
         faults.append(Fault(name, f"must be a table: write [{name}]"))
         return cls()
     elsewhere = {k: f"[{other}]" for other, c in TABLES.items() if other != name for k in toml_schema.keys_of(c)}
-    return cls(**toml_schema.read_values(toml_schema.keys_of(cls), raw, f"[{name}]", base, faults, elsewhere=elsewhere))
+    values = toml_schema.read_values(toml_schema.keys_of(cls), raw, f"[{name}]", base, faults, elsewhere=elsewhere)
+    return toml_schema.build(cls, values)
 
 
-def _lines(raw: Any, base: Path, faults: list[Fault]) -> tuple[LineConfig, ...]:
+def _lines(raw: object, base: Path, faults: list[Fault]) -> tuple[LineConfig, ...]:
     if not isinstance(raw, list) or not all(isinstance(table, dict) for table in raw):
         faults.append(Fault("line", "must be written with two brackets: [[line]]"))
         return ()
-    found = (_line(table, number, base, faults) for number, table in enumerate(raw, start=1))
-    lines = tuple(line for line in found if line)
+    read = (_line(table, number, base, faults) for number, table in enumerate(raw, start=1))
+    lines = tuple(line for line in read if line)
     names = [line.name.casefold() for line in lines]
     twice = "is used by another line too (upper and lower case count as the same)"
     faults += [Fault(f"line {n!r} name", twice) for n in dict.fromkeys(names) if names.count(n) > 1]
     return lines
 
 
-def _line(table: Mapping[str, Any], number: int, base: Path, faults: list[Fault]) -> LineConfig | None:
+def _line(table: Mapping[str, object], number: int, base: Path, faults: list[Fault]) -> LineConfig | None:
     """The line, or ``None`` where it lacks a valid name or root (which is then among the faults)."""
     where = f"line {table['name']!r}" if isinstance(table.get("name"), str) else f"line number {number}"
     elsewhere = {k: f"[{name}]" for name, c in TABLES.items() for k in toml_schema.keys_of(c)}
     plain = {k: v for k, v in table.items() if k != "folders"}
     values = toml_schema.read_values({**LINE_KEYS, **OPTION_KEYS}, plain, where, base, faults, elsewhere=elsewhere)
     folders = _folders(table.get("folders", {}), where, base, faults)
-    options = JobOptions(**{k: v for k, v in values.items() if k in OPTION_KEYS})
+    options = toml_schema.build(JobOptions, {k: v for k, v in values.items() if k in OPTION_KEYS})
     own = {k: v for k, v in values.items() if k in LINE_KEYS}
-    return LineConfig(**own, options=options, folders=folders) if {"name", "root"} <= own.keys() else None
+    if not {"name", "root"} <= own.keys():
+        return None
+    return toml_schema.build(LineConfig, {**own, "options": options, "folders": folders})
 
 
-def _folders(raw: Any, where: str, base: Path, faults: list[Fault]) -> dict[str, JobOptions]:
+def _folders(raw: object, where: str, base: Path, faults: list[Fault]) -> dict[str, JobOptions]:
     if not isinstance(raw, dict) or not all(isinstance(table, dict) for table in raw.values()):
         faults.append(Fault(f"{where} folders", "must be tables: write [line.folders.<subfolder>]"))
         return {}
@@ -156,7 +160,8 @@ def _folders(raw: Any, where: str, base: Path, faults: list[Fault]) -> dict[str,
         place = f"{where} folders.{folder}"
         if problem := _folder_problem(folder):
             faults.append(Fault(place, problem))
-        options[folder] = JobOptions(**toml_schema.read_values(OPTION_KEYS, table, place, base, faults))
+        values = toml_schema.read_values(OPTION_KEYS, table, place, base, faults)
+        options[folder] = toml_schema.build(JobOptions, values)
     return options
 
 

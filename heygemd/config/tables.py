@@ -1,4 +1,4 @@
-"""Every key of ``config.toml``: its default, its limits and its meaning, in one place, as frozen dataclasses.
+"""The tables of ``config.toml`` as frozen dataclasses: each key with its default, its limits and its meaning.
 
 The commented default file and the README's table come from here; ``load.py`` reads a file into them.
 """
@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from heygemd.common.messages import LANGUAGES
-from heygemd.common.request import EXTENDS, FACES, LABEL_POSITIONS, PRESETS
+from heygemd.common.request import ENGINES, EXTENDS, FACES, LABEL_POSITIONS, PRESETS
 from heygemd.config import checks
 from heygemd.config.toml_schema import Rule
-
-ENGINES = ("footage", "wav2lip", "duix", "command")
-"""The engines of this version."""
 
 ON_POOR = ("deliver", "hold")
 LABELS = ("off", "start", "always")
@@ -63,7 +60,7 @@ class DaemonConfig:
             "work_dir": "work",
             "models_dir": "models",
             "socket": "heygemd.sock",
-            "log_file": "heygemd.common.log",
+            "log_file": "heygemd.log",
         }
         for name, below in places.items():
             if getattr(self, name) == Path():

@@ -1,4 +1,4 @@
-"""The commented default configuration and the table of settings."""
+"""The commented default ``config.toml`` and the rows of the README's table of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's local socket: one JSON object a line, a request and its reply.
+"""Both ends of the daemon's local socket: one JSON object a line, a request and its reply.
 
 ``{"cmd": "status"}`` → ``{"ok": true, …}`` or ``{"ok": false, "error": "a sentence"}``.  Who may open the
 socket may give orders: it is 0660 and belongs to the daemon's user and group.
@@ -15,12 +15,13 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.aio import ended
 from heygemd.common.errors import HeygemdError, NoDaemon, SetupError
 
-Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Request = dict[str, object]
+Reply = dict[str, object]
+Handler = Callable[[Request], Awaitable[Mapping[str, object]]]
 
 REQUEST_BYTES = 1 << 20
 REPLY_BYTES = 64 << 20
@@ -51,11 +52,11 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
 
 
 class _Sessions:
-    """Speaks with each client until it hangs up."""
+    """Serves each client until it hangs up."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[object]] = set()
 
     async def end(self) -> None:
         """Hang up on everybody."""
@@ -76,7 +77,7 @@ class _Sessions:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> Reply:
         try:
             request = json.loads(line)
         except ValueError:
@@ -88,13 +89,13 @@ class _Sessions:
         except HeygemdError as error:
             return _refusal(error.message)
 
-    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, Any]) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, object]) -> None:
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
 
 
-def _refusal(sentence: str) -> dict[str, Any]:
+def _refusal(sentence: str) -> Reply:
     return {"ok": False, "error": sentence}
 
 
@@ -146,7 +147,7 @@ def _make_room(path: Path) -> None:
     raise SetupError(f"Another heygemd holds {path}. Stop it first, or give this one its own state_dir.")
 
 
-def call(path: Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+def call(path: Path, request: Mapping[str, object], timeout: float = 10.0) -> Reply:
     """Ask the daemon at ``path`` and return its reply, whatever its ``ok``.
 
     Raises NoDaemon where nobody answers, SetupError where this user may not ask or no reply came within
@@ -187,7 +188,7 @@ def _line(client: socket.socket, deadline: float) -> bytes:
     return bytes(received)
 
 
-def _reply(line: bytes, path: Path) -> dict[str, Any]:
+def _reply(line: bytes, path: Path) -> Reply:
     try:
         reply = json.loads(line)
     except ValueError:

@@ -1,5 +1,6 @@
-"""Several daemons on one GPU agree through small files in one folder, ``/run/heygemd`` where the system made it.
+"""Reservations of GPU memory, through small files in one folder by which daemons on one GPU agree.
 
+The folder is ``/run/heygemd`` where the system made it.
 ``<UUID>.lock`` is held for the moment in which a daemon decides about a GPU.  ``<UUID>.<daemon>.hold`` says how much
 one of them has reserved; its owner holds a lock on it for as long as the job runs, so that the kernel itself takes a
 dead daemon's reservation away.  NVML shows memory only once it is allocated: the reservation covers the time before.
@@ -54,13 +55,13 @@ class Reservations:
 
     def others(self, uuid: str) -> list[Reserved]:
         """What living daemons other than this one have reserved of a GPU."""
-        found = []
+        reserved = []
         for path in self.folder.glob(f"{_safe(uuid)}.*.hold"):
             if self._mine is None or path != self._mine[0]:
                 held = _held(path)
                 if held is not None:
-                    found.append(held)
-        return found
+                    reserved.append(held)
+        return reserved
 
     def taken(self, gpu: Gpu) -> int:
         """MiB of a GPU that others have reserved and have not allocated yet.
@@ -74,7 +75,7 @@ class Reservations:
         return missing
 
     def reserve(self, uuid: str, mib: int) -> None:
-        """Reserve so much of a GPU; only while ``deciding``."""
+        """Reserve ``mib`` MiB of a GPU; only while ``deciding``."""
         self.release()
         path = self.folder / f"{_safe(uuid)}.{self._me}.hold"
         hold = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -40,9 +40,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from heygemd.common.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
+from heygemd.common.spawn import end_with_parent
 from heygemd.contract.job import Settings, Task
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts
 _PROGRESS_SECONDS = 0.25  # between two progress lines of one stage
 _AGAIN_SECONDS = 1.4  # of silence, after which the last line is said again
@@ -321,9 +322,8 @@ def main() -> None:
     chosen = argparse.ArgumentParser()
     chosen.add_argument("--nice", type=int, default=0)
     os.nice(chosen.parse_args().nice)  # before there is a thread or a child, which inherit it
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below
+    end_with_parent()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # a stray print must not break the protocol
     sys.stdout = sys.stderr

@@ -16,6 +16,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -26,10 +27,11 @@ from pathlib import Path
 from typing import IO, TypedDict
 
 from heygemd.common.errors import EngineError, SetupError
+from heygemd.common.spawn import PR_SET_PDEATHSIG
 
-_TETHER = """
+_TETHER = f"""
 import ctypes, os, resource, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
 if os.getppid() != int(sys.argv[1]):
     os._exit(125)
 for limit in filter(None, sys.argv[2].split(",")):

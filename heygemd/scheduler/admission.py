@@ -26,11 +26,11 @@ from heygemd.config.render_settings import settings_for
 from heygemd.guard import decide, host, machine, needs
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way
 from heygemd.guard.devices import Devices, TorchBuild, torch_build
-from heygemd.guard.history import Watching
+from heygemd.guard.history import ReadingHistory
 from heygemd.guard.needs import Asked
 from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations, place
-from heygemd.guard.turns import MOST, Ageing, Candidate, Turn, look
+from heygemd.guard.turns import MOST, Ageing, Candidate, Choice, choose_next
 from heygemd.scheduler.deferrals import Deferrals
 from heygemd.scheduler.free_space import Folders, Outboxes
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
@@ -65,7 +65,7 @@ class Admission:
         folder, agreed = place(config.guard.lock_dir, config.daemon.state_dir / "gpu")
         self.reservations = Reservations(folder)
         self._state = config.daemon.state_dir  # journal and cache, which may lie on a disk of their own
-        self._watching = Watching(reader, (store.work, self._state), worker_pid, config.guard.hold_readings)
+        self._watching = ReadingHistory(reader, (store.work, self._state), worker_pid, config.guard.hold_readings)
         self._ageing: Ageing[str] = Ageing(config.guard.ageing_minutes * 60)
         self.deferrals = Deferrals(journal, config.guard.alert_hours)
         self._ticket: Ticket | None = None
@@ -124,7 +124,7 @@ class Admission:
         jobs = [by_id[name] for name in names if name in by_id]
         # One after the other, as far as they are looked at: a queue may be long, and mostly its first may start.
         queue = (Candidate(job.id, self._need(job, lines[job.drop_id], readings)) for job in jobs)
-        turn = look(queue, lambda need: self._judge(need, readings), self._keep_for(names))
+        turn = choose_next(queue, lambda need: self._judge(need, readings), self._keep_for(names))
         for candidate, wait in turn.waiting:
             self.deferrals.note(by_id[candidate.key], wait)
         if turn.never is not None:
@@ -154,7 +154,7 @@ class Admission:
             self._log.warning("gpu_kept_for", job=kept, minutes=self._rules.ageing_minutes)
         return kept
 
-    def _begin(self, turn: Turn[str], jobs: Mapping[str, Job], readings: Readings) -> Ticket | None:
+    def _begin(self, turn: Choice[str], jobs: Mapping[str, Job], readings: Readings) -> Ticket | None:
         if turn.chosen is None or turn.go is None:
             return None
         job, need = jobs[turn.chosen.key], turn.chosen.need
@@ -194,7 +194,7 @@ class Admission:
             self.reservations.reserve(go.device, again.vram_mib)
             return again
 
-    def _log_start(self, job: Job, go: Go, turn: Turn[str]) -> None:
+    def _log_start(self, job: Job, go: Go, turn: Choice[str]) -> None:
         self.deferrals.end(job.id)
         self._ageing.forget(job.id)
         if turn.overtaken:
@@ -203,7 +203,7 @@ class Admission:
             how = {"batch_size": go.batch_size, "precision": go.precision}
             self._log.warning("job_made_smaller", job=job.id, vram_mib=go.vram_mib, **how)
 
-    def _later(self, turn: Turn[str]) -> None:
+    def _later(self, turn: Choice[str]) -> None:
         """Nobody starts: when to look again."""
         settling = any(wait.settling for _, wait in turn.waiting) or turn.chosen is not None
         if not settling:

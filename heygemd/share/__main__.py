@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from heygemd.common.spawn import end_with_parent
 from heygemd.share import nofollow
 from heygemd.share.operations import (
     discard_drop,
@@ -44,7 +44,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 def serve(folders: list[str]) -> None:
     """Answer one request a line until standard input ends; ``folders`` are those of the line (``handles.trust``)."""
     nofollow.trust(folders)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive the daemon
+    end_with_parent()  # never outlive the daemon
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the daemon ends us, after it has finished its own business
     for line in sys.stdin.buffer:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from heygemd.config.tables import ENGINES
+from heygemd.common.request import ENGINES
 from heygemd.store.states import ENDED, Job, JobState
 
 OTHER = "other"

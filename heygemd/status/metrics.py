@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heygemd import __version__
-from heygemd.config.tables import ENGINES
+from heygemd.common.request import ENGINES
 from heygemd.guard.readings import Gpu
 from heygemd.status.counters import CAUSES, Tally, known
 from heygemd.status.exposition import Metric, by, one

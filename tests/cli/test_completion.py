@@ -20,7 +20,7 @@ from heygemd import training
 from heygemd.cli import main
 from heygemd.cli.completion import SHELLS
 from heygemd.common import exits
-from heygemd.config.tables import ENGINES
+from heygemd.common.request import ENGINES
 
 JOB = "20261126-042501-a1b2c3.1"
 

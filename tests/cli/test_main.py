@@ -411,7 +411,7 @@ def test_doctor_ends_with_5_where_something_is_missing(here: Path, monkeypatch: 
     from heygemd.doctor import examine
 
     verdicts = iter(["ok", "fail"])
-    monkeypatch.setattr(examine, "examine", lambda _config: [examine.Check("x", next(verdicts), "said")])  # type: ignore[arg-type]
+    monkeypatch.setattr(examine, "examine", lambda _config: [examine.Finding("x", next(verdicts), "said")])  # type: ignore[arg-type]
     assert main.main(["doctor"]) == 0
     assert main.main(["doctor", "--json"]) == 5
 

@@ -18,7 +18,7 @@ from tests.fakes.duix import Duix, Faults, serving
 from tests.site import ROOT
 
 
-def said(config: DuixConfig) -> dict[str, duix.Check]:
+def said(config: DuixConfig) -> dict[str, duix.Finding]:
     return {check.name: check for check in duix.examine(config, wanted=False, sleep=lambda _: None)}
 
 

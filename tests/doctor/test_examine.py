@@ -13,7 +13,7 @@ from heygemd.config import load
 from heygemd.config.tables import HooksConfig, RenderConfig
 from heygemd.config.whole import Config
 from heygemd.doctor import examine, onnxruntime, server
-from heygemd.doctor.examine import Check
+from heygemd.doctor.examine import Finding
 from heygemd.guard import machine, readings
 from heygemd.models.store import File, Model, digest
 from tests.fakes.nvml import Card, FakeNvml
@@ -45,7 +45,7 @@ def ffmpeg(version: str = "5.1.6-0+deb12u1", encoders: str = "libx264 aac h264_n
     )
 
 
-def by_name(checks: list[Check]) -> dict[str, Check]:
+def by_name(checks: list[Finding]) -> dict[str, Finding]:
     return {check.name: check for check in checks}
 
 
@@ -160,7 +160,7 @@ def test_the_cascades_asked_for_are_those_that_the_face_finder_opens() -> None:
 
 def test_footage_works_only_where_nothing_failed() -> None:
     settings = load.default_config()
-    good, bad = Check("torch", "ok", "x"), Check("ffmpeg", "fail", "y", "z")
+    good, bad = Finding("torch", "ok", "x"), Finding("ffmpeg", "fail", "y", "z")
     assert examine.would_work([good, *examine._engines(settings, [good])])
     found = by_name(examine._engines(settings, [good, bad]))
     assert found["engine footage"].said == "lacks ffmpeg"
@@ -176,8 +176,8 @@ def test_the_command_engine_is_ok_where_its_program_can_be_run(program: str, ver
 
 
 def test_the_findings_are_told_in_lines_or_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    checks = [Check("a", "ok", "fine"), Check("long name", "fail", "gone", "fetch it")]
-    examine.tell(checks, as_json=False)
+    checks = [Finding("a", "ok", "fine"), Finding("long name", "fail", "gone", "fetch it")]
+    examine.print_findings(checks, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "ok    a          fine",
         "fail  long name  gone",
@@ -185,7 +185,7 @@ def test_the_findings_are_told_in_lines_or_as_json(capsys: pytest.CaptureFixture
         "",
         "footage does not work here",
     ]
-    examine.tell(checks, as_json=True)
+    examine.print_findings(checks, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["checks"][1]["cure"] == "fetch it"
 

@@ -13,9 +13,9 @@ import pytest
 
 from heygemd.config.load import Config, DaemonConfig, IntakeConfig, LineConfig, RenderConfig
 from heygemd.config.tables import MetricsConfig
-from heygemd.doctor import check, examine
+from heygemd.doctor import examine, finding
 from heygemd.doctor import server as doctor_server
-from heygemd.doctor.check import User
+from heygemd.doctor.finding import User
 
 NOBODY = User("nobody", 65534, frozenset({65534}))
 
@@ -29,8 +29,8 @@ def line(tmp_path: Path) -> LineConfig:
     return line
 
 
-def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, check.Check]:
-    checks = doctor_server.folders(config or Config(), line, user or check.service_user())
+def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, finding.Finding]:
+    checks = doctor_server.folders(config or Config(), line, user or finding.service_user())
     return {check.name: check for check in checks}
 
 
@@ -102,11 +102,11 @@ def test_a_share_that_hangs_does_not_hang_the_doctor(line: LineConfig, monkeypat
 
 
 def test_a_folder_for_figures_must_be_there_and_be_writable(tmp_path: Path) -> None:
-    def said(file: Path, user: User) -> check.Check:
+    def said(file: Path, user: User) -> finding.Finding:
         (check,) = doctor_server.metrics(MetricsConfig(textfile=file), user)
         return check
 
-    us = check.service_user()
+    us = finding.service_user()
     assert said(tmp_path / "a.prom", us).verdict == "ok"
     away = said(tmp_path / "none" / "a.prom", us)
     assert away.verdict == "warn" and "No such file" in away.said and away.cure.startswith("make it (install -d")
@@ -137,9 +137,9 @@ def test_a_port_for_figures_must_be_free_or_ours(answer: bytes | None, verdict: 
                 asked.sendall(head)
 
         threading.Thread(target=serve, daemon=True).start()
-        (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
+        (found,) = doctor_server.metrics(MetricsConfig(port=port), finding.service_user())
     assert found.verdict == verdict and words in found.said
-    (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
+    (found,) = doctor_server.metrics(MetricsConfig(port=port), finding.service_user())
     assert found.verdict == "ok" and "nobody listens" in found.said
 
 

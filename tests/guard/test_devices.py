@@ -14,7 +14,7 @@ from heygemd.config.whole import Config
 from heygemd.guard import devices, needs
 from heygemd.guard.devices import Devices, TorchBuild, device_of, obstacle, torch_build
 from heygemd.guard.readings import Gpu, Readings
-from heygemd.models.store import File, Model, Store
+from heygemd.models.store import File, Model, ModelStore
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000, gpu_missing=True, gpu_problem="no driver")
 GPU_HERE = Readings((Gpu("GPU-a", 0, "NVIDIA Fake", 24_000, 0, 24_000),), ram_total_mib=16_000)
@@ -27,7 +27,7 @@ def config(folder: Path, **render: str) -> Config:
 
 
 def imported(folder: Path, name: str, role: str) -> None:
-    store = Store(config(folder).daemon.models_dir)
+    store = ModelStore(config(folder).daemon.models_dir)
     model = Model(name, "wav2lip", 96, (File("f", "0", 1, role),), "f", "0", None, "?", "?", None, "2026-01-01")
     (store.folder / name).mkdir(parents=True)
     import json

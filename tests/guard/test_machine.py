@@ -11,6 +11,7 @@ import pytest
 
 from heygemd.guard import host, machine
 from heygemd.guard.machine import Machine
+from heygemd.guard.nvml import ask_nvml
 from heygemd.guard.readings import Holder
 from tests.fakes.nvml import Card, FakeNvml
 
@@ -34,9 +35,9 @@ def test_a_gpu_is_read_with_its_uuid_its_memory_and_who_holds_it() -> None:
 
 def test_nvml_is_closed_again_each_time() -> None:
     nvml = FakeNvml([Card()])
-    nvml.ask_nvml(nvml)
+    ask_nvml(nvml)
     nvml.cards[0].memory_error = 999
-    nvml.ask_nvml(nvml)
+    ask_nvml(nvml)
     assert (nvml.inits, nvml.open) == (2, 0)
 
 

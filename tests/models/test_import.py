@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from heygemd.cli import main
 from heygemd.common import exits
 from heygemd.common.errors import InputError, SetupError
-from heygemd.models.importing import bring
-from heygemd.models.store import Store, good_name
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore, good_name
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.importing import __main__, checkpoints
 from tests.site import ROOT
@@ -61,21 +61,21 @@ def refused(path: Path, tmp_path: Path) -> str:
 def test_a_checkpoint_is_imported_in_a_child_and_stored_as_safetensors(
     tmp_path: Path, checkpoint: Path, weights: dict[str, torch.Tensor]
 ) -> None:
-    store = Store(tmp_path / "models")
-    model = bring(store, checkpoint, accept=True)
+    store = ModelStore(tmp_path / "models")
+    model = import_model(store, checkpoint, accept=True)
     assert (model.name, model.kind, model.size, model.commercial) == ("wav2lip", "wav2lip", 96, None)
     stored = load_file(store.trusted(model)["weights"])
     assert all(torch.equal(stored[k], v) for k, v in weights.items() if not k.endswith("num_batches_tracked"))
     assert store.all() == [model] and store.one("wav2lip") == model
     assert sorted(p.name for p in store.folder.iterdir()) == ["wav2lip"]
     with pytest.raises(InputError, match="imported already"):
-        bring(store, checkpoint, accept=True)
+        import_model(store, checkpoint, accept=True)
 
 
 def test_terms_must_be_accepted_and_are_told(tmp_path: Path, checkpoint: Path) -> None:
-    store = Store(tmp_path / "models")
+    store = ModelStore(tmp_path / "models")
     with pytest.raises(SetupError, match=r"terms must be accepted.*--accept-licence"):
-        bring(store, checkpoint, accept=False)
+        import_model(store, checkpoint, accept=False)
     assert list(store.folder.iterdir()) == []
 
 
@@ -244,8 +244,8 @@ def test_the_child_has_no_network_and_cannot_write_huge_files(tmp_path: Path) ->
 
 
 def test_an_altered_file_is_told_and_never_used(tmp_path: Path, checkpoint: Path) -> None:
-    store = Store(tmp_path / "models")
-    model = bring(store, checkpoint, accept=True, name="mine")
+    store = ModelStore(tmp_path / "models")
+    model = import_model(store, checkpoint, accept=True, name="mine")
     path = store.path(model, model.files[0])
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

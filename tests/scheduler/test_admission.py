@@ -29,7 +29,7 @@ from heygemd.config.tables import DaemonConfig, GuardConfig, LimitsConfig, Rende
 from heygemd.config.whole import Config
 from heygemd.guard.decide import Need, Way
 from heygemd.guard.devices import TorchBuild
-from heygemd.guard.needs import ENGINES, NVENC_MIB, Kind, Peak
+from heygemd.guard.needs import ENGINE_NEEDS, NVENC_MIB, Kind, Peak
 from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations
 from heygemd.scheduler.admission import Admission
@@ -378,11 +378,11 @@ def test_out_of_gpu_memory_halves_the_batch_and_after_the_smallest_the_job_waits
         if table.admission.had_all(ticket):
             break
         table.run_out(ticket)
-    steps = [way.batch_size for way in ENGINES["wav2lip"].ways]
+    steps = [way.batch_size for way in ENGINE_NEEDS["wav2lip"].ways]
     assert batches[: len(steps)] == steps and set(batches[len(steps) :]) == {steps[-1]}
     job = table.journal.jobs_of("d")[0]
     assert job.attempts == 0 and job.deferrals >= len(steps)
-    first = ENGINES["wav2lip"].ways[0].vram_mib + NVENC_MIB["2160p"]
+    first = ENGINE_NEEDS["wav2lip"].ways[0].vram_mib + NVENC_MIB["2160p"]
     assert table.journal.peaks()[0].vram_mib == first * 5 // 4
 
 
@@ -565,7 +565,7 @@ def test_memory_that_larger_frames_need_is_looked_at_before_the_work_begins(tmp_
     ticket = table.choose()
     assert ticket is not None and ticket.need.ram_mib == 440
     table.frame, table.ram = "2160p", 1000
-    with pytest.raises(Deferred, match=f"needs {ENGINES['footage'].ram_mib} MiB of memory"):
+    with pytest.raises(Deferred, match=f"needs {ENGINE_NEEDS['footage'].ram_mib} MiB of memory"):
         asyncio.run(table.admission.confirm(ticket))
 
 

@@ -26,7 +26,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("bundle")
     a_model(folder / "models")
-    order = build.Order(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
+    order = build.BundleOrder(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
     build.build(order, find(folder / "stubs"))
     with Machine({folder: "/opt/bundle", Path(sys.base_prefix): "/opt/python"}) as machine:
         machine.sh("tar", "-C", "/root", "-xf", "/opt/bundle/out.tar")

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from heygemd.common.errors import SetupError
-from heygemd.models.store import Model, Store
+from heygemd.models.store import Model, ModelStore
 from heygemd.pipeline.face import landmark_models
 from heygemd.pipeline.image.geometry import Bytes, Floats
 
@@ -75,7 +75,7 @@ def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:
     """
     if wanted == "haar" or not models_dir:
         return None
-    store = Store(Path(models_dir))
+    store = ModelStore(Path(models_dir))
     model = store.one("faces")
     if model is not None:
         return Detector(model, store.trusted(model), threads)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heygemd.common.errors import HeygemdError, InputError, SetupError
+from heygemd.common.spawn import end_with_parent
 
 if TYPE_CHECKING:
     from heygemd.pipeline.importing.answer import Imported
@@ -31,15 +32,15 @@ LIMITS = {
 }
 LARGEST = 8 * _GIB
 """Bytes of the largest file that is looked at."""
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000  # linux/sched.h
 
 
 def confine() -> str:
     """Give up what opening a model does not need; ``"no network"``, or ``"limits only"`` where the kernel lets nobody
     give up the network.  Before any thread is started."""
+    end_with_parent()
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, 9)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for which, value in LIMITS.items():
         hard = resource.getrlimit(which)[1]

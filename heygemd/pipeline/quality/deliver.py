@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heygemd.common.errors import EngineError
-from heygemd.common.messages import told
+from heygemd.common.messages import explain
 from heygemd.common.names import display
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import quality
@@ -67,7 +67,7 @@ def any_film(film: Path, video: Path | None, audio: Path | None, settings: Setti
     figures, evidence = foreign.report(film, video, audio, settings, tell)
     names = display(video.name if video else film.name), display(audio.name if audio else film.name)
     text = page_of(figures, evidence, [], names, "?", settings.language)
-    return {**figures, "reasons": told(figures["reasons"], settings.language), "page": text}
+    return {**figures, "reasons": explain(figures["reasons"], settings.language), "page": text}
 
 
 def page_of(
@@ -89,4 +89,4 @@ def _paged(
         (task.work / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
     except (OSError, EngineError) as error:
         tell.event("report_page_failed", level="warning", problem=str(error))
-    return {**figures, "reasons": told(figures["reasons"])}
+    return {**figures, "reasons": explain(figures["reasons"])}

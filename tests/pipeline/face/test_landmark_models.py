@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heygemd.contract.job import Settings
-from heygemd.models.store import Store
+from heygemd.models.store import ModelStore
 from heygemd.pipeline.engines import footage
 from heygemd.pipeline.engines.footage import Footage, measure
 from heygemd.pipeline.engines.footage.analysis import landmarks
@@ -61,7 +61,7 @@ def asked(store: Path) -> Settings:
 
 
 def test_a_pack_is_imported_with_all_that_is_of_use(store: Path) -> None:
-    model = Store(store).one("faces")
+    model = ModelStore(store).one("faces")
     assert model is not None and {f.role for f in model.files} == {"detector", "landmarks106", "identity"}
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from heygemd.common.errors import SetupError
 from heygemd.contract.job import Settings
-from heygemd.models.importing import bring
-from heygemd.models.store import Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore
 from heygemd.pipeline.face import detect, track
 from heygemd.pipeline.image.geometry import IO, move
 from tests.pipeline.faces import EYE_PX, EYES, SETTINGS, FakeClip, Silent, placed, portrait
@@ -30,7 +30,7 @@ def asking(**more: Any) -> Settings:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    bring(Store(folder), DETECTOR, accept=True, name="scrfd")
+    import_model(ModelStore(folder), DETECTOR, accept=True, name="scrfd")
     return folder
 
 

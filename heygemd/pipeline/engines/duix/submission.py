@@ -18,7 +18,7 @@ from typing import Literal
 
 from heygemd.common.errors import EngineAway, EngineError
 from heygemd.contract import duix_api as api
-from heygemd.contract.duix_api import Client, Told, Unclear, Unreachable
+from heygemd.contract.duix_api import Client, TaskState, Unclear, Unreachable
 from heygemd.contract.duix_folder import NotPlain, Shared, bare, inputs_of, new_code, result_of
 from heygemd.contract.job import Tell
 from heygemd.pipeline.engines.duix.task_record import ChunkTask, TaskRecord
@@ -188,13 +188,13 @@ class Submitter:
 
     # ------------------------------------------------------------ poll
 
-    def _ask(self, entry: ChunkTask) -> Told:
+    def _ask(self, entry: ChunkTask) -> TaskState:
         """Ask once; an end is on the disk before anybody acts on it."""
         reply = self._client.query(entry.code)
         self.server = reply.server or self.server
-        told = api.told(reply)
+        told = api.task_state(reply)
         if told.state in ("done", "failed"):
-            entry.phase, entry.answer = "answered", {"state": told.state, "result": told.result, "said": told.said}
+            entry.phase, entry.answer = "answered", {"state": told.state, "result": told.result, "said": told.message}
             self._record.save()
         return told
 
@@ -206,7 +206,7 @@ class Submitter:
             if self._clock() > ends:
                 self._hung(entry, order)
             state, said = self._look(entry)
-            if isinstance(said, Told):
+            if isinstance(said, TaskState):
                 progress = said.progress
             if state not in ("trouble", "away"):
                 clear = self._clock()
@@ -222,7 +222,7 @@ class Submitter:
             if entry.phase != "answered":
                 self._rest(progress / 100)
 
-    def _look(self, entry: ChunkTask) -> tuple[str, Told | str]:
+    def _look(self, entry: ChunkTask) -> tuple[str, TaskState | str]:
         """The state, or that there is ``trouble`` or that it is ``away``, with what is said of it."""
         try:
             told = self._ask(entry)
@@ -230,7 +230,7 @@ class Submitter:
             return "away", str(error)
         except Unclear as error:
             return "trouble", str(error)
-        return told.state, told.said if told.state == "trouble" else told
+        return told.state, told.message if told.state == "trouble" else told
 
     def _left_film(self, entry: ChunkTask) -> bool:
         """Whether a task that is not known any more has left its film: its end may have been told to somebody who did

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.common.errors import SetupError
-from heygemd.models.store import Model, Store
+from heygemd.models.store import Model, ModelStore
 from heygemd.pipeline.engines.footage.target import RATE, gate
 from heygemd.pipeline.engines.wav2lip import colour, mel
 from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
@@ -198,7 +198,7 @@ class Wav2Lip:
         raise NotImplementedError
 
     def _network(self, settings: Settings, tell: Tell) -> tuple[Model, Runner]:
-        store = Store(Path(settings.models_dir))
+        store = ModelStore(Path(settings.models_dir))
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:
             raise SetupError(

@@ -89,12 +89,12 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
     ],
 )
 def test_an_answer_means_what_its_codes_say(answer: bytes, state: str) -> None:
-    assert api.told(api.reply_of(answer)).state == state
+    assert api.task_state(api.reply_of(answer)).state == state
 
 
 @pytest.mark.parametrize("progress", ["NaN", "Infinity", "-5", "1e400", '"x"', "null", "[]"])
 def test_progress_is_between_none_and_all(progress: str) -> None:
-    told = api.told(api.reply_of(f'{{"code": 10000, "data": {{"status": 1, "progress": {progress}}}}}'.encode()))
+    told = api.task_state(api.reply_of(f'{{"code": 10000, "data": {{"status": 1, "progress": {progress}}}}}'.encode()))
     assert 0 <= told.progress <= 100
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from heygemd.models.importing import bring
-from heygemd.models.store import Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.engines.wav2lip.run import runners
 
@@ -16,7 +16,7 @@ from heygemd.pipeline.engines.wav2lip.run import runners
 def store_with_random_checkpoint(folder: Path) -> Path:
     """A store in ``folder`` with the checkpoint, imported as an operator would."""
     torch.save(network.random_weights(5), folder / "random.pth")
-    bring(Store(folder / "store"), folder / "random.pth", accept=True)
+    import_model(ModelStore(folder / "store"), folder / "random.pth", accept=True)
     return folder / "store"
 
 
