@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import HeygemdError, Misuse
 from heygemd.common.exits import OK
@@ -17,7 +16,6 @@ from heygemd.config.load import LINE_FOLDERS, Config
 from heygemd.config.toml_schema import as_toml
 from heygemd.config.whole import TABLES
 from heygemd.contract import control
-from heygemd.status.text import Row
 
 
 def command(args: argparse.Namespace) -> int:
@@ -61,11 +59,11 @@ def _in_force(config: Config) -> Iterable[str]:
         yield ""
 
 
-def _settings(values: Row) -> Iterable[str]:
+def _settings(values: Mapping[str, object]) -> Iterable[str]:
     return (f"{name} = {display(as_toml(value))}" for name, value in values.items())
 
 
-def _given(options: Row) -> dict[str, Any]:
+def _given(options: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 

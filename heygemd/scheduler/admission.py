@@ -23,6 +23,7 @@ from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, WorkerDied
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
+from heygemd.contract.status import GpuRow, GuardRow
 from heygemd.guard import decide, host, machine, needs
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way
 from heygemd.guard.devices import Devices, TorchBuild, torch_build
@@ -383,11 +384,12 @@ class Admission:
         """Why not every GPU that is wanted is to be seen."""
         return self._watching.problem
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> GuardRow:
         """The guard's part of the status."""
         gpus = self.last_seen.gpus if self.last_seen else ()
         return {
-            "devices": self.devices.chosen, "problem": self.gpu_problem, "kept_for": self._ageing.kept,
+            "devices": {k: {"device": v["device"], "reason": v["reason"]} for k, v in self.devices.chosen.items()},
+            "problem": self.gpu_problem, "kept_for": self._ageing.kept,
             "deferred": len(self.deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 
@@ -397,7 +399,7 @@ def _roomy(readings: Readings) -> Readings:
     return replace(readings, ram_total_mib=1 << 40, ram_available_mib=1 << 40)
 
 
-def _gpu_row(gpu: Gpu) -> dict[str, Any]:
+def _gpu_row(gpu: Gpu) -> GpuRow:
     return {
         "uuid": gpu.uuid, "name": gpu.name, "free_mib": gpu.free_mib, "total_mib": gpu.total_mib,
         "utilisation": gpu.utilisation, "celsius": gpu.celsius, "holders": [str(holder) for holder in gpu.processes],

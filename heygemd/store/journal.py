@@ -17,6 +17,7 @@ from typing import Any
 from heygemd.common import log
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest
+from heygemd.contract.status import GradeReason, JobRow
 from heygemd.guard.needs import Kind, Peak
 from heygemd.share.filesystem import NETWORK_FILE_SYSTEMS, _file_system
 from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
@@ -313,7 +314,7 @@ class Journal:
 
     # ------------------------------------------------------------ reports
 
-    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[JobRow]:
         """Jobs as plain rows for ``heygemd jobs``, newest first."""
         where, values = "", tuple(sorted(states or ()))
         if states:
@@ -321,7 +322,7 @@ class Journal:
         rows = self._jobs(f"{where} ORDER BY COALESCE(jobs.ended, jobs.created) DESC LIMIT {limit}", values)
         return [self.row(job) for job in rows]
 
-    def row(self, job: Job) -> dict[str, Any]:
+    def row(self, job: Job) -> JobRow:
         """One job as ``status`` and ``jobs`` show it."""
         drop = self.drop(job.drop_id)
         options, result = job.request.options, job.result or {}
@@ -345,31 +346,24 @@ class Journal:
         query = "SELECT COUNT(*) FROM drops WHERE verdict='failed' AND julianday(ended) >= julianday(?)"
         return int(self._db.execute(query, (stamp,)).fetchone()[0])
 
-    def status(self) -> dict[str, Any]:
-        """What ``heygemd status`` shows while no daemon runs."""
-        lines = [
-            {"name": r["name"], "root": "", "inbox": "", "watch": "", "state": "", "problem": None}
-            for r in self._db.execute("SELECT name FROM lines ORDER BY name")
-        ]
-        return {
-            "ok": True, "pid": None, "version": None, "started": None, "state": "stopped", "lines": lines,
-            "running": [], "queue": self.queue(), "waiting": [], "recent": self.recent(), "counts": self.counts(),
-        }  # fmt: skip
+    def line_names(self) -> list[str]:
+        """The lines that the daemon has opened, sorted."""
+        return [row["name"] for row in self._db.execute("SELECT name FROM lines ORDER BY name")]
 
-    def queue(self) -> list[dict[str, Any]]:
+    def queue(self) -> list[JobRow]:
         """What is still to be done, in order."""
         open_states = [state for state in JobState if state not in ENDED and state != JobState.RUNNING]
         return [self.row(job) for job in self.jobs_in(*open_states)]
 
-    def recent(self, limit: int = 10) -> list[dict[str, Any]]:
+    def recent(self, limit: int = 10) -> list[JobRow]:
         """What ended last."""
         return self.jobs({str(state) for state in ENDED}, limit)
 
 
-def _worst(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+def _worst(quality: Mapping[str, Any]) -> GradeReason | None:
     """The first of the reasons that gave a film its grade."""
     reasons = (r for r in quality.get("reasons") or [] if r.get("level") == quality.get("grade"))
-    return next(({"code": r["code"], "values": r["values"]} for r in reasons), None)
+    return next((GradeReason(code=r["code"], values=r["values"]) for r in reasons), None)
 
 
 def _drop(row: sqlite3.Row, request: DropRequest) -> Drop:

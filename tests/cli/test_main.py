@@ -30,6 +30,7 @@ from heygemd.common.errors import (
     WorkerDied,
 )
 from heygemd.contract import control
+from heygemd.contract.status import read_status
 from heygemd.status import text as status_text
 from tests.site import ROOT
 
@@ -370,7 +371,7 @@ def test_the_status_shows_what_runs_what_waits_and_why(here: Path, capsys: pytes
 
 
 def test_a_long_queue_is_shown_in_part() -> None:
-    lines = status_text.status_lines({"ok": True} | status_reply(queue=[JOB | {"id": f"j{n:02}"} for n in range(33)]))
+    lines = status_text.status_lines(read_status(status_reply(queue=[JOB | {"id": f"j{n:02}"} for n in range(33)])))
     assert "queue (33)" in lines and "  … and 13 more" in lines
 
 

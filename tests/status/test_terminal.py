@@ -22,8 +22,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from heygemd.contract.status import read_status
 from heygemd.status import terminal as status_terminal
-from heygemd.status.terminal import Part, Picture
+from heygemd.status.terminal import Section, StatusScreen
 from tests.cli.test_main import daemon
 
 NOW = datetime.fromisoformat("2026-11-26T12:00:00+08:00")
@@ -61,7 +62,7 @@ def reply(queue: int = 3, name: str = "lesson") -> dict[str, Any]:
 def drawn(told: dict[str, Any], width: int, height: int | None) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height or 25, highlight=False, legacy_windows=False)
-    console.print(Picture(width, NOW, cut=height is not None).of(told, height))
+    console.print(StatusScreen(width, NOW, cut=height is not None).of(read_status(told), height))
     return out.getvalue().splitlines()
 
 
@@ -122,7 +123,7 @@ def test_printed_once_it_names_jobs_and_cuts_no_reason() -> None:
 
 @pytest.mark.parametrize("height", range(40))
 def test_parts_share_the_height_and_say_what_they_leave_out(height: int) -> None:
-    parts = [Part(title, ["x"] * count, count) for title, count in (("a", 1), ("b", 9), ("c", 4), ("d", 2))]
+    parts = [Section(title, ["x"] * count, count) for title, count in (("a", 1), ("b", 9), ("c", 4), ("d", 2))]
     kept = status_terminal.fitted(parts, height)
     assert sum(part.lines(len(part.rows)) for part in kept) <= height
     assert [part.title for part in kept] == ["a", "b", "c", "d"][: len(kept)]  # the last go first
