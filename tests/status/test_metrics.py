@@ -116,7 +116,7 @@ def test_a_drivers_name_that_is_no_text_can_be_told() -> None:
 
 
 def test_what_makes_figures_and_pages_is_loaded_only_for_them() -> None:
-    libraries = ("prometheus_client", "jinja2", "rich.console")
+    libraries = ("prometheus_client", "jinja2")
     code = f"import sys, heygemd.daemon.service; print([m for m in {libraries} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
