@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from heygemd.contract.status import read_status
 from heygemd.status import page as status_page
+from heygemd.status import page_data
 from tests.daemon.test_service import drop
 from tests.site import Site
 
@@ -33,7 +35,7 @@ def status(**more: Any) -> dict[str, Any]:
 
 
 def page(told: dict[str, Any], language: str = "en") -> str:
-    return status_page.to_html(status_page.data(told, "main"), AT, language, "failed").decode()
+    return status_page.to_html(page_data.data(read_status(told), "main"), AT, language, "failed").decode()
 
 
 SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
@@ -117,7 +119,7 @@ def test_people_of_one_line_do_not_see_the_names_of_another() -> None:
     secret = job(1, "running", "secret", line="other", stage="render")
     told = status(running=[secret], queue=[secret | {"state": "queued"}], recent=[secret | {"state": "failed"}])
     assert "secret" not in page(told)
-    assert "secret" not in status_page.to_json(status_page.data(told, "main"), AT).decode()
+    assert "secret" not in page_data.to_json(page_data.data(read_status(told), "main"), AT).decode()
 
 
 def test_the_daemon_lays_both_files_into_the_outbox_and_takes_them_for_nothing_else(site: Site, media: Path) -> None:
