@@ -157,8 +157,8 @@ def make(
 ) -> Status:  # fmt: skip
     """A status; without the optional values that of a daemon that does not run."""
     return {
-        "pid": pid, "version": version, "started": started, "state": state, "lines": lines, "running": running,
-        "queue": queue, "guard": guard, "waiting": waiting, "recent": recent, "counts": counts,
+        "pid": pid, "version": version, "started": started, "state": state, "lines": lines, "running": list(running),
+        "queue": queue, "guard": guard, "waiting": list(waiting), "recent": recent, "counts": counts,
     }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def line_row(
     """A line; without the optional values one that no daemon watches."""
     return {
         "name": name, "root": root, "inbox": inbox, "watch": watch, "state": state, "problem": problem,
-        "paused": paused, "orders": orders,
+        "paused": paused, "orders": list(orders),
     }  # fmt: skip
 
 

@@ -392,6 +392,10 @@ def test_status_and_jobs_read_the_journal_while_the_daemon_is_down(
     assert main.main(["status"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("daemon not running") and "No face was found." in told and "jobs: 1 failed" in told
+    assert main.main(["status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status.keys() == {"ok", "daemon", *status_reply(), "guard"} and status["state"] == "stopped"
+    assert status["recent"][0]["reason"] == "No face was found." and status["counts"] == {"failed": 1}
     assert main.main(["jobs", "--json", "--state", "failed"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["daemon"] == "not running" and [j["reason"] for j in found["jobs"]] == ["No face was found."]

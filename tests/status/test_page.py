@@ -105,6 +105,20 @@ def test_names_are_escaped_wherever_they_stand() -> None:
         assert all(link.startswith("./") for link in re.findall(r'href="([^"]*)"', text))
 
 
+def test_no_name_can_turn_the_text_around_or_steer_what_shows_it() -> None:
+    turned = "gnp\u202e.4pm\x1b[2J\udcff"
+    everywhere = status(
+        running=[job(1, "running", turned, stage="render")],
+        queue=[job(2, "queued", turned, deferred_reason=turned, deferred_since=AT, holders=[turned])],
+        waiting=[{"line": "main", "path": turned, "reason": turned, "since": AT}],
+        recent=[job(3, "delivered", turned), job(4, "failed", turned, reason=turned)],
+        lines=[{"name": "main", "problem": turned}],
+    )
+    for language in ("en", "zh"):
+        text = page(everywhere, language)
+        assert "\u202e" not in text and "\x1b" not in text and text.count("\\u202e") >= 8
+
+
 def test_a_name_that_looks_like_an_address_stays_a_file_here() -> None:
     text = page(status(recent=[job(1, "delivered", "javascript:alert(1)//")]))
     assert 'href="./javascript%3Aalert%281%29//.mp4"' in text
