@@ -119,7 +119,7 @@ class Sorter:
             yield "the daemon was started again"
         if (
             "Traceback"
-            in (self.site.root / "stderr").read_text() + (self.site.state / "heygemd.common.log").read_text()
+            in (self.site.root / "stderr").read_text() + (self.site.state / "heygemd.log").read_text()
         ):
             yield "there is a traceback"
 
