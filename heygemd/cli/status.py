@@ -83,7 +83,7 @@ def show_jobs(
     rows = reply["jobs"]
     print("\n".join(_table([_job_cells(job) for job in rows])) if rows else "no jobs")
     if reply["more"]:
-        print(f"heygemd: these are the newest {most}; --limit N shows more", file=sys.stderr)
+        print(f"heygemd: the newest {most} jobs are shown; --limit N shows more", file=sys.stderr)
 
 
 def show_log(config: Config, job: str, *, as_json: bool) -> bool:
@@ -92,7 +92,7 @@ def show_log(config: Config, job: str, *, as_json: bool) -> bool:
     if as_json:
         print(json.dumps({"ok": bool(found), "job": job, "events": found}))
     else:
-        print("\n".join(map(job_log.line, found)) or f"the run log has nothing of {display(job)}")
+        print("\n".join(map(job_log.line, found)) or f"the run log has no entries for {display(job)}")
     return bool(found)
 
 
@@ -113,7 +113,7 @@ def _offline(config: Config, read: Any, nobody: errors.NoDaemon) -> dict[str, An
     except PermissionError:
         there = False
     if not there:
-        raise errors.NoDaemon(f"{nobody.message} There is no journal to read at {path} either.") from nobody
+        raise errors.NoDaemon(f"{nobody.message} There is no journal at {path} either.") from nobody
     journal = Journal.read_only(path)
     try:
         reply: dict[str, Any] = read(journal)

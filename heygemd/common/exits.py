@@ -20,7 +20,7 @@ EXIT_CODES = {
     UNEXPECTED: "unexpected error",
     MISUSE: "wrong usage, or a fault in the configuration",
     FAILED: "a film failed; with run --once: at least one job failed",
-    NO_DAEMON: "no daemon answers",
+    NO_DAEMON: "no daemon answers, and there is no journal to read",
     MISSING: "this machine lacks something; see heygemd doctor",
     INTERRUPTED: "interrupted",
 }

@@ -55,7 +55,7 @@ class Answers:
                 await self._store.retry(job)
             self._wake()
             return {"job": job.id}
-        raise HeygemdError(f"There is no command {command!r}.")
+        raise HeygemdError(f"The daemon has no command {command!r}.")
 
     def _job(self, job_id: str) -> Job:
         """A job by its id, or by its drop's id where that has only one job."""
@@ -65,9 +65,9 @@ class Answers:
         if len(jobs) == 1:
             return jobs[0]
         raise HeygemdError(
-            f"There is no job {job_id!r}; 'heygemd jobs' lists them."
+            f"No job has the id {job_id!r}; 'heygemd jobs' lists all jobs."
             if not jobs
-            else f"Drop {job_id} holds {len(jobs)} jobs; name one: {jobs[0].id} to {jobs[-1].id}."
+            else f"Drop {job_id} has {len(jobs)} jobs; give the id of one: {jobs[0].id} to {jobs[-1].id}."
         )
 
     @property

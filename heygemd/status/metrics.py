@@ -66,14 +66,14 @@ def figures(seen: Seen, tally: Tally) -> list[Metric]:
 def _daemon(seen: Seen) -> list[Metric]:
     build = {"version": __version__, "python": platform.python_version()}
     return [
-        Metric("heygemd_build_info", "gauge", "Always 1; its labels say which version runs.", ((build, 1),)),
-        one("heygemd_up", "gauge", "1 while the daemon runs, 0 after it was stopped in order.", seen.up),
-        one("heygemd_alive_timestamp_seconds", "gauge", "When these figures were taken.", round(seen.at, 3)),
-        one("heygemd_start_timestamp_seconds", "gauge", "When the daemon was started.", round(seen.started, 3)),
-        one("heygemd_paused", "gauge", "1 while 'heygemd pause' is in force.", seen.paused),
+        Metric("heygemd_build_info", "gauge", "Always 1; the labels give the running version.", ((build, 1),)),
+        one("heygemd_up", "gauge", "1 while the daemon runs, 0 after a clean stop.", seen.up),
+        one("heygemd_alive_timestamp_seconds", "gauge", "Time of these measurements.", round(seen.at, 3)),
+        one("heygemd_start_timestamp_seconds", "gauge", "Start time of the daemon.", round(seen.started, 3)),
+        one("heygemd_paused", "gauge", "1 while jobs are paused by 'heygemd pause'.", seen.paused),
         one(
             "heygemd_last_progress_timestamp_seconds", "gauge",
-            "When a renderer last told of progress, or a job last changed.", round(seen.progress, 3),
+            "Time of the last progress of a renderer or change of a job.", round(seen.progress, 3),
         ),
     ]  # fmt: skip
 
@@ -88,8 +88,8 @@ def _jobs(seen: Seen) -> list[Metric]:
             "heygemd_jobs", "gauge", "Unfinished jobs by state and engine.",
             tuple(({"state": state, "engine": engine}, count) for (state, engine), count in jobs.items()),
         ),
-        by("heygemd_jobs_deferred", "gauge", "Queued jobs that must wait, by what they wait for.", "cause", deferred),
-        one("heygemd_queue_age_seconds", "gauge", "For how long the oldest queued job has waited.", seen.queue_age),
+        by("heygemd_jobs_deferred", "gauge", "Queued jobs that must wait, by cause.", "cause", deferred),
+        one("heygemd_queue_age_seconds", "gauge", "Age of the oldest queued job.", seen.queue_age),
     ]  # fmt: skip
 
 
@@ -100,12 +100,12 @@ def _counted(tally: Tally) -> list[Metric]:
         by("heygemd_job_failures_total", "counter", "Jobs that failed, by reason.", "reason", tally.reasons),
         one(
             "heygemd_jobs_begun_anew_total", "counter",
-            "Jobs that were queued again because their renderer or the daemon died.", tally.begun_anew,
+            "Jobs queued again because the renderer or the daemon died.", tally.begun_anew,
         ),
         by("heygemd_films_total", "counter", "Films delivered, by measured grade.", "grade", tally.grades),
-        one("heygemd_films_held_total", "counter", "Films among them that went to review/.", tally.held),
+        one("heygemd_films_held_total", "counter", "Delivered films that were held in review/.", tally.held),
         by(
-            "heygemd_deferred_seconds_total", "counter", "Time that jobs have waited, summed over jobs, by cause.",
+            "heygemd_deferred_seconds_total", "counter", "Total waiting time of jobs, by cause.",
             "cause", {cause: round(seconds, 3) for cause, seconds in tally.deferred.items()},
         ),
     ]  # fmt: skip
@@ -118,17 +118,17 @@ def _work(tally: Tally) -> list[Metric]:
     )
     return [
         by(
-            "heygemd_film_seconds_total", "counter", "Length of the films made.", "engine",
+            "heygemd_film_seconds_total", "counter", "Total length of the films made.", "engine",
             _rounded(tally.film_seconds),
         ),
         by(
             "heygemd_work_seconds_total", "counter",
-            "Time from the start of a job to its verified film, summed over films made.", "engine",
+            "Total time from the start of a job to its verified film.", "engine",
             _rounded(tally.work_seconds),
         ),
-        Metric("heygemd_stage_seconds_total", "counter", "Time spent in each stage of making films.", stages),
+        Metric("heygemd_stage_seconds_total", "counter", "Total time spent in each rendering stage.", stages),
         by(
-            "heygemd_film_speed_ratio", "gauge", "Seconds of film made in a second, of the last film (1: real time).",
+            "heygemd_film_speed_ratio", "gauge", "Seconds of film made per second, for the last film (1: real time).",
             "engine", _rounded(tally.speed),
         ),
     ]  # fmt: skip
@@ -141,21 +141,21 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
 def _lines(seen: Seen) -> list[Metric]:
     free = {line.name: line.outbox_free_mib * _MIB for line in seen.lines if line.outbox_free_mib is not None}
     return [
-        by("heygemd_line_reachable", "gauge", "1 while the line's folders answer.", "line",
+        by("heygemd_line_reachable", "gauge", "1 while the line's folders are reachable.", "line",
            {line.name: line.reachable for line in seen.lines}),
-        by("heygemd_line_full", "gauge", "1 while something finished finds no room in the line's outbox.", "line",
+        by("heygemd_line_full", "gauge", "1 while a finished film does not fit into the line's outbox.", "line",
            {line.name: line.full for line in seen.lines}),
-        by("heygemd_line_waiting_files", "gauge", "Entries of the line's inbox that are not taken yet.", "line",
+        by("heygemd_line_waiting_files", "gauge", "Entries in the line's inbox that are not taken yet.", "line",
            {line.name: line.waiting for line in seen.lines}),
-        by("heygemd_line_outbox_free_bytes", "gauge", "What may still be written to the line's outbox.", "line", free),
+        by("heygemd_line_outbox_free_bytes", "gauge", "Free space of the line's outbox.", "line", free),
     ]  # fmt: skip
 
 
 def _disks(seen: Seen) -> list[Metric]:
     free = {place: mib * _MIB for place, mib in seen.disks.items()}
     return [
-        by("heygemd_disk_free_bytes", "gauge", "What may still be written, by what the disk is for.", "place", free),
-        one("heygemd_disk_reserve_bytes", "gauge", "No job starts that would leave less than this free.",
+        by("heygemd_disk_free_bytes", "gauge", "Free disk space, by purpose of the disk.", "place", free),
+        one("heygemd_disk_reserve_bytes", "gauge", "Disk space that must stay free for a job to start.",
             seen.free_disk_mib * _MIB),
     ]  # fmt: skip
 
@@ -166,21 +166,21 @@ def _gpus(seen: Seen, tally: Tally) -> list[Metric]:
 
     gpus = seen.gpus
     at = [one("heygemd_gpu_read_timestamp_seconds", "gauge",
-              "When the GPUs were last read, which happens only while a job needs one.", round(seen.gpus_at, 3))
+              "Time of the last GPU reading; GPUs are read only while a job needs one.", round(seen.gpus_at, 3))
           ] if seen.gpus_at is not None else []  # fmt: skip
     names = tuple(({"gpu": gpu.uuid, "name": gpu.name, "driver": gpu.driver}, 1.0) for gpu in gpus)
     heat = {gpu.uuid: gpu.celsius for gpu in gpus if gpu.celsius is not None}
     busy = {gpu.uuid: gpu.utilisation / 100 for gpu in gpus if gpu.utilisation is not None}
     return [
-        one("heygemd_gpu_problem", "gauge", "1 while a GPU that is wanted cannot be read.", seen.gpu_problem),
+        one("heygemd_gpu_problem", "gauge", "1 while a required GPU cannot be read.", seen.gpu_problem),
         *at,
-        Metric("heygemd_gpu_info", "gauge", "Always 1; its labels say which GPU this is.", names),
-        of("heygemd_gpu_memory_size_bytes", "All of the GPU's memory.", {g.uuid: g.total_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_used_bytes", "What anybody uses of it.", {g.uuid: g.used_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_free_bytes", "GPU memory that jobs may have; what the idle renderer holds is among it.",
+        Metric("heygemd_gpu_info", "gauge", "Always 1; the labels identify the GPU.", names),
+        of("heygemd_gpu_memory_size_bytes", "Total GPU memory.", {g.uuid: g.total_mib * _MIB for g in gpus}),
+        of("heygemd_gpu_memory_used_bytes", "GPU memory in use.", {g.uuid: g.used_mib * _MIB for g in gpus}),
+        of("heygemd_gpu_memory_free_bytes", "GPU memory available to jobs, including the idle renderer's.",
            {g.uuid: g.free_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_peak_bytes", "The most that was seen in use since the daemon was started.",
+        of("heygemd_gpu_memory_peak_bytes", "Highest GPU memory use since the daemon started.",
            {uuid: mib * _MIB for uuid, mib in tally.gpu_peak.items()}),
-        of("heygemd_gpu_busy_ratio", "How busy the GPU was in the last second or so.", busy),
-        of("heygemd_gpu_temperature_celsius", "How hot the GPU is.", heat),
+        of("heygemd_gpu_busy_ratio", "GPU utilisation over about the last second.", busy),
+        of("heygemd_gpu_temperature_celsius", "GPU temperature.", heat),
     ]  # fmt: skip

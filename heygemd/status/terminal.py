@@ -119,7 +119,7 @@ class Picture:
     def _head(self, reply: Row) -> Text:
         state = str(reply.get("state") or "stopped")
         if state == "stopped":
-            return self._row(("heygemd ", "bold"), ("does not run; this is what its journal says", "red"), indent=0)
+            return self._row(("heygemd ", "bold"), ("not running; shown from its journal", "red"), indent=0)
         up = f"  process {reply.get('pid')}, up for {self._ago(reply.get('started'))}"
         name = (f"heygemd {reply.get('version')}  ", "bold")
         return self._row(name, (state, _STATE.get(state, "")), (up, ""), indent=0)
@@ -170,7 +170,7 @@ class Picture:
 
     def _gpu(self, gpu: Row) -> Text:
         busy = f", {gpu['utilisation']} % busy" if gpu.get("utilisation") is not None else ""
-        held = f"  held by {', '.join(gpu['holders'])}" if gpu.get("holders") else ""
+        held = f"  used by {', '.join(gpu['holders'])}" if gpu.get("holders") else ""
         free = f"  {gpu['free_mib']} of {gpu['total_mib']} MiB free{busy}"
         return self._row((gpu["name"], "bold"), (free, ""), (held, "dim"))
 
@@ -190,7 +190,7 @@ class Picture:
 
 
 def _stage(job: Row) -> str:
-    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, on its way to the outbox"
+    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, being delivered"
 
 
 def _path(job: Row) -> str:
@@ -241,5 +241,5 @@ def _framed(told: Row, console: Console) -> RenderableType:
     now, size = datetime.now().astimezone(), console.size
     if not told.get("ok", True):
         return Text(f"heygemd\n\n{display(str(told.get('error')))}", style="red")
-    clock = Text(f"{now:%H:%M:%S}  Ctrl-C ends this view", style="dim", no_wrap=True, overflow="ellipsis")
+    clock = Text(f"{now:%H:%M:%S}  Ctrl-C to quit", style="dim", no_wrap=True, overflow="ellipsis")
     return Group(Picture(size.width, now, cut=True).of(told, size.height - 1), clock)

@@ -9,7 +9,7 @@ from heygemd.common.names import display
 
 _MOST = 20
 """So many of a kind are listed; ``--json`` gives all."""
-_NOT_RUNNING = "daemon not running; this is what its journal says"
+_NOT_RUNNING = "daemon not running; shown from its journal"
 
 Row = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ def progress_words(job: Row) -> str:
     if job.get("of"):
         progress += f" {100 * int(job.get('frame') or 0) // int(job['of'])} % of {job['of']} frames"
     if job.get("fps"):
-        progress += f", {job['fps']:.1f} frames a second"
+        progress += f", {job['fps']:.1f} frames per second"
     if job.get("eta"):
         progress += f", {span_words(float(job['eta']))} left"
     return progress
