@@ -155,7 +155,7 @@ class Site:
             if true():
                 return
             time.sleep(0.05)
-        log = self.state / "heygemd.common.log"
+        log = self.state / "heygemd.log"
         tail = log.read_text()[-3000:] if log.exists() else ""
         raise AssertionError(f"not within {timeout} s: {what}\n{(self.root / 'stderr').read_text()[-2000:]}\n{tail}")
 
@@ -186,4 +186,4 @@ class Site:
 
     def events(self) -> list[dict[str, Any]]:
         """The run log."""
-        return [json.loads(line) for line in (self.state / "heygemd.common.log").read_text().splitlines()]
+        return [json.loads(line) for line in (self.state / "heygemd.log").read_text().splitlines()]

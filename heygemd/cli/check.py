@@ -25,7 +25,7 @@ def command(args: argparse.Namespace) -> int:
         return OK
     path = load.find(args.config)
     if path is None:
-        raise Misuse("No configuration was found: give --config, or write ./config.toml.")
+        raise Misuse("No configuration was found. Give --config, or write ./config.toml.")
     show(load.load(path), as_json=args.json)
     return OK
 
@@ -74,13 +74,15 @@ def notes(config: Config) -> list[str]:
         missing = [name for name in LINE_FOLDERS if not Path(getattr(line, name)).is_dir()]
         if missing:
             verb = "does" if len(missing) == 1 else "do"
-            found.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes what is missing")
+            found.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes missing folders")
         elif len({Path(getattr(line, n)).stat().st_dev for n in ("inbox", "processing", "done", "failed")}) > 1:
             found.append(
-                f"line {line.name}: processing, done and failed must lie on the inbox's file system, "
-                "because files are moved there, not copied"
+                f"line {line.name}: processing, done and failed must be on the inbox's file system, because files are "
+                "moved, not copied"
             )
-        found += [f"line {line.name}: library {folder} is not there" for folder in line.library if not folder.is_dir()]
+        found += [
+            f"line {line.name}: library {folder} does not exist" for folder in line.library if not folder.is_dir()
+        ]
     return found + _same_places(config) + _writable_by_all(config.source)
 
 
@@ -105,11 +107,11 @@ def _same_places(config: Config) -> list[str]:
             here = f"line {line.name}: {name}"
             other = seen.setdefault((stat.st_dev, stat.st_ino), here)
             if other != here:
-                found.append(f"{here} ({folder}) is the same folder as that of {other}")
+                found.append(f"{here} ({folder}) is the same folder as {other}")
     return found
 
 
 def _writable_by_all(source: Path) -> list[str]:
     if source.is_file() and source.stat().st_mode & 0o002:
-        return [f"{source} may be written by everybody; it names programs to run: chmod o-w it"]
+        return [f"{source} is writable by everybody and names programs to run; run: chmod o-w {source}"]
     return []

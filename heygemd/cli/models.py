@@ -39,7 +39,7 @@ def listing(store: Store, *, as_json: bool) -> bool:
     for model in models:
         _tell(model)
     if not models:
-        print(f"No models are imported; {store.folder} is where they would be. The engine footage needs none.")
+        print(f"No models are imported in {store.folder}. The engine footage needs none.")
     return True
 
 
@@ -71,7 +71,7 @@ def verifying(store: Store, *, as_json: bool) -> bool:
         print(json.dumps({"ok": not any(found.values()), "models": found}))
     else:
         for name, faults in found.items():
-            print(f"{name}: {' '.join(faults) or 'is what was imported'}")
+            print(f"{name}: {' '.join(faults) or 'unchanged since import'}")
         if not found:
             print("No models are imported.")
     return not any(found.values())
@@ -80,7 +80,7 @@ def verifying(store: Store, *, as_json: bool) -> bool:
 def removing(store: Store, name: str, *, as_json: bool) -> bool:
     """Delete one."""
     model = store.remove(name)
-    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} is removed.")
+    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} was removed.")
     return True
 
 
@@ -88,5 +88,5 @@ def _tell(model: Model) -> None:
     size = sum(f.bytes for f in model.files) >> 20
     what = KINDS.get(model.kind, model.kind) + (f", {model.size} px" if model.size else "")
     print(f"{model.name}  for {what}, {size} MiB, from {model.source}")
-    print(f"    origin: {model.origin or 'unknown: its SHA-256 is in no list'}")
+    print(f"    origin: {model.origin or 'unknown (SHA-256 not in any list)'}")
     print(f"    terms: {model.terms}")

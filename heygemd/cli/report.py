@@ -19,14 +19,14 @@ from heygemd.scheduler.worker import run_once
 from heygemd.status.progress import ProgressView, Show, on_stderr
 
 _ROWS = (
-    ("sync", "offset_ms", "mouth against sound, ms"),
-    ("sync", "confidence", "  how sure"),
+    ("sync", "offset_ms", "offset of mouth to sound, ms"),
+    ("sync", "confidence", "  confidence"),
     ("sync", "r", "  correlation"),
-    ("sync", "articulation", "movement of the lips, template = 1"),
-    ("picture", "sharpness", "sharpness of the mouth, template = 1"),
+    ("sync", "articulation", "lip movement, template = 1"),
+    ("picture", "sharpness", "mouth sharpness, template = 1"),
     ("picture", "seam", "edges around the mouth, template = 1"),
-    ("picture", "outside_db", "likeness outside the mouth, dB"),
-    ("picture", "held_percent", "pictures held, %"),
+    ("picture", "outside_db", "similarity outside the mouth, dB"),
+    ("picture", "held_percent", "repeated frames, %"),
 )
 
 
@@ -45,7 +45,7 @@ def measure(config: Config, film: Path, video: Path | None, audio: Path | None, 
     """
     for path in (film, video, audio):
         if path is not None and not path.is_file():
-            raise InputError(f"{display(str(path))}: there is no such file.", reason="missing")
+            raise InputError(f"{display(str(path))} does not exist.", reason="missing")
     request = {
         "task": "report", "film": str(film.absolute()),
         "video": str(video.absolute()) if video else None, "audio": str(audio.absolute()) if audio else None,

@@ -148,7 +148,7 @@ def _framed(reply: Json, console: Console) -> RenderableType:
     now, size = datetime.now().astimezone(), console.size
     if not reply.get("ok", True):
         return Text(f"heygemd\n\n{_error(reply)}", style="red")
-    clock = Text(f"{now:%H:%M:%S}  Ctrl-C ends this view", style="dim", no_wrap=True, overflow="ellipsis")
+    clock = Text(f"{now:%H:%M:%S}  Ctrl-C to quit", style="dim", no_wrap=True, overflow="ellipsis")
     return Group(StatusScreen(size.width, now, cut=True).of(read_status(reply), size.height - 1), clock)
 
 
@@ -175,7 +175,7 @@ def show_jobs(
         return
     print("\n".join(job_lines(shown)))
     if more:
-        print(f"heygemd: these are the newest {most}; --limit N shows more", file=sys.stderr)
+        print(f"heygemd: the newest {most} jobs are shown; --limit N shows more", file=sys.stderr)
 
 
 def show_log(config: Config, job: str, *, as_json: bool) -> bool:
@@ -184,7 +184,7 @@ def show_log(config: Config, job: str, *, as_json: bool) -> bool:
     if as_json:
         print(json.dumps({"ok": bool(events), "job": job, "events": events}))
     else:
-        print("\n".join(map(job_log.line, events)) or f"the run log has nothing of {display(job)}")
+        print("\n".join(map(job_log.line, events)) or f"the run log has no entries for {display(job)}")
     return bool(events)
 
 
@@ -208,7 +208,7 @@ def _offline(path: Path, read: Callable[[Journal], Json], nobody: errors.NoDaemo
     except PermissionError:
         there = False
     if not there:
-        raise errors.NoDaemon(f"{nobody.message} There is no journal to read at {path} either.") from nobody
+        raise errors.NoDaemon(f"{nobody.message} There is no journal at {path} either.") from nobody
     journal = Journal.read_only(path)
     try:
         return {**read(journal), "daemon": "not running"}

@@ -91,7 +91,7 @@ class Client:
                 response = connection.getresponse()
                 answer = response.read(ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise Unclear(f"the connection broke: {words(str(error)) or type(error).__name__}") from error
+            raise Unclear(f"the connection failed: {words(str(error)) or type(error).__name__}") from error
         finally:
             connection.close()
         if response.status != 200:
@@ -123,7 +123,7 @@ def reply_of(answer: bytes, server: str = "") -> Reply:
     try:
         told = json.loads(answer)
     except (ValueError, RecursionError):
-        raise Unclear(f"no JSON: {words(answer[:80].decode(errors='replace'))}") from None
+        raise Unclear(f"not JSON: {words(answer[:80].decode(errors='replace'))}") from None
     code = _number(told.get("code")) if isinstance(told, dict) else None
     if code is None:
         raise Unclear("JSON without a code")
@@ -155,7 +155,7 @@ def told(reply: Reply) -> Told:
         return Told("done", 100.0, named, said)
     if status == RUNNING:
         return Told("running", progress, said=said)
-    return Told("trouble", said=f"code {reply.code} without a status it knows: {said}")
+    return Told("trouble", said=f"code {reply.code} with an unknown status: {said}")
 
 
 def words(value: Any, most: int = WORDS) -> str:

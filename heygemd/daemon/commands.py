@@ -12,7 +12,7 @@ from heygemd.common.errors import HeygemdError
 from heygemd.contract import status as contract_status
 from heygemd.contract.status import Json, Status
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.status.summary import Work, summary
+from heygemd.status.summary import DaemonWork, summary
 from heygemd.store.drops import Job, JobState, Journal, Store
 from heygemd.store.states import now
 from heygemd.watch.line import Line
@@ -56,7 +56,7 @@ class Answers:
                 await self._store.retry(job)
             self._wake()
             return {"job": job.id}
-        raise HeygemdError(f"There is no command {command!r}.")
+        raise HeygemdError(f"The daemon has no command {command!r}.")
 
     def _job(self, job_id: str) -> Job:
         """A job by its id, or by its drop's id where that has only one job."""
@@ -66,9 +66,9 @@ class Answers:
         if len(jobs) == 1:
             return jobs[0]
         raise HeygemdError(
-            f"There is no job {job_id!r}; 'heygemd jobs' lists them."
+            f"No job has the id {job_id!r}; 'heygemd jobs' lists all jobs."
             if not jobs
-            else f"Drop {job_id} holds {len(jobs)} jobs; name one: {jobs[0].id} to {jobs[-1].id}."
+            else f"Drop {job_id} has {len(jobs)} jobs; give the id of one: {jobs[0].id} to {jobs[-1].id}."
         )
 
     @property
@@ -92,10 +92,10 @@ class Answers:
         """One line for systemd."""
         queued = self._journal.jobs_in(JobState.QUEUED)
         running = self._rendering.running
-        work = Work(
+        work = DaemonWork(
             state=self.state, queued=len(queued), delivered=self._journal.counts().get("delivered", 0),
             name=running.job.request.name if running else None, number=self._rendering.ended_in_a_row + 1,
-            progress=contract_status.read_progress(running.progress) if running else {},
+            progress=contract_status.read_progress(running.progress if running else {}),
             deferred=[(j.deferred_reason or "", j.deferred_since) for j in queued if j.waits and j.deferred_since],
             lost=[name for name, line in self._lines.items() if line.problem],
         )  # fmt: skip

@@ -22,9 +22,9 @@ AT_ONCE = 16
 SECONDS = 5.0  # for a request to come and its answer to go
 
 _CURE = {
-    97: "this service may not use the network; install examples/localhost-network.conf as a drop-in",  # EAFNOSUPPORT
-    98: "another program holds this port",  # EADDRINUSE
-    13: "ports below 1024 are root's",  # EACCES
+    97: "the service has no network; install examples/localhost-network.conf as a drop-in",  # EAFNOSUPPORT
+    98: "another program uses this port",  # EADDRINUSE
+    13: "ports below 1024 need root",  # EACCES
 }
 
 

@@ -175,5 +175,5 @@ def write(file: Path, text: bytes) -> str | None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        return f"{error.strerror or error}; the folder must be there, and heygemd's user may write in it"
+        return f"{error.strerror or error}; the folder must exist, and heygemd's user must be able to write to it"
     return None

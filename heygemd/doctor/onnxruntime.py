@@ -24,8 +24,8 @@ print(json.dumps({
 """
 """A program that tells it in one line of JSON."""
 CUDA_CURE = (
-    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu "
-    "(pip check then misses onnxruntime, which does no harm)"
+    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu (pip check "
+    "then reports onnxruntime as missing, which is harmless)"
 )
 CPU_CURE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
 
@@ -34,13 +34,13 @@ def judge(facts: Mapping[str, Any] | str, *, gpu: bool) -> list[Check]:
     """What ``QUESTION`` answered, or its complaint, in doctor's words; ``gpu``: whether there is one here."""
     name = "onnxruntime"
     if isinstance(facts, str):
-        said = f"it or insightface cannot be used: {facts}; the built-in face finder needs neither"
+        said = f"onnxruntime or insightface cannot be used: {facts}; the built-in face detector needs neither"
         return [Check(name, "warn", said, "install heygemd again in its virtual environment")]
     said = f"{facts['version']}, {'with' if facts['cuda'] else 'without'} CUDA; insightface {facts['insightface']}"
     if len(facts["packages"]) > 1:
-        said = f"{said}; onnxruntime and onnxruntime-gpu are both installed and have written over one another"
+        said = f"{said}; onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files"
         return [Check(name, "warn", said, CUDA_CURE if gpu else CPU_CURE)]
     if gpu and not facts["cuda"]:
-        said = f"{said}: a Wav2Lip that was imported as ONNX runs on the processor"
-        return [Check(name, "ok", said, f"where that is not wanted: {CUDA_CURE}")]
+        said = f"{said}: a Wav2Lip imported as ONNX runs on the CPU"
+        return [Check(name, "ok", said, f"to run it on the GPU: {CUDA_CURE}")]
     return [Check(name, "ok", said)]

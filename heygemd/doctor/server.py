@@ -61,14 +61,14 @@ def _in_time(name: str, act: Callable[[], list[Check]]) -> list[Check]:
 def clock(config: Config, now: float) -> Check:
     """A clock that is years off makes dates in logs and names worthless, and shares refuse logins."""
     told = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
-    cure = "set it (timedatectl set-time), and let the machine ask a time server in its network"
+    cure = "set it (timedatectl set-time) and configure a time server"
     if now < OLDEST_CLOCK:
-        return Check("clock", "warn", f"says {told}, which is before heygemd was made", cure)
+        return Check("clock", "warn", f"shows {told}, which is before heygemd's release", cure)
     with contextlib.suppress(OSError):
         last = (config.daemon.state_dir / "journal.sqlite").stat().st_mtime
         if last > now + 86_400:
             then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
-            return Check("clock", "warn", f"says {told}, but the journal was written at {then}", cure)
+            return Check("clock", "warn", f"shows {told}, but the journal was last written at {then}", cure)
     return Check("clock", "ok", told)
 
 
@@ -77,8 +77,8 @@ def temporary() -> Check:
     folder = Path(tempfile.gettempdir())
     free = host.disk_free_mib(folder)
     if free is not None and free < TMP_MIB:
-        said = f"{folder}: {free} MiB free, {TMP_MIB} MiB are wanted at times"
-        return Check("temporary files", "warn", said, "make room, or mount a larger file system there")
+        said = f"{folder}: {free} MiB free, up to {TMP_MIB} MiB are needed"
+        return Check("temporary files", "warn", said, "free some space, or mount a larger file system there")
     return Check("temporary files", "ok", f"{folder}: {free} MiB free")
 
 
@@ -91,7 +91,7 @@ def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Chec
             continue
         if found < wanted:
             cure = f"put 'fs.inotify.{name} = {wanted * 4}' into /etc/sysctl.d/heygemd.conf and run sysctl --system"
-            yield Check(f"inotify {name}", "warn", f"{found}; at least {wanted} are wanted", cure)
+            yield Check(f"inotify {name}", "warn", f"{found}; at least {wanted} are needed", cure)
         else:
             yield Check(f"inotify {name}", "ok", str(found))
 
@@ -102,11 +102,11 @@ def state(config: Config, user: User) -> Check:
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     with contextlib.suppress(OSError):
         if blind(there):
-            said = f"{folder} lies on a network file system or FUSE, where the journal would not be safe"
+            said = f"{folder} is on a network file system or FUSE, where the journal is not safe"
             return Check("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
         if not user.may_write(there.stat()):
             cure = f"install -d -o {user.name} -m 0750 {folder}"
-            return Check("state_dir", "warn", f"{there} cannot be written by {user.name}", cure)
+            return Check("state_dir", "warn", f"{user.name} cannot write to {there}", cure)
     return Check("state_dir", "ok", str(folder))
 
 
@@ -120,8 +120,8 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
         folder: Path = getattr(line, part)
         try:
             if str(folder) not in line.trusted and folder.is_symlink():
-                said = f"{folder} is a symbolic link, and below a line's root none is followed"
-                cure = f"name the folder that it leads to in the line: {part} = {json.dumps(str(folder.resolve()))}"
+                said = f"{folder} is a symbolic link; links below a line's root are not followed"
+                cure = f"set the link's target in the line: {part} = {json.dumps(str(folder.resolve()))}"
                 yield Check(f"{name} {part}", "fail", said, cure)
                 return
             status = folder.stat()
@@ -132,12 +132,12 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
             yield Check(f"{name} {part}", "warn", f"{folder}: {error.strerror}", "is the share mounted and reachable?")
             return
         if not stat.S_ISDIR(status.st_mode):
-            yield Check(f"{name} {part}", "warn", f"{folder} is not a folder", "move it away")
+            yield Check(f"{name} {part}", "warn", f"{folder} is not a folder", "move the file away")
             return
         if not user.may_write(status):
             yield _foreign(f"{name} {part}", folder, status, user)
     if missing:
-        said = f"{', '.join(missing)} are not there yet; the daemon makes them where it may"
+        said = f"{', '.join(missing)} do not exist yet; the daemon makes them if it has permission"
         yield Check(f"{name} folders", "ok", said)
     if "inbox" not in missing:
         yield _watching(config, name, line.inbox)
@@ -147,7 +147,7 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
 
 def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Check:
     said = f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
-    cure = f"chown {user.name} {folder}, or give it to a group of {user.name} with mode 2770"
+    cure = f"run chown {user.name} {folder}, or assign it to a group of {user.name} with mode 2770"
     return Check(name, "warn", f"{said} write there", cure)
 
 
@@ -161,11 +161,11 @@ def _owner(uid: int) -> str:
 def _watching(config: Config, name: str, inbox: Path) -> Check:
     name = f"{name} watching"
     if not blind(inbox):
-        return Check(name, "ok", f"{inbox}: by inotify")
+        return Check(name, "ok", f"{inbox}: with inotify")
     if config.intake.watch == "inotify":
-        said = f"{inbox} is a share or FUSE: inotify sees nothing of what others write there"
+        said = f"{inbox} is a share or FUSE, where inotify does not report files that others write"
         return Check(name, "warn", said, "set watch in [intake] to auto")
-    return Check(name, "ok", f"{inbox}: by polling, because inotify does not see what others write to a share")
+    return Check(name, "ok", f"{inbox}: by polling, because inotify does not report files that others write to a share")
 
 
 def _renaming(name: str, line: LineConfig) -> Check:
@@ -177,9 +177,9 @@ def _renaming(name: str, line: LineConfig) -> Check:
         source.touch(exist_ok=False)
         source.rename(target)
     except PermissionError as error:
-        return Check(name, "ok", f"not tried: this user may not write in {error.filename2 or error.filename}")
+        return Check(name, "ok", f"not tested: this user cannot write to {error.filename2 or error.filename}")
     except OSError as error:
-        cure = "processing/ must lie on the file system of the inbox, and it must be able to rename"
+        cure = "processing/ must be on the inbox's file system, and that file system must support renaming"
         return Check(name, "warn", f"from {line.inbox} to {line.processing}: {error.strerror}", cure)
     finally:
         for path in (source, target):
@@ -204,13 +204,13 @@ def _textfile(file: Path, user: User) -> Check:
     try:
         status = folder.stat()
     except OSError as error:
-        cure = f"make it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
+        cure = f"create it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
         return Check(name, "warn", f"{folder}: {error.strerror}", cure)
     if not stat.S_ISDIR(status.st_mode):
         return Check(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
     if not user.may_write(status):
         return _foreign(name, folder, status, user)
-    return Check(name, "ok", f"{file}; the service's sandbox must allow it: systemd/examples/prometheus.conf")
+    return Check(name, "ok", f"{file}; the service needs the drop-in systemd/examples/prometheus.conf to write it")
 
 
 def _port(port: int) -> Check:
@@ -221,12 +221,12 @@ def _port(port: int) -> Check:
             ours = b"heygemd_build_info" in answer.read(1 << 20)
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
-            return Check(name, "ok", f"{port}: nobody listens there yet; heygemd will")
+            return Check(name, "ok", f"{port}: free; heygemd will listen there")
         ours = False
     except (OSError, http.client.HTTPException):
         ours = False
     if ours:
-        return Check(name, "ok", f"{url} is answered by heygemd")
+        return Check(name, "ok", f"heygemd answers at {url}")
     said = f"another program listens on port {port} of this machine, so the daemon cannot"
     return Check(name, "warn", said, "choose another port in [metrics]")
 
@@ -238,12 +238,12 @@ def hooks(config: Config) -> list[Check]:
     """Each configured hook, whether its program is there, and who would run it."""
     own = config.hooks
     by = "by heygemd-hook@.service" if own.socket.is_socket() else "by the daemon itself"
-    cure = f"correct it in [hooks] of {config.source}"
+    cure = f"correct its program in [hooks] of {config.source}"
     checks = []
     for name in HOOKS:
         argv: tuple[str, ...] = getattr(own, name)
         if argv and shutil.which(argv[0]) is None:
-            checks.append(Check(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can run", cure))
+            checks.append(Check(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can execute", cure))
         elif argv:
             checks.append(Check(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
     return checks

@@ -38,7 +38,7 @@ class Machine:
 
         Without ``gpus`` the driver is not asked: who needs no GPU does not wait for one that hangs.
         """
-        gpu = self._gpus() if gpus else _GpuReading(problem="the GPUs were not asked")
+        gpu = self._gpus() if gpus else _GpuReading(problem="the GPUs were not queried")
         self._seen_gpu = self._seen_gpu or bool(gpu.gpus)
         total, available = memory_mib()
         rooms = {path: room for path in disks if (room := disk_mib(path)) is not None}

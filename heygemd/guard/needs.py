@@ -42,9 +42,9 @@ class Engine:
 
 
 ENGINES: Mapping[str, Engine] = {
-    "footage": Engine(1200, said="it has no way of running on a GPU"),
-    "command": Engine(200, said="the program chooses; gpu_need_mib in [command] says what it takes of a GPU"),
-    "duix": Engine(1200, said="its container has a GPU of its own"),
+    "footage": Engine(1200, said="it cannot run on a GPU"),
+    "command": Engine(200, said="the program decides; gpu_need_mib in [command] declares its GPU memory"),
+    "duix": Engine(1200, said="its container has its own GPU"),
     "wav2lip": Engine(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
 }
 """footage: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice.  command: our own child around it.
@@ -149,10 +149,10 @@ def need(
     known = ENGINES.get(asked.engine, Engine(1200))
     declared = command.gpu_need_mib if asked.engine == "command" else 0
     if asked.device == "cuda" and not known.ways and asked.engine != "command":
-        why = f'device = "cuda" was asked for, but the engine {asked.engine} runs on the processor: {known.said}.'
+        why = f'device = "cuda" is set, but the engine {asked.engine} runs on the CPU: {known.said}.'
         return Need(impossible=f'{why} Set device to "auto" or "cpu".')
     if asked.device == "cuda" and asked.obstacle:
-        return Need(impossible=f"The engine {asked.engine} was to run on CUDA, but {asked.obstacle}.")
+        return Need(impossible=f"The engine {asked.engine} must run on CUDA, but {asked.obstacle}.")
     most = max(int(0.9 * (readings.ram_total_mib - keep_ram_mib)), 0)
     like = Kind(asked.engine, asked.model, asked.frame)
     ram = _estimate(known.ram_mib, peaks, like, vram=False)

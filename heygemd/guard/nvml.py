@@ -14,7 +14,7 @@ from heygemd.guard.readings import Gpu, Holder
 _CACHE_SECONDS = 1.0
 _DEADLINE_SECONDS = 3.0
 _PROBLEMS = {
-    1: "the NVIDIA driver was asked before it was ready",
+    1: "the NVIDIA driver was queried before it was ready",
     3: "the GPU does not report its memory",
     4: "this user may not use the GPU; check the permissions of /dev/nvidia*",
     6: "no NVIDIA GPU was found",
@@ -26,7 +26,7 @@ _PROBLEMS = {
     18: "the NVIDIA driver was updated while the old one is loaded; restart the machine",
 }
 """NVML's return codes as sentences with the cure (nvml.h, nvmlReturn_t)."""
-_NO_INSTANCE = "it is partitioned (MIG) and has no instance that could be used; make one (nvidia-smi mig -cgi …)"
+_NO_INSTANCE = "it is partitioned (MIG) but has no usable instance; create one (nvidia-smi mig -cgi …)"
 _ABSENT = 12
 _NOT_FOUND = 6
 _NOT_SUPPORTED = 3
@@ -71,7 +71,7 @@ def ask_nvml(nvml: Any = pynvml) -> _GpuReading:
 
 def _failed(error: Any) -> _GpuReading:
     code = int(getattr(error, "value", 0))
-    return _GpuReading(problem=_PROBLEMS.get(code, f"NVML says: {error}"), code=code)
+    return _GpuReading(problem=_PROBLEMS.get(code, f"NVML reports: {error}"), code=code)
 
 
 def _gpus_at(nvml: Any, index: int, driver: str) -> _GpuReading:

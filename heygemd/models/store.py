@@ -22,7 +22,7 @@ from typing import Any
 
 from heygemd.common.errors import SetupError
 
-KINDS = {"wav2lip": "the engine wav2lip", "faces": "finding faces with insightface"}
+KINDS = {"wav2lip": "the engine wav2lip", "faces": "face detection with insightface"}
 RECORD = "model.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -92,7 +92,7 @@ class Store:
             if model.name == name:
                 return model
         there = ", ".join(m.name for m in models) or "none"
-        raise SetupError(f"No imported model for {KINDS[kind]} is called {name!r}; there: {there}.")
+        raise SetupError(f"No imported model for {KINDS[kind]} has the name {name!r}; imported: {there}.")
 
     def path(self, model: Model, file: File) -> Path:
         """Where a stored file lies."""
@@ -109,7 +109,7 @@ class Store:
                 found.append(f"{path} cannot be read: {error.strerror or error}.")
                 continue
             if (sha256, size) != (file.sha256, file.bytes):
-                found.append(f"{path} is not what was imported: its SHA-256 differs.")
+                found.append(f"{path} was changed after the import: its SHA-256 differs.")
         return found
 
     def trusted(self, model: Model) -> dict[str, Path]:
@@ -123,7 +123,7 @@ class Store:
         found = [m for m in self.all() if m.name == name]
         if not found:
             there = ", ".join(m.name for m in self.all()) or "none"
-            raise SetupError(f"No imported model is called {name!r}; there: {there}.")
+            raise SetupError(f"No imported model has the name {name!r}; imported: {there}.")
         shutil.rmtree(self.folder / name)
         return found[0]
 

@@ -81,7 +81,7 @@ class Admission:
         self.devices = self._choose_devices()
         if not agreed and self.devices.some_cuda:
             wanted, here = str(self._rules.lock_dir), str(folder)
-            self._log.warning("gpu_not_shared", lock_dir=wanted, instead=here, reason="lock_dir cannot be written to")
+            self._log.warning("gpu_not_shared", lock_dir=wanted, instead=here, reason="lock_dir is not writable")
 
     def _choose_devices(self) -> Devices:
         devices = Devices(self.config, self._torch)
@@ -283,7 +283,7 @@ class Admission:
             return verdict if isinstance(verdict, Wait) else go
         with self.reservations.deciding(go.device) as ours:
             if not ours:
-                return Wait("Another heygemd decides about the GPU at this moment.", "gpu_reserved")
+                return Wait("Another heygemd is choosing a GPU right now.", "gpu_reserved")
             self.reservations.reserve(go.device, verdict.vram_mib)
         return replace(go, vram_mib=verdict.vram_mib)
 
@@ -343,7 +343,7 @@ class Admission:
         self._peaks = self.journal.peaks()
         self._smaller[ticket.job.id] = way.batch_size
         batch = f" with a batch of {way.batch_size}" if len(ticket.need.ways) > 1 else ""
-        return Wait(f"The job took more than the {way.vram_mib} MiB of GPU memory that were expected{batch}.")
+        return Wait(f"The job used more than the expected {way.vram_mib} MiB of GPU memory{batch}.")
 
     async def lost(self, ticket: Ticket, error: HeygemdError) -> Wait | None:
         """Why the job's end is the GPU's fault and not its own, where the GPU does not answer any more."""

@@ -21,7 +21,7 @@ def span(text: str) -> timedelta:
     """``30m``, ``12h``, ``7d`` or ``2w`` as a time span.  Raises ``ValueError``."""
     match = _SPAN.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is no time span such as 30m, 12h, 7d or 2w")
+        raise ValueError(f"{text!r} is not a time span such as 30m, 12h, 7d or 2w")
     return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
 
 

@@ -77,21 +77,21 @@ def _daemon(now: Snapshot) -> list[Metric]:
     build = {(__version__, platform.python_version()): 1}
     return [
         _by_all(
-            GAUGE, "heygemd_build_info", "Always 1; its labels say which version runs.",
+            GAUGE, "heygemd_build_info", "Always 1; the labels give the running version.",
             ["version", "python"], build,
         ),
-        _one(GAUGE, "heygemd_up", "1 while the daemon runs, 0 after it was stopped in order.", now.up),
+        _one(GAUGE, "heygemd_up", "1 while the daemon runs, 0 after a clean stop.", now.up),
         _one(
-            GAUGE, "heygemd_alive_timestamp_seconds", "When these figures were taken.", round(now.at, 3)
+            GAUGE, "heygemd_alive_timestamp_seconds", "Time of these measurements.", round(now.at, 3)
         ),
         _one(
-            GAUGE, "heygemd_start_timestamp_seconds", "When the daemon was started.",
+            GAUGE, "heygemd_start_timestamp_seconds", "Start time of the daemon.",
             round(now.started, 3),
         ),
-        _one(GAUGE, "heygemd_paused", "1 while 'heygemd pause' is in force.", now.paused),
+        _one(GAUGE, "heygemd_paused", "1 while jobs are paused by 'heygemd pause'.", now.paused),
         _one(
             GAUGE, "heygemd_last_progress_timestamp_seconds",
-            "When a renderer last told of progress, or a job last changed.", round(now.progress, 3),
+            "Time of the last progress of a renderer or change of a job.", round(now.progress, 3),
         ),
     ]  # fmt: skip
 
@@ -104,11 +104,11 @@ def _jobs(now: Snapshot) -> list[Metric]:
     return [
         _by_all(GAUGE, "heygemd_jobs", "Unfinished jobs by state and engine.", ["state", "engine"], jobs),
         _by(
-            GAUGE, "heygemd_jobs_deferred", "Queued jobs that must wait, by what they wait for.",
+            GAUGE, "heygemd_jobs_deferred", "Queued jobs that must wait, by cause.",
             "cause", deferred,
         ),
         _one(
-            GAUGE, "heygemd_queue_age_seconds", "For how long the oldest queued job has waited.",
+            GAUGE, "heygemd_queue_age_seconds", "Age of the oldest queued job.",
             now.queue_age,
         ),
     ]  # fmt: skip
@@ -126,15 +126,15 @@ def _counted(tally: Tally) -> list[Metric]:
         ),
         _one(
             COUNTER, "heygemd_jobs_begun_anew_total",
-            "Jobs that were queued again because their renderer or the daemon died.", tally.begun_anew,
+            "Jobs queued again because the renderer or the daemon died.", tally.begun_anew,
         ),
         _by(COUNTER, "heygemd_films_total", "Films delivered, by measured grade.", "grade", tally.grades),
         _one(
-            COUNTER, "heygemd_films_held_total", "Films among them that went to review/.", tally.held
+            COUNTER, "heygemd_films_held_total", "Delivered films that were held in review/.", tally.held
         ),
         _by(
             COUNTER, "heygemd_deferred_seconds_total",
-            "Time that jobs have waited, summed over jobs, by cause.", "cause", deferred,
+            "Total waiting time of jobs, by cause.", "cause", deferred,
         ),
     ]  # fmt: skip
 
@@ -143,21 +143,21 @@ def _work(tally: Tally) -> list[Metric]:
     stages = {k: round(v, 3) for k, v in sorted(tally.stage_seconds.items())}
     return [
         _by(
-            COUNTER, "heygemd_film_seconds_total", "Length of the films made.", "engine",
+            COUNTER, "heygemd_film_seconds_total", "Total length of the films made.", "engine",
             _rounded(tally.film_seconds),
         ),
         _by(
             COUNTER, "heygemd_work_seconds_total",
-            "Time from the start of a job to its verified film, summed over films made.", "engine",
+            "Total time from the start of a job to its verified film.", "engine",
             _rounded(tally.work_seconds),
         ),
         _by_all(
-            COUNTER, "heygemd_stage_seconds_total", "Time spent in each stage of making films.",
+            COUNTER, "heygemd_stage_seconds_total", "Total time spent in each rendering stage.",
             ["stage", "engine"], stages,
         ),
         _by(
             GAUGE, "heygemd_film_speed_ratio",
-            "Seconds of film made in a second, of the last film (1: real time).", "engine", _rounded(tally.speed),
+            "Seconds of film made per second, for the last film (1: real time).", "engine", _rounded(tally.speed),
         ),
     ]  # fmt: skip
 
@@ -172,13 +172,13 @@ def _lines(now: Snapshot) -> list[Metric]:
 
     free = {line.name: line.outbox_free_mib * _MIB for line in now.lines if line.outbox_free_mib is not None}
     return [
-        of("heygemd_line_reachable", "1 while the line's folders answer.",
+        of("heygemd_line_reachable", "1 while the line's folders are reachable.",
            {line.name: line.reachable for line in now.lines}),
-        of("heygemd_line_full", "1 while something finished finds no room in the line's outbox.",
+        of("heygemd_line_full", "1 while a finished film does not fit into the line's outbox.",
            {line.name: line.full for line in now.lines}),
-        of("heygemd_line_waiting_files", "Entries of the line's inbox that are not taken yet.",
+        of("heygemd_line_waiting_files", "Entries in the line's inbox that are not taken yet.",
            {line.name: line.waiting for line in now.lines}),
-        of("heygemd_line_outbox_free_bytes", "What may still be written to the line's outbox.", free),
+        of("heygemd_line_outbox_free_bytes", "Free space of the line's outbox.", free),
     ]  # fmt: skip
 
 
@@ -186,11 +186,11 @@ def _disks(now: Snapshot) -> list[Metric]:
     free = {place: mib * _MIB for place, mib in now.disks.items()}
     return [
         _by(
-            GAUGE, "heygemd_disk_free_bytes", "What may still be written, by what the disk is for.",
+            GAUGE, "heygemd_disk_free_bytes", "Free disk space, by purpose of the disk.",
             "place", free,
         ),
         _one(
-            GAUGE, "heygemd_disk_reserve_bytes", "No job starts that would leave less than this free.",
+            GAUGE, "heygemd_disk_reserve_bytes", "Disk space that must stay free for a job to start.",
             now.free_disk_mib * _MIB,
         ),
     ]  # fmt: skip
@@ -202,23 +202,23 @@ def _gpus(now: Snapshot, tally: Tally) -> list[Metric]:
 
     gpus = now.gpus
     at = [_one(GAUGE, "heygemd_gpu_read_timestamp_seconds",
-               "When the GPUs were last read, which happens only while a job needs one.", round(now.gpus_at, 3))
+               "Time of the last GPU reading; GPUs are read only while a job needs one.", round(now.gpus_at, 3))
           ] if now.gpus_at is not None else []  # fmt: skip
     names = {(gpu.uuid, gpu.name, gpu.driver): 1.0 for gpu in gpus}
     heat = {gpu.uuid: gpu.celsius for gpu in gpus if gpu.celsius is not None}
     busy = {gpu.uuid: gpu.utilisation / 100 for gpu in gpus if gpu.utilisation is not None}
     return [
-        _one(GAUGE, "heygemd_gpu_problem", "1 while a GPU that is wanted cannot be read.",
+        _one(GAUGE, "heygemd_gpu_problem", "1 while a required GPU cannot be read.",
              now.gpu_problem),
         *at,
-        _by_all(GAUGE, "heygemd_gpu_info", "Always 1; its labels say which GPU this is.",
+        _by_all(GAUGE, "heygemd_gpu_info", "Always 1; the labels identify the GPU.",
                 ["gpu", "name", "driver"], names),
-        of("heygemd_gpu_memory_size_bytes", "All of the GPU's memory.", {g.uuid: g.total_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_used_bytes", "What anybody uses of it.", {g.uuid: g.used_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_free_bytes", "GPU memory that jobs may have; what the idle renderer holds is among it.",
+        of("heygemd_gpu_memory_size_bytes", "Total GPU memory.", {g.uuid: g.total_mib * _MIB for g in gpus}),
+        of("heygemd_gpu_memory_used_bytes", "GPU memory in use.", {g.uuid: g.used_mib * _MIB for g in gpus}),
+        of("heygemd_gpu_memory_free_bytes", "GPU memory available to jobs, including the idle renderer's.",
            {g.uuid: g.free_mib * _MIB for g in gpus}),
-        of("heygemd_gpu_memory_peak_bytes", "The most that was seen in use since the daemon was started.",
+        of("heygemd_gpu_memory_peak_bytes", "Highest GPU memory use since the daemon started.",
            {uuid: mib * _MIB for uuid, mib in tally.gpu_peak.items()}),
-        of("heygemd_gpu_busy_ratio", "How busy the GPU was in the last second or so.", busy),
-        of("heygemd_gpu_temperature_celsius", "How hot the GPU is.", heat),
+        of("heygemd_gpu_busy_ratio", "GPU utilisation over about the last second.", busy),
+        of("heygemd_gpu_temperature_celsius", "GPU temperature.", heat),
     ]  # fmt: skip

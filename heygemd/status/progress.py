@@ -62,7 +62,7 @@ def sentence(view: ProgressView) -> str:
     """``render: frame 50 of 167, 24.1 frames a second``."""
     if not view.of:
         return view.text
-    pace = f", {view.fps:.1f} frames a second" if view.fps else ""
+    pace = f", {view.fps:.1f} frames per second" if view.fps else ""
     return f"{view.text}: frame {view.frame} of {view.of}{pace}"
 
 

@@ -113,7 +113,7 @@ class StatusScreen:
     def _head(self, status: Status) -> Text:
         state = status["state"]
         if state == "stopped":
-            return self._row(("heygemd ", "bold"), ("does not run; this is what its journal says", "red"), indent=0)
+            return self._row(("heygemd ", "bold"), ("not running; shown from its journal", "red"), indent=0)
         up = f"  process {status['pid']}, up for {self._ago(status['started'])}"
         name = (f"heygemd {status['version']}  ", "bold")
         return self._row(name, (state, _STATE.get(state, "")), (up, ""), indent=0)
@@ -165,7 +165,7 @@ class StatusScreen:
 
     def _gpu(self, gpu: GpuRow) -> Text:
         busy = f", {gpu['utilisation']} % busy" if gpu["utilisation"] is not None else ""
-        held = f"  held by {', '.join(gpu['holders'])}" if gpu["holders"] else ""
+        held = f"  used by {', '.join(gpu['holders'])}" if gpu["holders"] else ""
         free = f"  {gpu['free_mib']} of {gpu['total_mib']} MiB free{busy}"
         return self._row((gpu["name"], "bold"), (free, ""), (held, "dim"))
 
@@ -185,4 +185,4 @@ class StatusScreen:
 
 
 def _stage(job: JobRow) -> str:
-    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, on its way to the outbox"
+    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, being delivered"

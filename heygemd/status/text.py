@@ -9,7 +9,7 @@ from heygemd.contract.status import GuardRow, JobRow, LineRow, Progress, Running
 
 _MOST = 20
 """Rows of a kind that are shown; ``--json`` gives all."""
-_NOT_RUNNING = "daemon not running; this is what its journal says"
+_NOT_RUNNING = "daemon not running; shown from its journal"
 
 
 def status_lines(status: Status) -> list[str]:
@@ -45,12 +45,12 @@ def counts_words(status: Status) -> str:
 
 
 def progress_words(progress: Progress | RunningRow) -> str:
-    """``render 25 % of 200 frames, 24.0 frames a second, 1 min 5 s left``."""
+    """``render 25 % of 200 frames, 24.0 frames per second, 1 min 5 s left``."""
     words = progress.get("stage") or "starting"
     if frames := progress.get("of"):
         words += f" {100 * (progress.get('frame') or 0) // frames} % of {frames} frames"
     if fps := progress.get("fps"):
-        words += f", {fps:.1f} frames a second"
+        words += f", {fps:.1f} frames per second"
     if eta := progress.get("eta"):
         words += f", {span_words(eta)} left"
     return words

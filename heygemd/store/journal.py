@@ -82,7 +82,7 @@ class Journal:
             self._check()
         except sqlite3.DatabaseError as error:
             raise SetupError(
-                f"The journal {path} cannot be read ({error}). Move it away and start again: it is rebuilt from the "
+                f"The journal {path} cannot be read ({error}). Move it away and restart: it is rebuilt from the "
                 "line's folders."
             ) from error
 
@@ -102,8 +102,8 @@ class Journal:
         kind = _file_system(self.path.parent)
         if kind in NETWORK_FILE_SYSTEMS:
             raise SetupError(
-                f"state_dir {self.path.parent} lies on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); "
-                "the journal needs a local disk. Set [daemon] state_dir to a local folder."
+                f"state_dir {self.path.parent} is on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); the "
+                "journal needs a local disk. Set [daemon] state_dir to a local folder."
             )
 
     def _check(self) -> None:
@@ -119,12 +119,13 @@ class Journal:
         for table, column in (("drops", "request"), ("jobs", "result"), ("jobs", "inputs")):
             # quick_check does not see a last page cut short: what was in its end reads as zeros.
             if self._db.execute(f"SELECT 1 FROM {table} WHERE {column} <> '' AND NOT json_valid({column})").fetchone():
-                raise sqlite3.DatabaseError(f"what stands in {table}.{column} is damaged")
+                raise sqlite3.DatabaseError(f"{table}.{column} contains damaged data")
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:
             raise SetupError(
-                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this one knows {SCHEMA}). "
-                "Install that version again, or move the journal away: it is rebuilt from the line's folders."
+                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this version reads "
+                f"{SCHEMA}). Install that version again, or move the journal away: it is rebuilt from the line's "
+                "folders."
             )
         if schema < SCHEMA and not self.read_only_mode:
             steps = "".join(_STEPS[step] for step in range(schema, SCHEMA))

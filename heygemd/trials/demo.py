@@ -92,10 +92,10 @@ def _check_own(path: Path | None, suffixes: frozenset[str], option: str) -> None
     if path is None:
         return
     if not path.is_file():
-        raise InputError(f"{option} {path}: there is no such file.", reason="missing")
+        raise InputError(f"{option} {path} does not exist.", reason="missing")
     if path.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
-        raise InputError(f"{option} {path}: only these kinds of file are taken here: {known}.", reason="suffix")
+        raise InputError(f"{option} {path} must be one of these kinds of file: {known}.", reason="suffix")
 
 
 def _pair(stage: Stage, video: Path | None, audio: Path | None, show: Show) -> Pair:
@@ -107,7 +107,7 @@ def _pair(stage: Stage, video: Path | None, audio: Path | None, show: Show) -> P
         audio = stage.home / "speech.flac"
         audio.write_bytes(shipped("demo_speech.flac"))
     if video is None:
-        show.tell(ProgressView("filming the portrait"))
+        show.tell(ProgressView("making a video of the portrait"))
         still, video = stage.home / "portrait.jpg", stage.home / "portrait.mp4"
         still.write_bytes(shipped("portrait.jpg"))
         portrait.film(still, video)
@@ -147,7 +147,7 @@ def _wait(stage: Stage, ask: Ask, show: Show) -> None:
             show.tell(view)
         if time.monotonic() - since > PATIENCE_SECONDS:
             minutes = PATIENCE_SECONDS / 60
-            raise Refused(f"Nothing has moved for {minutes:.0f} minutes; the last was: {seen.text}.")
+            raise Refused(f"No progress for {minutes:.0f} minutes; the last step was: {seen.text}.")
         time.sleep(demo_line.POLL_SECONDS)
 
 
@@ -171,7 +171,7 @@ def _reason(stage: Stage, job: JobRow) -> str:
         for path in sorted((stage.line / "failed").rglob("reason.txt")):
             return path.read_text(encoding="utf-8").strip()
         time.sleep(demo_line.POLL_SECONDS)
-    return job["reason"] or f"The job ended as {job['state']} and left no reason."
+    return job["reason"] or f"The job ended as {job['state']} without a reason."
 
 
 # What comes out
@@ -196,7 +196,7 @@ def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
     films = sorted((stage.line / "outbox").rglob("*.mp4"))
     if len(films) != 1 or not films[0].with_suffix(".json").is_file():
         lies = ", ".join(sorted(path.name for path in (stage.line / "outbox").rglob("*"))) or "nothing"
-        raise EngineError(f"A film and its log were delivered, says the daemon; in the outbox lies: {lies}.")
+        raise EngineError(f"The daemon reports a delivery, but the outbox contains: {lies}.")
     target = _free_names(folder, pair.name)
     for source, name in ((films[0], target.film), (films[0].with_suffix(".json"), target.log)):
         shutil.move(source, name)
@@ -251,4 +251,4 @@ def _tell_delivery(delivered: Delivered, seconds: float, json_output: bool) -> N
     print(f"  log    {log}")
     print(f"  sheet  {sheet}    (above: before, below: after)")
     print(f"Watch it with: ffplay -autoexit {shlex.quote(film)}")
-    print("No screen on this machine? Copy the files to one that has.")
+    print("If this machine has no screen, copy the files to one that has.")

@@ -123,7 +123,7 @@ def running_daemon(stage: Stage, show: Show) -> Iterator[Ask]:
                 code = daemon.wait(POLL_SECONDS)  # it hangs up a moment before it is gone
             except subprocess.TimeoutExpired:
                 raise error from None
-            raise EngineError(f"The daemon ended with code {code}. It said:\n{_said(stage)}") from error
+            raise EngineError(f"The daemon exited with code {code}. Its output:\n{_said(stage)}") from error
         if not reply["ok"]:
             raise EngineError(f"The daemon refused '{command}': {reply['error']}")
         return reply
@@ -141,7 +141,7 @@ def _wait_for_start(ask: Ask, stage: Stage) -> None:
         with contextlib.suppress(SetupError):
             ask("ping")
             return
-    raise SetupError(f"The daemon did not answer in {START_SECONDS:.0f} seconds. It said:\n{_said(stage)}")
+    raise SetupError(f"The daemon did not answer within {START_SECONDS:.0f} seconds. Its output:\n{_said(stage)}")
 
 
 def _said(stage: Stage) -> str:

@@ -54,7 +54,7 @@ def run(config: Config, line_name: str | None, out: Path | None, *, as_json: boo
         told = {"ok": True, "line": line.name, "film": str(film), "log": str(log), "seconds": round(seconds, 1)}
         print(json.dumps(told, ensure_ascii=False))
     else:
-        print(f"Line {line.name} delivered a film in {seconds:.0f} s: {film}, with its log beside it.")
+        print(f"Line {line.name} delivered a film in {seconds:.0f} s: {film}, with its log next to it.")
     return DELIVERED
 
 
@@ -64,7 +64,9 @@ def _line(config: Config, name: str | None) -> LineConfig:
     for line in config.lines:
         if name in (None, line.name):
             return line
-    raise SetupError(f"There is no line {name!r} in {config.source}: {', '.join(line.name for line in config.lines)}.")
+    raise SetupError(
+        f"{config.source} has no line {name!r}; its lines: {', '.join(line.name for line in config.lines)}."
+    )
 
 
 def _ask(config: Config) -> Status:
@@ -77,7 +79,9 @@ def _reachable(config: Config, line: LineConfig) -> None:
     while True:
         row = next((row for row in _ask(config)["lines"] if row["name"] == line.name), None)
         if row is None:
-            raise SetupError(f"The daemon does not serve line {line.name}; heygemd reload has it read its file.")
+            raise SetupError(
+                f"The daemon does not serve line {line.name}; run heygemd reload to load the configuration."
+            )
         if row["state"] == "ok":
             return
         if row["problem"] or time.monotonic() > ends:
@@ -86,7 +90,7 @@ def _reachable(config: Config, line: LineConfig) -> None:
 
 
 def _drop(line: LineConfig, name: str, show: Show) -> None:
-    show.tell(ProgressView("filming the portrait"))
+    show.tell(ProgressView("making a video of the portrait"))
     with tempfile.TemporaryDirectory(prefix="heygemd-selftest-") as folder:
         still, film, speech = (Path(folder) / name for name in ("portrait.jpg", "portrait.mp4", "speech.flac"))
         still.write_bytes(shipped("portrait.jpg"))
@@ -118,7 +122,7 @@ def _wait(config: Config, line: LineConfig, name: str, show: Show) -> str | None
             seen, since = view, time.monotonic()
             show.tell(view)
         if time.monotonic() - since > PATIENCE_SECONDS:
-            return f"Nothing has moved for {PATIENCE_SECONDS / 60:.0f} minutes; the last was: {seen.text}."
+            return f"No progress for {PATIENCE_SECONDS / 60:.0f} minutes; the last step was: {seen.text}."
         time.sleep(POLL_SECONDS)
 
 
@@ -140,7 +144,7 @@ def _collect(line: LineConfig, name: str, folder: Path) -> tuple[Path, Path]:
     film, log, report = ((name + suffix) for suffix in (".mp4", ".json", ".report.html"))
     for file in (film, log):
         if not (delivered / file).is_file() or (delivered / file).stat().st_size == 0:
-            raise EngineError(f"{delivered / file} was delivered, says the daemon, and is missing or empty.")
+            raise EngineError(f"The daemon reports {delivered / file} as delivered, but the file is missing or empty.")
     for file in (film, log, report):
         if (delivered / file).is_file():  # there need be no report
             shutil.move(delivered / file, folder / file)

@@ -91,7 +91,7 @@ def test_a_film_is_delivered_after_both_sides_were_killed_in_the_middle(
     container.start(hang=True)
     line.start()
     drop(line, media)
-    line.until(lambda: '"duix_sent"' in (line.state / "heygemd.common.log").read_text(), "the task is accepted")
+    line.until(lambda: '"duix_sent"' in (line.state / "heygemd.log").read_text(), "the task is accepted")
     line.kill()
     container.kill()
     line.start()

@@ -79,7 +79,7 @@ def told_of(site: Site, media: Path, stems: dict[bytes, str]) -> list[dict[str, 
     assert page.scripts == 0
     assert LONE in page.text
     json.loads((site.outbox / "status.json").read_text(encoding="utf-8"))
-    assert all("\x1b" not in line for line in (site.state / "heygemd.common.log").read_text().splitlines())
+    assert all("\x1b" not in line for line in (site.state / "heygemd.log").read_text().splitlines())
     assert {event["event"] for event in site.events()} >= {"film_delivered", "drop_claimed"}
     assert (status == 3) == bool(site.tree("failed"))
     logs = [path for path in site.outbox.glob("*.json") if path.name != "status.json"]

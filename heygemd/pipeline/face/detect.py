@@ -87,7 +87,9 @@ def choose(settings: Any) -> tuple[str, list[tuple[str, str]]]:
     if detector is None:
         return NAME, []
     model = detector.model
-    return detector.name, [] if model.commercial else [("model_terms", f"{model.name} found the face. {model.terms}")]
+    return detector.name, [] if model.commercial else [
+        ("model_terms", f"The model {model.name} found the face. {model.terms}")
+    ]
 
 
 def pack_in_use() -> Pack:
@@ -126,7 +128,7 @@ def _cascade(name: str) -> Any:
 def _loaded(name: str) -> Any:
     found = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
     if found.empty():
-        raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
+        raise SetupError(f"OpenCV's {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
     return found
 
 

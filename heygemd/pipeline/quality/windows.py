@@ -123,7 +123,7 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
             raw = np.empty(cut.width * cut.height * 3 // 2, np.uint8)
             if child.read_into(raw.data) < len(raw):
                 if child.finish() < 0:
-                    raise EngineError(f"ffmpeg died while {film.path.name} was measured.", detail=child.tail)
+                    raise EngineError(f"ffmpeg crashed while measuring {film.path.name}.", detail=child.tail)
                 return
             number = round((_next(times, settings, child) / _MICRO - film.begins) * film.fps)
             if number >= window.stop:
@@ -138,4 +138,4 @@ def _next(times: queue.SimpleQueue[int], settings: Settings, child: Child) -> in
     try:
         return times.get(timeout=settings.media_seconds)
     except queue.Empty as error:
-        raise EngineError("ffmpeg decoded a picture without telling its time.", detail=child.tail) from error
+        raise EngineError("ffmpeg decoded a frame without a timestamp.", detail=child.tail) from error

@@ -251,7 +251,7 @@ class Clip:
                     break
             if held is None:
                 raise InputError(
-                    f"Not one picture of {self.name} ({self.info.codec}) can be decoded.",
+                    f"No frame of {self.name} ({self.info.codec}) can be decoded.",
                     detail=decoder.tail,
                     reason="undecodable",
                 )
@@ -357,8 +357,7 @@ class Clip:
                 yield source, frame
         if first <= last:
             raise EngineError(
-                f"{self.name} decodes differently each time (picture {first}).  "
-                "Please convert it to H.264 and try again."
+                f"{self.name} decodes differently each time (frame {first}).  Please convert it to H.264 and try again."
             )
 
     def _worth_searching(self, source: int) -> bool:
