@@ -134,7 +134,7 @@ class _Folder:
         view = self.listing.view
         if sound is None or lacking is not None:
             if view.now - view.since(self.path) < view.patience:
-                self._wait(f"{lacking}; waits for one", until_late=True)
+                self._wait(f"{lacking}; it waits until this is fixed", until_late=True)
             else:
                 self._refuse(f"The folder {names.display(names.leaf(self.path))} {lacking}.")
         elif (unconsented := self._lacks_consent(visuals, options)) is not None:

@@ -299,7 +299,7 @@ def test_a_port_that_is_taken_and_a_folder_that_is_not_there_stop_nothing(site: 
         site.start()
         site.until(lambda: site.tree("outbox") == ["lesson.json", "lesson.mp4"], "told")
         problems = {e["event"]: e["problem"] for e in site.events() if e["event"].startswith("metrics_")}
-    assert "another program holds this port" in problems["metrics_port_refused"]
+    assert "another program uses this port" in problems["metrics_port_refused"]
     assert "No such file or directory" in problems["metrics_not_written"]
 
 

@@ -39,7 +39,7 @@ def page(told: dict[str, Any], language: str = "en") -> str:
 
 
 SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("nothing to do", {}, ["Nothing to do", "inbox"]),
+    ("nothing to do", {}, ["Idle: drop a sound file", "inbox"]),
     (
         "a film is being made",
         {"running": [job(1, "running", stage="render", frame=410, of=1000, fps=31.24, eta=95)]},
@@ -55,14 +55,14 @@ SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "a file has no partner, or is still being copied",
         {"waiting": [{"line": "main", "path": "a.wav", "reason": "its video is missing", "since": AT}]},
-        ["a.wav", "its video is missing", "not begun"],
+        ["a.wav", "its video is missing", "not started"],
     ),
     (
         "a film was delivered",
         {"recent": [job(4, "delivered", folder="zhang", grade="fair")]},
         ['href="./zhang/lesson.mp4"', 'href="./zhang/lesson.report.html"', ">fair<"],
     ),
-    ("a poor film is held", {"recent": [job(5, "delivered", grade="poor", held=True)]}, ["waits in review", ">poor<"]),
+    ("a poor film is held", {"recent": [job(5, "delivered", grade="poor", held=True)]}, ["poor; held in review", ">poor<"]),
     (
         "a job failed",
         {"recent": [job(6, "failed", reason="a.mp4: no face was found.", reason_code="no_face")]},
@@ -170,9 +170,9 @@ def test_a_line_on_which_everything_waits_is_not_said_to_be_at_work() -> None:
     waiting = job(3, "queued", deferred_reason="8000 MiB are needed; held by vllm (pid 77).", deferred_since=AT,
                   holders=["vllm (pid 77)"])  # fmt: skip
     told = page(status(queue=[waiting]))
-    assert "go on by themselves" in told and "At work" not in told
+    assert "start by themselves" in told and "Running." not in told
     assert told.count("vllm (pid 77)") == 1, "who is named in the reason is not named again"
-    assert "At work" in page(status(queue=[waiting, job(4, "queued")]))
+    assert "Running." in page(status(queue=[waiting, job(4, "queued")]))
 
 
 def test_why_a_film_is_not_good_is_said_where_it_is_named() -> None:
@@ -183,4 +183,4 @@ def test_why_a_film_is_not_good_is_said_where_it_is_named() -> None:
 def test_files_that_wait_in_the_inbox_are_not_nothing() -> None:
     lone = {"line": "main", "path": "a.wav", "reason": "its video is missing", "since": AT}
     told = page(status(waiting=[lone]))
-    assert "waits for what is said below" in told and "drop a sound" not in told
+    assert "the reasons are below" in told and "drop a sound" not in told

@@ -103,7 +103,7 @@ def test_what_runs_what_waits_and_why_is_told() -> None:
         "  11-26 11:00  lesson/lesson  failed  No face was found in lesson.",
         "",
         "GPUs",
-        "  lesson  1 of 2 MiB free, 3 % busy  held by lesson",
+        "  lesson  1 of 2 MiB free, 3 % busy  used by lesson",
         "",
         "engines",
         "  footage  cpu  lesson",
@@ -179,7 +179,7 @@ def test_the_live_view_draws_again_and_leaves_the_terminal_as_it_was(here: Path)
     replies: dict[str, Any] = {"status": reply(name=HOSTILE)}
     with daemon(here / "s" / "heygemd.sock", replies) as asked:
         terminal = Terminal("status", "--watch", "0.2", cwd=here)
-        terminal.until(lambda text: "Ctrl-C ends" in text)
+        terminal.until(lambda text: "Ctrl-C to quit" in text)
         replies["status"] = reply(name="another")
         terminal.until(lambda text: "another" in text and len(asked) >= 3)
     terminal.until(lambda text: "No heygemd daemon answers" in text)  # and it goes on

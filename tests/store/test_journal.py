@@ -142,5 +142,5 @@ def test_a_request_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, da
     with db:
         db.execute(f"UPDATE drops SET request = {damage}")
     db.close()
-    with pytest.raises(SetupError, match="Move it away and start again"):
+    with pytest.raises(SetupError, match="Move it away and restart"):
         Journal(path)
