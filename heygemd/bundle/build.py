@@ -57,9 +57,9 @@ def build(order: BundleOrder, find: Find = metadata.distribution) -> list[str]:
     something cannot be fetched, or ``out`` is there already or cannot be written.
     """
     if order.out.exists():
-        raise SetupError(f"{order.out} is there already; give another name.")
+        raise SetupError(f"{order.out} already exists; choose another name.")
     if order.python and not re.fullmatch(r"3\.\d{2}", order.python):
-        raise SetupError(f"{order.python} is no version of Python such as 3.13.")
+        raise SetupError(f"{order.python} is not a Python version such as 3.13.")
     packages = closure("heygemd", find)
     models = _chosen(order)
     try:
@@ -82,7 +82,7 @@ def _chosen(order: BundleOrder) -> list[Path]:
     for name in order.models:
         if name not in imported:
             there = ", ".join(imported) or "none"
-            raise SetupError(f"No imported model is called {name!r}; in {store.folder} there: {there}.")
+            raise SetupError(f"No imported model has the name {name!r}; imported in {store.folder}: {there}.")
         if faults := store.faults(imported[name]):
             raise SetupError(faults[0])
     return [store.folder / name for name in order.models]

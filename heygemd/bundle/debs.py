@@ -25,7 +25,7 @@ def distribution(file: Path = OS_RELEASE) -> str:
         rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
         return f"{rows['ID']} {rows['VERSION_ID']}".replace('"', "")
     except (OSError, KeyError) as error:
-        raise SetupError(f"{file} does not say which release of which distribution this is.") from error
+        raise SetupError(f"{file} does not name the distribution and its release.") from error
 
 
 def fetch(folder: Path, licences: Path) -> list[sbom.Component]:
@@ -34,7 +34,7 @@ def fetch(folder: Path, licences: Path) -> list[sbom.Component]:
     apt resolves the dependencies as if nothing were installed, from the lists that it has.
     """
     if shutil.which("apt-get") is None:
-        raise SetupError("There is no apt-get here; the packages can only be fetched on Debian or Ubuntu.")
+        raise SetupError("apt-get is not installed here; the packages can be fetched only on Debian or Ubuntu.")
     (folder / "partial").mkdir(parents=True)
     status = folder / "partial" / "status"
     status.touch()
@@ -85,7 +85,7 @@ def _output_of(argv: list[str]) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FETCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{argv[0]} did not do its work: {error}") from error
+        raise SetupError(f"{argv[0]} failed: {error}") from error
     if done.returncode:
         raise SetupError(f"{argv[0]} could not fetch or read the packages.", detail=done.stderr.strip()[-2000:])
     return done.stdout

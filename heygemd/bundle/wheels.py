@@ -51,7 +51,9 @@ def closure(name: str, find: Find) -> list[metadata.Distribution]:
         if package is None:
             if condition:
                 continue
-            raise SetupError(f"{wanted} is needed and not installed here; install heygemd whole first.")
+            raise SetupError(
+                f"{wanted} is required but not installed here; install heygemd with all its dependencies first."
+            )
         if normal(package.metadata["Name"]) in needed:
             continue
         needed[normal(package.metadata["Name"])] = package
@@ -89,7 +91,7 @@ def pack(package: metadata.Distribution, folder: Path, instead: Sequence[str] = 
     own = normal(name) == "heygemd"
     content = dict(_own_files(package, info) if own else _files(package, info))
     if (kind := content.get(f"{info}/WHEEL")) is None:
-        raise SetupError(f"{package.metadata['Name']} was not installed from a wheel; install it again with pip.")
+        raise SetupError(f"{package.metadata['Name']} was not installed from a wheel; reinstall it with pip.")
     about = f"{info}/METADATA"
     content[about] = _asking(_bytes(content[about]), instead)
     path = folder / f"{name}-{package.version}-{_tags(_bytes(kind).decode())}.whl"
@@ -187,7 +189,7 @@ def fetch(
         index = TORCH[torch] if torch else None
         _pip_download(folder, pure, pins, python, machine, index)
     if torch == "cuda" and any("+cpu" in wheel.name for wheel in folder.glob("torch-*")):
-        raise SetupError("pip's indexes gave torch's CPU build; let it look at pypi.org alone (PIP_CONFIG_FILE).")
+        raise SetupError("pip's indexes provided torch's CPU build; restrict pip to pypi.org (PIP_CONFIG_FILE).")
 
 
 def _is_pure(package: metadata.Distribution) -> bool:
@@ -208,4 +210,4 @@ def _pip_download(folder: Path, pure: Path, pins: Path, python: str, machine: st
         raise SetupError(f"pip did not fetch everything within {FETCH_SECONDS / 3600:.0f} h.") from None
     if done.returncode:
         output = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}"
-        raise SetupError(f"pip could not fetch what Python {python} on {machine} needs.", detail=output)
+        raise SetupError(f"pip could not fetch the packages for Python {python} on {machine}.", detail=output)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from heygemd.common.checked import Row
 from heygemd.common.errors import HeygemdError, Misuse
 from heygemd.common.exits import OK
 from heygemd.common.names import display
@@ -26,7 +25,7 @@ def command(args: argparse.Namespace) -> int:
         return OK
     path = load.find(args.config)
     if path is None:
-        raise Misuse("No configuration was found: give --config, or write ./config.toml.")
+        raise Misuse("No configuration was found. Give --config, or write ./config.toml.")
     show(load.load(path), as_json=args.json)
     return OK
 
@@ -60,11 +59,11 @@ def _in_force(config: Config) -> Iterable[str]:
         yield ""
 
 
-def _settings(values: Row) -> Iterable[str]:
+def _settings(values: Mapping[str, object]) -> Iterable[str]:
     return (f"{name} = {display(as_toml(value))}" for name, value in values.items())
 
 
-def _given(options: Row) -> dict[str, object]:
+def _given(options: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -75,13 +74,15 @@ def notes(config: Config) -> list[str]:
         missing = [name for name in LINE_FOLDERS if not Path(getattr(line, name)).is_dir()]
         if missing:
             verb = "does" if len(missing) == 1 else "do"
-            texts.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes what is missing")
+            texts.append(f"line {line.name}: {', '.join(missing)} {verb} not exist; the daemon makes missing folders")
         elif len({Path(getattr(line, n)).stat().st_dev for n in ("inbox", "processing", "done", "failed")}) > 1:
             texts.append(
-                f"line {line.name}: processing, done and failed must lie on the inbox's file system, "
-                "because files are moved there, not copied"
+                f"line {line.name}: processing, done and failed must be on the inbox's file system, because files are "
+                "moved, not copied"
             )
-        texts += [f"line {line.name}: library {folder} is not there" for folder in line.library if not folder.is_dir()]
+        texts += [
+            f"line {line.name}: library {folder} does not exist" for folder in line.library if not folder.is_dir()
+        ]
     return texts + _same_places(config) + _writable_by_all(config.source)
 
 
@@ -106,11 +107,11 @@ def _same_places(config: Config) -> list[str]:
             here = f"line {line.name}: {name}"
             other = first_use.setdefault((stat.st_dev, stat.st_ino), here)
             if other != here:
-                texts.append(f"{here} ({folder}) is the same folder as that of {other}")
+                texts.append(f"{here} ({folder}) is the same folder as {other}")
     return texts
 
 
 def _writable_by_all(source: Path) -> list[str]:
     if source.is_file() and source.stat().st_mode & 0o002:
-        return [f"{source} may be written by everybody; it names programs to run: chmod o-w it"]
+        return [f"{source} is writable by everybody and names programs to run; run: chmod o-w {source}"]
     return []

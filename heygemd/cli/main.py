@@ -64,7 +64,7 @@ def _tell_unexpected(error: Exception, args: argparse.Namespace) -> int:
         log.get().error("unexpected_error", exc_info=error)
     if args.debug:
         traceback.print_exception(error)
-    hint = f"the details are in {where}" if where else "--debug shows the details"
+    hint = f"details are in {where}" if where else "--debug shows the details"
     print(f"heygemd: unexpected error, {type(error).__name__}: {error} ({hint})", file=sys.stderr)
     if args.json:
         print(json.dumps({"ok": False, "error": {"code": "unexpected", "message": str(error), "detail": ""}}))

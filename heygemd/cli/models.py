@@ -47,7 +47,7 @@ def listing(store: ModelStore, *, as_json: bool) -> bool:
     for model in models:
         _print_model(model)
     if not models:
-        print(f"No models are imported; {store.folder} is where they would be. The engine footage needs none.")
+        print(f"No models are imported in {store.folder}. The engine footage needs none.")
     return True
 
 
@@ -79,7 +79,7 @@ def verifying(store: ModelStore, *, as_json: bool) -> bool:
         print(json.dumps({"ok": not any(faults_of.values()), "models": faults_of}))
     else:
         for name, faults in faults_of.items():
-            print(f"{name}: {' '.join(faults) or 'is what was imported'}")
+            print(f"{name}: {' '.join(faults) or 'unchanged since import'}")
         if not faults_of:
             print("No models are imported.")
     return not any(faults_of.values())
@@ -88,7 +88,7 @@ def verifying(store: ModelStore, *, as_json: bool) -> bool:
 def removing(store: ModelStore, name: str, *, as_json: bool) -> bool:
     """Delete one."""
     model = store.remove(name)
-    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} is removed.")
+    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} was removed.")
     return True
 
 
@@ -96,5 +96,5 @@ def _print_model(model: Model) -> None:
     size = sum(f.bytes for f in model.files) >> 20
     what = KINDS.get(model.kind, model.kind) + (f", {model.size} px" if model.size else "")
     print(f"{model.name}  for {what}, {size} MiB, from {model.source}")
-    print(f"    origin: {model.origin or 'unknown: its SHA-256 is in no list'}")
+    print(f"    origin: {model.origin or 'unknown (SHA-256 not in any list)'}")
     print(f"    terms: {model.terms}")

@@ -20,7 +20,7 @@ def command(args: argparse.Namespace) -> int:
     who = reply.get("job") or "The daemon"
     done = {
         "retry": "is queued again", "cancel": "is cancelled",
-        "pause": "begins no further job; 'heygemd resume' lets it go on", "resume": "goes on",
+        "pause": "is paused and starts no new job; 'heygemd resume' starts jobs again", "resume": "starts jobs again",
     }  # fmt: skip
     print(json.dumps(dict(reply)) if args.json else f"{who} {done[args.cmd]}.")
     return OK
@@ -41,9 +41,9 @@ def _ask(args: argparse.Namespace, request: Row, *, timeout: float) -> Row:
     try:
         reply = control.call(load.load_or_default(args.config).daemon.socket, request, timeout=timeout)
     except NoDaemon as nobody:
-        raise NoDaemon(f"{nobody.message} {request['cmd']!r} needs one that runs.") from nobody
+        raise NoDaemon(f"{nobody.message} {request['cmd']!r} needs a running daemon.") from nobody
     if not reply.get("ok"):
-        raise Misuse(str(reply.get("error", "The daemon refused.")))
+        raise Misuse(str(reply.get("error", "The daemon refused the request.")))
     return reply
 
 
@@ -56,11 +56,11 @@ def _print_changes(reply: Row, *, as_json: bool) -> None:
         f"{what}: {', '.join(map(display, checked.texts(reply, key)))}"
         for key, what in (
             ("tables", "new settings"), ("added", "lines added"), ("removed", "lines removed"),
-            ("changed", "lines changed"), ("needs_restart", "in force only after a restart"),
+            ("changed", "lines changed"), ("needs_restart", "need a restart"),
         )
         if checked.texts(reply, key)
     ]  # fmt: skip
     print(
-        f"{display(checked.text(reply, 'source'))} is in force"
+        f"{display(checked.text(reply, 'source'))} is now in force"
         + "".join(f"\n  {line}" for line in changes or ["nothing changed"])
     )

@@ -68,7 +68,7 @@ def command(args: argparse.Namespace) -> int:
     config = load.load_or_default(args.config)
     if args.drop is None:
         count = faces(config)
-        what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+        what = f"{count} cache {'entry' if count == 1 else 'entries'} deleted."
         print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
         return OK
     drops = find(config, args.drop)
@@ -87,7 +87,9 @@ def faces(config: Config) -> int:
     try:
         return purge_cache(folder)
     except OSError as error:
-        raise SetupError(f"{folder} could not be emptied: {error.strerror or error}. Run this as its owner.") from error
+        raise SetupError(
+            f"The cache {folder} could not be emptied: {error.strerror or error}. Run this command as its owner."
+        ) from error
 
 
 def find(config: Config, name: str) -> list[PurgeDrop]:
@@ -97,7 +99,7 @@ def find(config: Config, name: str) -> list[PurgeDrop]:
     """
     path = config.daemon.state_dir / "journal.sqlite"
     if not path.exists():
-        raise SetupError(f"There is no journal at {path}: nothing has been filed yet.")
+        raise SetupError(f"There is no journal at {path}: no job was filed yet.")
     journal = Journal.read_only(path)
     lines = {line.name: line for line in config.lines}
     try:
@@ -106,7 +108,9 @@ def find(config: Config, name: str) -> list[PurgeDrop]:
     finally:
         journal.close()
     if not drops:
-        raise InputError(f"No drop is called {display(name)}, and none took a file of that name.", reason="missing")
+        raise InputError(
+            f"No drop has the name {display(name)}, and none contains a file of that name.", reason="missing"
+        )
     return drops
 
 
@@ -139,17 +143,21 @@ def remove(config: Config, drops: Iterable[PurgeDrop]) -> list[str]:
     try:
         for one in drops:
             if one.busy:
-                stayed.append(f"{one.drop.id} has not ended; cancel it first.")
+                stayed.append(f"{one.drop.id} has not ended; cancel it first (heygemd cancel).")
                 continue
             if one.folder:
                 done = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
-                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in done["left"]]
+                stayed += [
+                    f"{display(one.folder)}/{display(name)} was changed after it was filed." for name in done["left"]
+                ]
             for film in one.films:
                 if operations.remove_film(film.base, film.size, film.job) == "changed":
-                    stayed.append(f"{display(film.base)}.mp4 or its log is not as it was delivered.")
+                    stayed.append(f"{display(film.base)}.mp4 or its log was changed after delivery.")
     except OSError as error:
         where = display(str(error.filename or ""))
-        raise SetupError(f"{where} could not be removed: {error.strerror or error}. Run this as its owner.") from error
+        raise SetupError(
+            f"{where} could not be deleted: {error.strerror or error}. Run this command as its owner."
+        ) from error
     return stayed
 
 
@@ -163,10 +171,10 @@ def print_report(report: PurgeReport, *, as_json: bool) -> None:
         for what in [*([drop["folder"]] if drop["folder"] else []), *drop["films"]]:
             print(f"  {what}")
         if not drop["folder"] and not drop["films"]:
-            print("  nothing of it is there any more")
+            print("  all its files are already gone")
     for sentence in report["stayed"]:
-        print(f"stays: {sentence}")
+        print(f"kept: {sentence}")
     if report["removed"]:
-        print(f"Removed, and all that was learned of templates forgotten ({report.get('forgotten', 0)}).")
+        print(f"Deleted, together with all cached face data ({report.get('forgotten', 0)} entries).")
     else:
-        print("Nothing was removed; --yes removes these inputs, films with their logs, and what was learned of faces.")
+        print("Nothing was deleted. --yes deletes these inputs, the films with their logs, and all cached face data.")

@@ -24,7 +24,7 @@ from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import render_once
 from heygemd.share.nofollow import rename_new
-from heygemd.status.progress import Show, View, on_stderr
+from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.store import receipts
 from heygemd.store.receipts import machine_facts
 from heygemd.store.states import now
@@ -76,7 +76,7 @@ def command(args: argparse.Namespace) -> int:
 def fault(order: Order) -> str | None:
     """What makes the order senseless, as a sentence; ``None``: nothing."""
     if order.out.suffix.lower() != ".mp4":
-        return f"--out {display(str(order.out))} must end in .mp4: that is what is made."
+        return f"--out {display(str(order.out))} must end in .mp4."
     if not order.out.parent.is_dir():
         return f"The folder of --out, {display(str(order.out.parent))}, does not exist."
     for taken in (order.out, order.log, order.page):
@@ -85,7 +85,7 @@ def fault(order: Order) -> str | None:
         if any(p.exists() and taken.exists() and p.samefile(taken) for p in (order.video, order.audio)):
             return f"{display(str(taken))} is one of the inputs."
         if taken.exists() and not order.replace:
-            return f"{display(str(taken))} exists; --force replaces it."
+            return f"{display(str(taken))} already exists. Add --force to replace it."
     return None
 
 
@@ -98,11 +98,11 @@ def render(config: Config, order: Order) -> Made:
     began, started = time.monotonic(), now()
     with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="heygemd-render-") as work, on_stderr() as show:
         job = _job(config, order, Path(work))
-        show.tell(View("reading the inputs"))
+        show.tell(ProgressView("reading the inputs"))
         inputs = {"audio": _identity(order.audio), "video": _identity(order.video)}
         stall = config.limits.stall_seconds
         result = render_once(job, _hearer(show), stall_seconds=stall) | {"started": started, "rendered": now()}
-        show.tell(View("putting the film in place"))
+        show.tell(ProgressView("writing the film"))
         result["film_file"] = _put(Path(str(result["film"])), order)
         if (Path(work) / "report.html").exists():
             _lay_page(Path(work) / "report.html", order)
@@ -148,7 +148,7 @@ def _hearer(show: Show) -> Callable[[Mapping[str, Any]], None]:
         if message.get("type") != "progress":
             return
         frame, of = int(message.get("frame") or 0), int(message.get("of") or 0)
-        show.tell(View(str(message.get("stage", "")), frame, of, float(message.get("fps") or 0.0)))
+        show.tell(ProgressView(str(message.get("stage", "")), frame, of, float(message.get("fps") or 0.0)))
 
     return hear
 
@@ -178,7 +178,9 @@ def _reveal(part: Path, final: Path, replace: bool) -> None:
         part.replace(final)
     elif not rename_new(str(part), str(final)):
         name = display(str(final))
-        raise StorageError(f"{name} has appeared meanwhile and was left as it is; the new film is discarded.")
+        raise StorageError(
+            f"{name} was created by another program in the meantime; it is kept, and the new film is discarded."
+        )
 
 
 def _lay_page(page: Path, order: Order) -> None:
@@ -244,4 +246,4 @@ def tell(made: Made, *, as_json: bool) -> None:
     for warning in result.get("warnings", []):
         print(f"note: {warning.get('message')}")
     for first, last in result.get("passed_through", []):
-        print(f"note: frames {first} to {last} have no usable face and are as they were")
+        print(f"note: frames {first} to {last} have no usable face and were left unchanged")

@@ -16,17 +16,17 @@ from heygemd.config import load
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import run_once
-from heygemd.status.progress import Show, View, on_stderr
+from heygemd.status.progress import ProgressView, Show, on_stderr
 
 _ROWS = (
-    ("sync", "offset_ms", "mouth against sound, ms"),
-    ("sync", "confidence", "  how sure"),
+    ("sync", "offset_ms", "offset of mouth to sound, ms"),
+    ("sync", "confidence", "  confidence"),
     ("sync", "r", "  correlation"),
-    ("sync", "articulation", "movement of the lips, template = 1"),
-    ("picture", "sharpness", "sharpness of the mouth, template = 1"),
+    ("sync", "articulation", "lip movement, template = 1"),
+    ("picture", "sharpness", "mouth sharpness, template = 1"),
     ("picture", "seam", "edges around the mouth, template = 1"),
-    ("picture", "outside_db", "likeness outside the mouth, dB"),
-    ("picture", "held_percent", "pictures held, %"),
+    ("picture", "outside_db", "similarity outside the mouth, dB"),
+    ("picture", "held_percent", "repeated frames, %"),
 )
 
 
@@ -45,7 +45,7 @@ def measure(config: Config, film: Path, video: Path | None, audio: Path | None, 
     """
     for path in (film, video, audio):
         if path is not None and not path.is_file():
-            raise InputError(f"{display(str(path))}: there is no such file.", reason="missing")
+            raise InputError(f"{display(str(path))} does not exist.", reason="missing")
     request = {
         "task": "report", "film": str(film.absolute()),
         "video": str(video.absolute()) if video else None, "audio": str(audio.absolute()) if audio else None,
@@ -65,7 +65,8 @@ def measure(config: Config, film: Path, video: Path | None, audio: Path | None, 
 def _hearer(show: Show) -> Callable[[Mapping[str, Any]], None]:
     def hear(message: Mapping[str, Any]) -> None:
         if message.get("type") == "progress":
-            show.tell(View(str(message.get("stage", "")), int(message.get("frame") or 0), int(message.get("of") or 0)))
+            frame, of = int(message.get("frame") or 0), int(message.get("of") or 0)
+            show.tell(ProgressView(str(message.get("stage", "")), frame, of))
 
     return hear
 

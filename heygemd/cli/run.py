@@ -17,8 +17,8 @@ def command(args: argparse.Namespace) -> int:
     path = load.find(args.config)
     if path is None:
         raise Misuse(
-            "No configuration was found. 'heygemd check --template > config.toml' writes a commented one; "
-            "set name and root of its [[line]]."
+            "No configuration was found. Run 'heygemd check --template > config.toml', then set name and root of "
+            "its [[line]]."
         )
     checked = load.load(path)
     from heygemd.daemon import service
@@ -77,7 +77,7 @@ def bundle(args: argparse.Namespace) -> int:
         print(json.dumps({"ok": True, "file": str(args.out), "packages": packed}))
     else:
         print(f"{args.out}: {', '.join(packed)}")
-        print(f"On the server: tar xf {args.out.name}, then sudo ./install.sh in the folder that it makes.")
+        print(f"On the server: tar xf {args.out.name}, then sudo ./install.sh in the extracted folder.")
     return OK
 
 

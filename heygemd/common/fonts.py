@@ -42,7 +42,7 @@ def _ranges(font: Path) -> list[tuple[int, int]]:
             if tuple(kind) in _UNICODE:
                 found += _table(data, cmap + offset)
     except (struct.error, StopIteration) as error:
-        raise ValueError("is damaged: its table of characters cannot be read") from error
+        raise ValueError("is damaged: its character table cannot be read") from error
     return found
 
 

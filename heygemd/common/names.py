@@ -124,13 +124,13 @@ def name_fault(name: str) -> str | None:
         return "is empty"
     bad = sorted({c for c in name if c in _FORBIDDEN})
     if bad:
-        return f"holds {' '.join(bad)}: it must be a bare file name"
+        return f"contains {' '.join(bad)}: it must be a plain file name"
     if any(_unusable(c) for c in name):
-        return "holds control characters"
+        return "contains control characters"
     if name.startswith(".") or name.strip() != name or name.endswith("."):
-        return "must not begin with a dot or a space, nor end with one"
+        return "must not start or end with a dot or a space"
     if _DEVICES.match(name):
-        return "is a name that Windows keeps for a device"
+        return "is reserved for a device on Windows"
     if len(name.encode()) > FILM_BYTES:
         return f"is longer than {FILM_BYTES} bytes"
     return None
@@ -142,13 +142,13 @@ def inside(text: str) -> tuple[str, str | None]:
     Only paths that go down are let through: relative, no ``..``.  Backslashes are taken as ``/``.
     """
     if any(_unusable(c) and c != "/" for c in text):
-        return "", "holds control characters or bytes that are no text"
+        return "", "contains control characters or bytes that are not text"
     path = text.strip().replace("\\", "/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        return "", "is an absolute path; only paths relative to the manifest or to a library folder are read"
+        return "", "is an absolute path; only paths relative to the manifest or to a library folder are allowed"
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if any(part.strip() == ".." for part in parts):
-        return "", "climbs out of its folder with '..'; nothing outside inbox and library is ever read"
+        return "", "leaves its folder with '..'; only files in the inbox and the library are read"
     if not parts:
         return "", "names no file"
     if any(len(part.encode()) > 255 for part in parts) or len(path.encode()) > PATH_BYTES:

@@ -68,4 +68,4 @@ def _folders(line: LineConfig) -> tuple[object, ...]:
 
 def _refusal(what: str, count: int) -> str:
     drops = "1 drop of it is" if count == 1 else f"{count} drops of it are"
-    return f"cannot {what} while {drops} unfinished; wait until they are done, or cancel their jobs"
+    return f"cannot {what} while {drops} unfinished; wait until they end, or cancel their jobs"

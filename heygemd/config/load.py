@@ -108,7 +108,7 @@ def parse(data: Mapping[str, object], source: Path, *, need_lines: bool = True) 
     lines = _lines(data.get("line", []), source.parent, faults)
     config = toml_schema.build(Config, {**tables, "lines": lines, "source": source})
     if need_lines and not data.get("line"):
-        faults.append(Fault("file", "has no [[line]]; at least one, with name and root, is needed"))
+        faults.append(Fault("file", "has no [[line]]; at least one with name and root is required"))
     faults += _engine_faults(config) + _overlap_faults(config) + _label_faults(config.mark)
     if faults:
         raise ConfigError(str(source), faults)
@@ -132,7 +132,7 @@ def _lines(raw: object, base: Path, faults: list[Fault]) -> tuple[LineConfig, ..
     read = (_line(table, number, base, faults) for number, table in enumerate(raw, start=1))
     lines = tuple(line for line in read if line)
     names = [line.name.casefold() for line in lines]
-    twice = "is used by another line too (upper and lower case count as the same)"
+    twice = "is also the name of another line (case is ignored)"
     faults += [Fault(f"line {n!r} name", twice) for n in dict.fromkeys(names) if names.count(n) > 1]
     return lines
 
@@ -168,9 +168,9 @@ def _folders(raw: object, where: str, base: Path, faults: list[Fault]) -> dict[s
 def _folder_problem(folder: str) -> str | None:
     parts = folder.split("/")
     if any(part in ("", ".", "..") for part in parts) or any(ord(c) < 32 for c in folder):
-        return "must be a subfolder of the inbox such as zhang or zhang/lessons"
+        return "must be a subfolder of the inbox, such as zhang or zhang/lessons"
     if parts[0].casefold() in ("high", "low"):
-        return "is reserved: files dropped in high/ and low/ have that priority"
+        return "is reserved: the folders high/ and low/ set the priority"
     return None
 
 
@@ -191,9 +191,9 @@ def _engine_faults(config: Config) -> list[Fault]:
             if engine not in line.allowed_engines
         ]
     if "command" in wanted and not config.command.argv:
-        faults.append(Fault("[command] argv", "is needed, because the engine 'command' is chosen or allowed"))
+        faults.append(Fault("[command] argv", "is required, because the engine 'command' is chosen or allowed"))
     if "duix" in wanted and config.duix.shared == Path():
-        faults.append(Fault("[duix] shared", "is needed, because the engine 'duix' is chosen or allowed"))
+        faults.append(Fault("[duix] shared", "is required, because the engine 'duix' is chosen or allowed"))
     return faults
 
 
@@ -208,8 +208,8 @@ def _label_faults(mark: MarkConfig) -> list[Fault]:
         return [Fault("[mark] label_font", f"{font} cannot be used: {getattr(error, 'strerror', None) or error}")]
     if not lacking:
         return []
-    cure = "set label_font to a font that has them" if font == fonts.OURS else "choose another font or text"
-    return [Fault("[mark] label_text", f"has characters that {font.name} lacks: {' '.join(lacking)}; {cure}")]
+    cure = "set label_font to a font that contains them" if font == fonts.OURS else "choose another font or text"
+    return [Fault("[mark] label_text", f"has characters that the font {font.name} lacks: {' '.join(lacking)}; {cure}")]
 
 
 def _overlap_faults(config: Config) -> list[Fault]:
@@ -251,7 +251,7 @@ def _nested(one: Path, two: Path) -> bool:
 
 def _overlap(where: str, path: Path, other: str, theirs: Path) -> Fault:
     relation = "is the same folder as" if path == theirs else "overlaps with"
-    return Fault(where, f"{path} {relation} {other} ({theirs}); each needs a folder of its own")
+    return Fault(where, f"{path} {relation} {other} ({theirs}); use separate folders")
 
 
 def load_or_default(given: Path | None) -> Config:

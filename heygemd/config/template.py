@@ -12,37 +12,37 @@ CONFIG_TEMPLATE = DATA / "config.toml"
 
 
 def reference_rows() -> list[tuple[str, str, str, str]]:
-    """Every key as (table, key, default as TOML, meaning), for the README's table; ``—``: must be given."""
+    """Every key as (table, key, default as TOML, meaning), for the table of settings; default ``—``: required."""
     rows = [(f"[{name}]", k) for name, cls in TABLES.items() for k in toml_schema.keys_of(cls).values()]
     rows += [("[[line]]", k) for k in [*LINE_KEYS.values(), *OPTION_KEYS.values()]]
     return [(table, k.name, k.shown or "—", k.rule.doc) for table, k in rows]
 
 
 _HEAD = """\
-# heygemd's configuration.  `heygemd check` reads it, names every fault at once and prints what is in force.
-# A line that begins with # and no space is a setting at its default: take the # away to change it.
-# Relative paths are taken from the folder of this file.  Unknown keys are faults, never ignored.
+# Configuration of heygemd.  `heygemd check` reports every fault in it, or prints the settings in force.
+# A line that starts with # and no space is a setting with its default value; to change it, remove the #.
+# Relative paths start at the folder of this file.  An unknown key is a fault; it is never ignored.
 """
 _TITLES = {
-    "daemon": "The daemon's own things",
-    "intake": "When something in an inbox counts as arrived",
-    "render": "How films are made, where the line, the folder or the job says nothing else",
-    "limits": "What is left to others on this machine, and when enough is enough",
-    "guard": "How jobs wait for a GPU that others use too",
-    "command": 'The program behind the engine "command"',
-    "wav2lip": 'The engine "wav2lip", which needs an imported checkpoint (heygemd models import)',
-    "duix": 'The engine "duix": a Duix.Avatar (HeyGem) container, reached over localhost or a private network',
-    "mark": "How films say that a machine made them",
-    "quality": "How finished films are measured: beyond such a figure a film is fair, twice as far from the ideal poor",
-    "hooks": "Programs of your own that are told what has become of a job: mail, tickets, copies",
-    "metrics": "Figures for Prometheus; examples/ has alert rules and what the service's sandbox must allow for them",
+    "daemon": "Files, language, log and shutdown of the daemon",
+    "intake": "When a file in an inbox counts as complete",
+    "render": "How films are made; engine, crf, preset, extend and face may also be set by line, folder or job",
+    "limits": "Limits on attempts, time, memory and disk",
+    "guard": "How jobs wait for a GPU that other programs use too",
+    "command": 'The engine "command": a program of your own',
+    "wav2lip": 'The engine "wav2lip"; it needs an imported checkpoint (heygemd models import)',
+    "duix": 'The engine "duix": a Duix.Avatar (HeyGem) container, on localhost or in a private network',
+    "mark": "How films are marked and labelled as AI-generated",
+    "quality": "How films are measured; beyond a threshold a film is fair, at twice the distance from the ideal poor",
+    "hooks": "Programs of your own, for mail, tickets or copies; they run when a job is delivered, fails or must wait",
+    "metrics": "Metrics for Prometheus; examples/ has alert rules and the permissions that the service needs",
 }
 _LINE_HEAD = """\
-# A line is one inbox with its folders.  Repeat [[line]] for each; their folders must not overlap.
+# A line is one inbox with its folders.  Write one [[line]] for each; their folders must not overlap.
 [[line]]
 """
 _FOLDER_HEAD = """\
-# Other defaults for what is dropped into a subfolder of this line's inbox, here inbox/zhang:
+# Defaults for files dropped into a subfolder of this line's inbox, here inbox/zhang:
 #[line.folders.zhang]
 #crf = 18
 #priority = "low"

@@ -34,8 +34,8 @@ _SENTENCE: dict[type | GenericAlias, str] = {
     float: "a number",
     bool: "true or false",
     Path: "a path in quotes",
-    _TEXTS: "a list of texts",
-    _PATHS: "a list of paths",
+    _TEXTS: "a list of texts in quotes",
+    _PATHS: "a list of paths in quotes",
 }
 
 
@@ -173,7 +173,7 @@ def _described(raw: object) -> str:
     if isinstance(raw, str):
         return f"the text {raw!r}"
     if isinstance(raw, list):
-        return "a list" if all(isinstance(v, str) for v in raw) else "a list with other things in it"
+        return "a list" if all(isinstance(v, str) for v in raw) else "a list that is not all text"
     if isinstance(raw, dict):
         return "a table"
     return str(raw)

@@ -83,7 +83,7 @@ class _Sessions:
         except ValueError:
             return _refusal("The request is not JSON.")
         if not isinstance(request, dict) or not isinstance(request.get("cmd"), str):
-            return _refusal('The request is not an object with a text "cmd".')
+            return _refusal('The request is not a JSON object with a text "cmd".')
         try:
             return {"ok": True, **await self._handler(request)}
         except HeygemdError as error:
@@ -111,7 +111,7 @@ def _bound(path: Path) -> socket.socket:
         listener.bind(os.fspath(path))
     except OSError as error:
         listener.close()
-        raise SetupError(f"The socket {path} cannot be made: {error.strerror or error}.") from error
+        raise SetupError(f"The socket {path} cannot be created: {error.strerror or error}.") from error
     finally:
         os.umask(umask)
     listener.setblocking(False)
@@ -122,7 +122,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise SetupError(f"The socket's folder {folder} cannot be made: {error.strerror or error}.") from error
+        raise SetupError(f"The socket's folder {folder} cannot be created: {error.strerror or error}.") from error
 
 
 def _make_room(path: Path) -> None:
@@ -132,9 +132,9 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise SetupError(f"The socket {path} cannot be looked at: {error.strerror or error}.") from error
+        raise SetupError(f"The socket {path} cannot be checked: {error.strerror or error}.") from error
     if not stat.S_ISSOCK(mode):
-        raise SetupError(f"{path} is in the way of the daemon's socket and is not a socket; move it away.")
+        raise SetupError(f"{path} is not a socket, but the daemon's socket must be there; move it away.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
         try:
@@ -143,8 +143,8 @@ def _make_room(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise SetupError(f"Something holds the socket {path}: {error.strerror or error}.") from error
-    raise SetupError(f"Another heygemd holds {path}. Stop it first, or give this one its own state_dir.")
+            raise SetupError(f"Another program uses the socket {path}: {error.strerror or error}.") from error
+    raise SetupError(f"Another heygemd uses {path}. Stop it first, or give this one its own state_dir.")
 
 
 def call(path: Path, request: Mapping[str, object], timeout: float = 10.0) -> Reply:
@@ -168,12 +168,12 @@ def call(path: Path, request: Mapping[str, object], timeout: float = 10.0) -> Re
             raise NoDaemon(f"No heygemd daemon answers at {path}.") from error
         except PermissionError as error:
             raise SetupError(
-                f"This user may not speak to the daemon at {path}; use sudo or join the daemon's group."
+                f"This user has no permission to use the daemon at {path}; use sudo or join the daemon's group."
             ) from error
         except TimeoutError as error:
             raise SetupError(f"The daemon at {path} did not answer within {timeout:g} s.") from error
         except OSError as error:
-            raise NoDaemon(f"The daemon at {path} hung up: {error.strerror or error}.") from error
+            raise NoDaemon(f"The connection to the daemon at {path} was closed: {error.strerror or error}.") from error
     return _reply(line, path)
 
 
@@ -183,7 +183,7 @@ def _line(client: socket.socket, deadline: float) -> bytes:
         client.settimeout(max(deadline - time.monotonic(), 0.001))
         piece = client.recv(1 << 16)
         if not piece or len(received) > REPLY_BYTES:
-            raise ConnectionAbortedError("no whole reply came")
+            raise ConnectionAbortedError("the reply was incomplete")
         received += piece
     return bytes(received)
 
@@ -194,7 +194,7 @@ def _reply(line: bytes, path: Path) -> Reply:
     except ValueError:
         reply = None
     if not isinstance(reply, dict):
-        raise SetupError(f"What answers at {path} is not a heygemd daemon.")
+        raise SetupError(f"The program that answers at {path} is not a heygemd daemon.")
     return reply
 
 
@@ -203,6 +203,6 @@ def check_length(path: Path) -> None:
     length = len(os.fsencode(path))
     if length > PATH_BYTES:
         raise SetupError(
-            f"The socket's path {path} has {length} bytes and Linux allows {PATH_BYTES}: "
-            "set a shorter one as socket in [daemon]."
+            f"The socket's path {path} has {length} bytes, but Linux allows only {PATH_BYTES}: set a shorter path "
+            "as socket in [daemon]."
         )

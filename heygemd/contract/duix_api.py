@@ -94,7 +94,7 @@ class Client:
                 response = connection.getresponse()
                 answer = response.read(ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise Unclear(f"the connection broke: {words(str(error)) or type(error).__name__}") from error
+            raise Unclear(f"the connection failed: {words(str(error)) or type(error).__name__}") from error
         finally:
             connection.close()
         if response.status != 200:
@@ -126,7 +126,7 @@ def reply_of(answer: bytes, server: str = "") -> Reply:
     try:
         answered = json.loads(answer)
     except (ValueError, RecursionError):
-        raise Unclear(f"no JSON: {words(answer[:80].decode(errors='replace'))}") from None
+        raise Unclear(f"not JSON: {words(answer[:80].decode(errors='replace'))}") from None
     code = _number(answered.get("code")) if isinstance(answered, dict) else None
     if code is None:
         raise Unclear("JSON without a code")
@@ -155,7 +155,7 @@ def task_state(reply: Reply) -> TaskState:
         return TaskState("done", 100.0, named, message)
     if status == RUNNING:
         return TaskState("running", progress, message=message)
-    return TaskState("trouble", message=f"code {reply.code} without a status it knows: {message}")
+    return TaskState("trouble", message=f"code {reply.code} with an unknown status: {message}")
 
 
 def words(value: object, most: int = WORDS) -> str:

@@ -89,7 +89,7 @@ class Shared:
             except FileNotFoundError:
                 return None
         if not stat.S_ISREG(status.st_mode):
-            raise NotPlain(f"{name} is no plain file")
+            raise NotPlain(f"{name} is not a regular file")
         return status.st_size
 
     def take(self, name: str, target: Path, most: int) -> int:
@@ -97,7 +97,7 @@ class Shared:
         with self._temp() as temp, os.fdopen(os.open(name, _READ, dir_fd=temp), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-                raise NotPlain(f"{name} is no plain file of at most {most >> 20} MiB")
+                raise NotPlain(f"{name} is not a regular file of at most {most >> 20} MiB")
             copied = 0
             with target.open("wb") as out:
                 while copied < status.st_size and (piece := file.read(min(_PIECE, status.st_size - copied))):

@@ -123,14 +123,14 @@ async def execute(argv: Sequence[str], data: bytes, seconds: float) -> str | Non
     try:
         _, said = await asyncio.wait_for(child.communicate(data), seconds)
     except TimeoutError:
-        return f"{argv[0]} took longer than {seconds:g} s and was ended"
+        return f"{argv[0]} took longer than {seconds:g} s and was killed"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.wait(), GRACE_SECONDS)
     words = said[-SAID_BYTES:].decode(errors="replace").strip()
-    return f"{argv[0]} ended with {child.returncode}: {words or 'it said nothing'}" if child.returncode else None
+    return f"{argv[0]} exited with code {child.returncode}: {words or 'no output'}" if child.returncode else None
 
 
 async def _asked(socket: Path, source: Path, told: Mapping[str, Any], seconds: float) -> str | None:
@@ -146,9 +146,9 @@ async def _asked(socket: Path, source: Path, told: Mapping[str, Any], seconds: f
             finally:
                 writer.close()
     except TimeoutError:
-        return f"heygemd-hook@.service gave no answer within {seconds + GRACE_SECONDS:g} s"
+        return f"heygemd-hook@.service did not answer within {seconds + GRACE_SECONDS:g} s"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"heygemd-hook@.service gave no answer: {error}; its words are in the journal"
+        return f"heygemd-hook@.service did not answer: {error}; see the system journal (journalctl)"
 
 
 # ---------------------------------------------------------------- in heygemd-hook@.service
@@ -171,10 +171,10 @@ def serve(request: bytes, load: Callable[[Path], Config]) -> dict[str, Any]:
     except HeygemdError as error:
         return {"ok": False, "problem": error.message}
     except (ValueError, KeyError, TypeError) as error:
-        return {"ok": False, "problem": f"the request is not one of heygemd's: {error!r}"}
+        return {"ok": False, "problem": f"the request is not a heygemd hook request: {error!r}"}
     argv: tuple[str, ...] = getattr(config.hooks, event)
     if not argv:
-        return {"ok": False, "problem": f"{source} has no {event} in [hooks] any more"}
+        return {"ok": False, "problem": f"{source} no longer has {event} in [hooks]"}
     problem = asyncio.run(execute(argv, _bytes(told), config.hooks.seconds))
     return {"ok": problem is None, "problem": problem}
 
@@ -186,7 +186,10 @@ def check_roots_own(source: Path) -> None:
         try:
             status = place.stat()
         except OSError as error:
-            raise SetupError(f"{place} cannot be looked at: {error.strerror or error}.") from error
+            raise SetupError(f"{place} cannot be checked: {error.strerror or error}.") from error
         shared = stat.S_IMODE(status.st_mode) & 0o022 and not status.st_mode & stat.S_ISVTX
         if status.st_uid != 0 or shared:
-            raise SetupError(f"{place} can be written by others than root; hooks are run from root's files only.")
+            raise SetupError(
+                f"{place} is writable by users other than root; hooks are run only from files that root alone can "
+                "write."
+            )

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from heygemd.common import log
 from heygemd.config.load import Config
-from heygemd.daemon.health_server import Page, Server
+from heygemd.daemon.health_server import Page, Server, plain_page
 from heygemd.guard import host
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.status import exposition, metrics
 from heygemd.status.counters import CAUSES, Tally, known
-from heygemd.status.metrics import LineSeen, Seen
+from heygemd.status.snapshot import LineSnapshot, Snapshot
 from heygemd.store.drops import Job, JobState, Journal
 from heygemd.store.states import ENDED
 from heygemd.watch.line import Line
@@ -43,7 +42,7 @@ class Monitor:
         self._started = self._changed_at = time.time()
         self._asked_again: dict[str, float] = {}  # jobs that were tried again: their time in the queue begins anew
         self._read_at = time.monotonic()
-        self._text = b""
+        self._figures: Page | None = None
         self._server = Server(self._answer)
         self._heed = asyncio.Event()
         self._file_problem: str | None = None
@@ -83,18 +82,21 @@ class Monitor:
                 await asyncio.wait_for(self._tell(up=False), seconds)
 
     async def _tell(self, *, up: bool) -> None:
-        self._text = exposition.to_text(metrics.figures(await self._seen(up), self.tally))
+        from heygemd.status import metrics  # not before figures are asked for: it loads prometheus_client
+
+        text = metrics.to_text(metrics.figures(await self._snapshot(up), self.tally))
+        self._figures = Page(200, metrics.CONTENT_TYPE, text)
         file = self._config().metrics.textfile
         if file == Path():
             return
-        problem = await asyncio.to_thread(write, file, self._text)
+        problem = await asyncio.to_thread(write, file, text)
         if problem and problem != self._file_problem:
             self._log.error("metrics_not_written", file=str(file), problem=problem)
         self._file_problem = problem
 
     # ------------------------------------------------------------ what there is to see
 
-    async def _seen(self, up: bool) -> Seen:
+    async def _snapshot(self, up: bool) -> Snapshot:
         now, config, admission = time.time(), self._config(), self._rendering.admission
         jobs = self._journal.jobs_in(*_OPEN)
         deferred = self._waiting(jobs)
@@ -108,7 +110,7 @@ class Monitor:
         queued = [self._queued_since(job) for job in jobs if job.state is JobState.QUEUED]
         own = {"state": config.daemon.state_dir, "work": config.daemon.work_dir}
         free = await asyncio.to_thread(lambda: {place: host.disk_free_mib(path) for place, path in own.items()})
-        return Seen(
+        return Snapshot(
             up=up, at=now, started=self._started, progress=max(self._changed_at, self._rendering.heard_at),
             paused=self._rendering.paused,
             unfinished=Counter((job.state.value, self._engine(job)) for job in jobs), deferred=deferred,
@@ -129,10 +131,10 @@ class Monitor:
     def _queued_since(self, job: Job) -> float:
         return self._asked_again.get(job.id) or datetime.fromisoformat(job.created).timestamp()
 
-    def _line_rows(self) -> list[LineSeen]:
+    def _line_rows(self) -> list[LineSnapshot]:
         free = self._rendering.admission.outboxes.free_mib()
         return [
-            LineSeen(name, line.open, line.full is not None, len(line.waiting), free.get(line.line.outbox))
+            LineSnapshot(name, line.open, line.full is not None, len(line.waiting), free.get(line.line.outbox))
             for name, line in self._lines.items()
             if line.looked  # before that nothing is known of it
         ]
@@ -142,7 +144,7 @@ class Monitor:
     def _answer(self, path: str) -> Page | None:
         """The page at a path, if there is one."""
         if path == "/metrics":
-            return Page(200 if self._text else 503, exposition.CONTENT_TYPE, self._text)
+            return self._figures or plain_page(503)
         if path == "/healthz":
             return self._health()
         return None
@@ -158,9 +160,10 @@ class Monitor:
 
 
 def write(file: Path, text: bytes) -> str | None:
-    """Put ``text`` in place of the file in one step, readable for everybody; what went wrong, if anything.
+    """Replace the file in one step, readable for everybody; returns the problem, or ``None``.
 
-    The collector reads whatever ends in .prom, so the half-written file ends otherwise.
+    ``prometheus_client.write_to_textfile`` would leave the mode to the service's umask, which shuts the collector out.
+    The collector reads every file that ends in .prom, so the half-written one must end otherwise.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -172,5 +175,5 @@ def write(file: Path, text: bytes) -> str | None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        return f"{error.strerror or error}; the folder must be there, and heygemd's user may write in it"
+        return f"{error.strerror or error}; the folder must exist, and heygemd's user must be able to write to it"
     return None

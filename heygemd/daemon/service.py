@@ -81,7 +81,7 @@ def _only_one(config: Config) -> Any:
     except BlockingIOError:
         file.seek(0)
         raise SetupError(
-            f"Another heygemd (process {file.read().strip() or 'unknown'}) runs with the state folder "
+            f"Another heygemd (process {file.read().strip() or 'unknown'}) uses the state folder "
             f"{config.daemon.state_dir}; stop it first."
         ) from None
     file.truncate(0)
@@ -248,7 +248,7 @@ class Daemon:
         """Read the file again; all of it comes into force, or nothing.  With ``wait`` each line has taken it up."""
         source = self.config.source
         if self.rendering.stopping:
-            raise HeygemdError("The daemon is about to end; the next start reads the file.")
+            raise HeygemdError("The daemon is stopping; the next start reads the file.")
         try:
             new = await asyncio.to_thread(load, source)
             changes = config_changes.weigh(self.config, new, self._unfinished())
@@ -302,5 +302,5 @@ def _raise_dead(tasks: list[asyncio.Task[None]]) -> None:
             error = task.exception()
             if error is not None:
                 log.get().error("daemon_fault", problem=repr(error), exc_info=error)
-                print(f"heygemd: internal fault, ending: {error!r}", file=sys.stderr)
+                print(f"heygemd: internal error, stopping: {error!r}", file=sys.stderr)
                 raise error

@@ -6,26 +6,27 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.errors import StorageError
 from heygemd.config.load import Config
-from heygemd.status import page
+from heygemd.contract.status import Status
+from heygemd.status import page, page_data
+from heygemd.status.page_data import PageData
 from heygemd.store.states import now
 from heygemd.watch.line import Line
 
-SECONDS = 4.0  # between two looks; a share may be slow, and people do not read faster
-LIFE_SECONDS = 60.0  # a page on which nothing changes is written anew after this time: its date says that we live
+SECONDS = 4.0  # between two checks; a share may be slow, and people do not read faster
+LIFE_SECONDS = 60.0  # an unchanged page is written again after this time: its date says that the daemon lives
 
 
 class Board:
     """Writes ``STATUS.html`` and ``status.json`` where something has changed."""
 
-    def __init__(self, config: Callable[[], Config], lines: Mapping[str, Line], status: Callable[[], Any]) -> None:
+    def __init__(self, config: Callable[[], Config], lines: Mapping[str, Line], status: Callable[[], Status]) -> None:
         """``lines`` may come and go; ``status`` gives what ``heygemd status`` shows."""
         self._config, self._lines, self._status = config, lines, status
-        self._shown: dict[str, tuple[dict[str, Any], float]] = {}
+        self._shown: dict[str, tuple[PageData, float]] = {}
         self._refused: set[str] = set()
         self._log = log.get()
 
@@ -35,23 +36,25 @@ class Board:
             await self.post()
             await asyncio.sleep(SECONDS)
 
-    async def post(self, **instead: Any) -> None:
-        """Bring the page of every line that answers up to date; ``instead`` of what the status says."""
-        status = {**self._status(), **instead}
+    async def post(self, *, stopped: bool = False) -> None:
+        """Bring the page of every line that answers up to date; ``stopped``: it says that the daemon has ended."""
+        status = self._status()
+        if stopped:
+            status = {**status, "state": "stopped", "running": []}
         for line in list(self._lines.values()):
             if line.open and line.line.status_page == "on":
                 await self._post(line, status)
 
-    async def _post(self, line: Line, status: Any) -> None:
+    async def _post(self, line: Line, status: Status) -> None:
         name, clock = line.line.name, asyncio.get_running_loop().time()
-        told = page.data(status, name)
+        data = page_data.data(status, name)
         before = self._shown.get(name)
-        if before is not None and before[0] == told and clock - before[1] < LIFE_SECONDS:
+        if before is not None and before[0] == data and clock - before[1] < LIFE_SECONDS:
             return
         language, at = self._config().daemon.language, now()
         pages = {
-            page.PAGE: page.to_html(told, at, language, line.line.failed.name),
-            page.DATA: page.to_json(told, at),
+            page.PAGE: page.to_html(data, at, language, line.line.failed.name),
+            page.DATA: page_data.to_json(data, at),
         }
         try:
             for file, content in pages.items():
@@ -62,9 +65,9 @@ class Board:
             self._refused.add(name)
             return
         self._refused.discard(name)
-        self._shown[name] = told, clock
+        self._shown[name] = data, clock
 
     async def last(self, seconds: float = 5.0) -> None:
         """Say that the daemon has stopped, as far as the shares allow it in that time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.post(state="stopped", running=[]), seconds)
+            await asyncio.wait_for(self.post(stopped=True), seconds)

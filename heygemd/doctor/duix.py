@@ -41,20 +41,24 @@ def examine(
     finds the sound that is laid down beside it: it should not come as far as its GPU.
     """
     if config.shared == Path():
-        cure = "set shared in [duix], where you have a Duix.Avatar (HeyGem) container"
-        return [Finding(NAME, "warn", "is not configured", cure)]
+        cure = "to use it, run a Duix.Avatar (HeyGem) container and set shared in [duix]"
+        return [Finding(NAME, "warn", "not configured", cure)]
     folder = _folder(config.shared, service_user())
     service = _service(config, _unit_properties()) if wanted else []
     client = Client(config.url, ANSWER_SECONDS)
     try:
         reply = client.query("heygemd-doctor")
     except Unreachable as error:
-        cure = "start the container, and publish its port 8383 on 127.0.0.1; or correct url in [duix]"
-        return [Finding(NAME, "warn", f"nobody answers at {config.url}: {error}", cure), folder, *service]
+        cure = "start the container and publish its port 8383 on 127.0.0.1, or correct url in [duix]"
+        return [Finding(NAME, "warn", f"no answer at {config.url}: {error}", cure), folder, *service]
     except Unclear as error:
-        cure = "is that a Duix.Avatar container? If so restart it; else correct url in [duix]"
-        return [Finding(NAME, "warn", f"{config.url} does not answer as one does: {error}", cure), folder, *service]
-    answer = f"{config.url} answers ({reply.server or 'it does not say as what'}; the image's version it does not tell)"
+        cure = "restart it if it is a Duix.Avatar container, else correct url in [duix]"
+        return [
+            Finding(NAME, "warn", f"{config.url} does not answer like a Duix.Avatar container: {error}", cure),
+            folder,
+            *service,
+        ]
+    answer = f"{config.url} answers ({reply.server or 'server name unknown'}; image version unknown)"
     knows = reply.code == api.NO_TASK
     first = (
         Finding(NAME, "ok", answer)
@@ -72,11 +76,13 @@ def _folder(shared: Path, user: User) -> Finding:
     try:
         status = temp.stat()
     except OSError as error:
-        cure = "set shared in [duix] to the folder that the container has as /code/data; it makes temp/ when it starts"
+        cure = (
+            "set shared in [duix] to the folder that the container mounts as /code/data; it creates temp/ at its start"
+        )
         return Finding(name, "warn", f"{temp}: {error.strerror}", cure)
     if not user.may_write(status):
         cure = f"setfacl -m u:{user.name}:rwx,d:u:{user.name}:rwX {temp} (the container writes there as root)"
-        return Finding(name, "warn", f"{user.name} cannot write in {temp}", cure)
+        return Finding(name, "warn", f"{user.name} cannot write to {temp}", cure)
     return Finding(name, "ok", f"{temp}: {host.disk_free_mib(temp)} MiB free")
 
 
@@ -91,7 +97,7 @@ def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep
             shared.put(Path(trial.name), sound)
         reply = client.submit(code, sound, pictures)
         if reply.code == api.BUSY:
-            return Finding(name, "ok", "not tried: the container is busy")
+            return Finding(name, "ok", "not tested: the container is busy")
         ends, message = clock() + TRIAL_SECONDS, ""
         while True:
             others = [file for file in shared.of(code) if file != sound]
@@ -102,19 +108,19 @@ def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep
             sleep(LOOK_SECONDS)
         return _judged(name, config, others or [file for file in shared.of(code) if file != sound], message)
     except (OSError, Unreachable, Unclear) as error:
-        return Finding(name, "warn", f"could not be tried: {error}")
+        return Finding(name, "warn", f"could not be tested: {error}")
     finally:
         _clean(shared, code)
 
 
 def _judged(name: str, config: DuixConfig, others: list[str], message: str) -> Finding:
     if others:
-        return Finding(name, "ok", "the container finds what is laid down there")
+        return Finding(name, "ok", "the container finds files written there")
     quoted = f": {message}" if message else ""
     if "时长" in message:
-        cure = f"the container must have {config.shared} as /code/data (volumes: {config.shared}:/code/data)"
-        return Finding(name, "warn", f"the container does not find what is laid down there{quoted}", cure)
-    return Finding(name, "ok", f"whether the container sees the same folder could not be told{quoted}")
+        cure = f"the container must mount {config.shared} as /code/data (volumes: {config.shared}:/code/data)"
+        return Finding(name, "warn", f"the container does not find files written there{quoted}", cure)
+    return Finding(name, "ok", f"it could not be determined whether the container mounts the same folder{quoted}")
 
 
 def _clean(shared: Shared, code: str) -> None:
@@ -145,13 +151,15 @@ def _service(config: DuixConfig, unit: Mapping[str, str]) -> list[Finding]:
     name = "duix from the service"
     if unit.get("LoadState") != "loaded":
         return []
-    cure = f"install {DROP_IN} as /etc/systemd/system/{UNIT}.d/localhost-network.conf and adapt it; restart the service"
+    cure = (
+        f"install {DROP_IN} as /etc/systemd/system/{UNIT}.d/localhost-network.conf, adapt it, and restart the service"
+    )
     faults = ["has no network"] if unit.get("PrivateNetwork") == "yes" else []
     paths = [word.lstrip("-+") for word in unit.get("ReadWritePaths", "").split()]
     if not any(config.shared.is_relative_to(path) for path in paths if path):
-        faults.append(f"may not write to {config.shared}")
+        faults.append(f"is not allowed to write to {config.shared}")
     if unit.get("ProtectHome") in ("yes", "tmpfs") and config.shared.parts[1:2] in (("home",), ("root",)):
-        faults.append("does not see people's homes: put the folder elsewhere, such as /srv/duix")
+        faults.append("cannot see home folders: move the folder, for example to /srv/duix")
     if not faults:
-        return [Finding(name, "ok", f"{UNIT} may speak to it and write to its folder")]
+        return [Finding(name, "ok", f"{UNIT} can reach it and write to its folder")]
     return [Finding(name, "warn", f"{UNIT} {' and '.join(faults)}", cure)]

@@ -92,19 +92,19 @@ def _ffmpeg(config: Config) -> list[Finding]:
 def _lettering() -> Finding:
     """What draws the visible label."""
     if re.search(r"\bdrawtext\b", _output_of(["ffmpeg", "-hide_banner", "-filters"]) or ""):
-        return Finding("label", "ok", "ffmpeg can draw letters")
-    cure = 'install an ffmpeg with it, as distributions have it, or set label = "off" in [mark]'
-    return Finding("label", "fail", "this ffmpeg has no filter drawtext (libfreetype)", cure)
+        return Finding("label", "ok", "ffmpeg can draw text")
+    cure = 'install the distribution\'s ffmpeg, or set label = "off" in [mark]'
+    return Finding("label", "fail", "this ffmpeg lacks the filter drawtext (libfreetype)", cure)
 
 
 def _tool(name: str) -> Finding:
     found = shutil.which(name)
     cure = "install ffmpeg 5 or later: apt-get install ffmpeg"
     if found is None:
-        return Finding(name, "fail", "is not installed or not on PATH", cure)
+        return Finding(name, "fail", "not installed or not on PATH", cure)
     version = version_of(_output_of([found, "-version"]) or "")
     if version is None:
-        return Finding(name, "fail", f"{found} does not say its version", cure)
+        return Finding(name, "fail", f"{found} does not report a version", cure)
     if version[0] is not None and version[0] < OLDEST_FFMPEG:
         return Finding(name, "fail", f"{version[1]} at {found} is too old", cure)
     return Finding(name, "ok", f"{version[1]} at {found}")
@@ -130,14 +130,14 @@ def _nvenc(known: str, asked: str) -> Finding:
     name, must = "encoder h264_nvenc", asked == "h264_nvenc"
     verdict: Literal["warn", "fail"] = "fail" if must else "warn"
     cure = 'set encoder in [render] to "auto", or install an ffmpeg with NVENC and the NVIDIA driver' if must else ""
-    instead = "and [render] asks for it" if must else "films are encoded by libx264"
+    instead = "but [render] requires it" if must else "films are encoded with libx264"
     if " h264_nvenc " not in known:
         return Finding(name, verdict, f"unknown to this ffmpeg; {instead}", cure)
     source = ["-f", "lavfi", "-i", "color=black:s=256x256:r=25"]
     trial = ["ffmpeg", "-nostdin", "-v", "error", *source, "-frames:v", "1", "-c:v", "h264_nvenc", "-f", "null", "-"]
     if _output_of(trial) is None:
-        return Finding(name, verdict, f"a trial of one frame failed, as without an NVIDIA GPU; {instead}", cure)
-    return Finding(name, "ok", "a trial of one frame worked")
+        return Finding(name, verdict, f"a test of one frame failed, as it does without an NVIDIA GPU; {instead}", cure)
+    return Finding(name, "ok", "a test of one frame worked")
 
 
 def _output_of(argv: Sequence[str], seconds: float = TOOL_SECONDS) -> str | None:
@@ -178,11 +178,13 @@ def _memory(readings: readings.Readings, config: Config, peaks: Sequence[needs.P
     asked = needs.Asked("footage")
     need = needs.need(asked, config.command, peaks, readings, config.limits.free_ram_mib, {}).ram_mib
     keep = config.limits.free_ram_mib
-    need_text = f"a film needs {need} MiB and {keep} MiB must stay free"
+    need_text = f"a film needs {need} MiB, and {keep} MiB must stay free"
     if need + keep > total:
         return Finding("memory", "fail", f"{free}; {need_text}", "lower free_ram_mib in [limits], or add memory")
     if need + keep > available:
-        return Finding("memory", "warn", f"{free}; {need_text}: jobs would wait now", "end what holds the memory")
+        return Finding(
+            "memory", "warn", f"{free}; {need_text}: jobs would have to wait now", "stop programs that use the memory"
+        )
     return Finding("memory", "ok", free)
 
 
@@ -197,10 +199,13 @@ def _disk(name: str, path: Path, keep: int) -> Finding:
     free = _free_mib(path)
     if free is None:
         cure = "is the share mounted and reachable?"
-        return Finding(name, "warn", f"{path} did not say its free space within {DISK_SECONDS:g} s", cure)
+        return Finding(name, "warn", f"{path} did not report its free space within {DISK_SECONDS:g} s", cure)
     if free < keep:
         return Finding(
-            name, "warn", f"{path}: {free} MiB free, {keep} MiB must stay free: jobs would wait", "make room"
+            name,
+            "warn",
+            f"{path}: {free} MiB free, but {keep} MiB must stay free: jobs would have to wait",
+            "make room",
         )
     return Finding(name, "ok", f"{path}: {free} MiB free")
 
@@ -216,14 +221,14 @@ def _free_mib(path: Path) -> int | None:
 
 def _gpus(readings: readings.Readings) -> list[Finding]:
     if not readings.gpus:
-        return [Finding("GPU", "warn", f"none to be used: {readings.gpu_problem}; footage needs none")]
+        return [Finding("GPU", "warn", f"none usable: {readings.gpu_problem}; footage needs none")]
     lost = [Finding("GPU", "warn", readings.gpu_problem)] if readings.gpu_problem else []
     return [*(_gpu(gpu) for gpu in readings.gpus), *lost]
 
 
 def _gpu(gpu: readings.Gpu) -> Finding:
-    shared = " shared with the machine" if gpu.shared else ""
-    held = f"; held by {', '.join(map(str, gpu.processes))}" if gpu.processes else ""
+    shared = " shared with the CPU" if gpu.shared else ""
+    held = f"; used by {', '.join(map(str, gpu.processes))}" if gpu.processes else ""
     memory = f"{gpu.used_mib} of {gpu.total_mib} MiB{shared} used"
     state = "".join(
         f", {value} {unit}" for value, unit in ((gpu.utilisation, "% busy"), (gpu.celsius, "°C")) if value is not None
@@ -238,33 +243,31 @@ def _gpu(gpu: readings.Gpu) -> Finding:
 def _torch(config: Config) -> Finding:
     facts = _try(_TORCH)
     if isinstance(facts, str):
-        return Finding("torch", "fail", f"cannot be used: {facts}", "install heygemd again in its virtual environment")
+        return Finding("torch", "fail", f"cannot be used: {facts}", "reinstall heygemd in its virtual environment")
     version, cuda, device = (checked.text(facts, key) for key in ("version", "cuda", "device"))
     if device:
         return Finding("torch", "ok", f"{version}, CUDA {cuda} on {device}")
     if not cuda and config.render.device != "cuda":
-        return Finding("torch", "ok", f"{version}, on the processor")
+        return Finding("torch", "ok", f"{version}, on the CPU")
     verdict: Literal["warn", "fail"] = "fail" if config.render.device == "cuda" else "warn"
     if not cuda:
         cure = "install torch's CUDA build, or set device in [render] to auto"
-        return Finding("torch", verdict, f"{version} is a build without CUDA, and [render] asks for cuda", cure)
+        return Finding("torch", verdict, f"{version} is a build without CUDA, but [render] requires cuda", cure)
     if machine.read().gpus:
-        cure = "update the driver to one that knows this CUDA; after an update of the driver, start the machine anew"
-        return Finding(
-            "torch", verdict, f"{version} is built for CUDA {cuda} but cannot use the GPU that is there", cure
-        )
-    cure = "nothing is wrong where the GPU comes later; else torch's CPU build is smaller by gigabytes"
-    return Finding("torch", verdict, f"{version} is built for CUDA {cuda}, but there is no GPU", cure)
+        cure = "install a driver that supports this CUDA version; restart the machine after a driver update"
+        return Finding("torch", verdict, f"{version} is built for CUDA {cuda} but cannot use this machine's GPU", cure)
+    cure = "this is fine if a GPU will be added later; otherwise torch's CPU build is gigabytes smaller"
+    return Finding("torch", verdict, f"{version} is built for CUDA {cuda}, but this machine has no GPU", cure)
 
 
 def _faces(config: Config) -> list[Finding]:
     facts = _try(_FACES, *CASCADES)
     if isinstance(facts, str):
-        cure = "install what opencv-python needs: apt-get install libgl1 libglib2.0-0"
+        cure = "install the libraries that opencv-python needs: apt-get install libgl1 libglib2.0-0"
         return [Finding("OpenCV", "fail", f"cannot be used: {facts}", cure)]
     version, missing = checked.text(facts, "version"), checked.texts(facts, "missing")
     if missing:
-        said = f"OpenCV {version} comes without {', '.join(missing)}"
+        said = f"OpenCV {version} lacks {', '.join(missing)}"
         return [Finding("face finder", "fail", said, "install opencv-python 4.x; version 5 dropped the cascades")]
     return [Finding("OpenCV", "ok", version), _finder(config)]
 
@@ -278,11 +281,11 @@ def _finder(config: Config) -> Finding:
     model = store.one("faces")
     if model is not None and wanted != "haar":
         if faults := store.faults(model):
-            return Finding(name, "fail", faults[0], f"heygemd models remove {model.name}, then import it again")
+            return Finding(name, "fail", faults[0], f"run heygemd models remove {model.name}, then import it again")
         return Finding(name, "ok", f"insightface with {model.name}. {model.terms}")
     said = f"{f'the model {model.name}' if model else 'no face model'} is imported"
     if wanted == "insightface":
-        cure = "heygemd models import PACK"
+        cure = "run heygemd models import PACK"
         return Finding(name, "fail", f'finder = "insightface" in [render], but {said}', cure)
     return Finding(name, "ok", f"the built-in Haar cascade; {said}")
 
@@ -296,7 +299,7 @@ def _try(code: str, *args: str) -> Row | str:
         return f"no answer within {LIBRARY_SECONDS:g} s"
     if done.returncode != 0:
         complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        return complaint[-1] if complaint else f"it ended with code {done.returncode}"
+        return complaint[-1] if complaint else f"it exited with code {done.returncode}"
     facts: Row = json.loads(done.stdout)
     return facts
 
@@ -304,7 +307,7 @@ def _try(code: str, *args: str) -> Row | str:
 def _lips() -> Finding:
     if LIPS.is_file() and LIPS.stat().st_size > 0:
         return Finding("lips weights", "ok", f"{LIPS.stat().st_size >> 10} KiB")
-    return Finding("lips weights", "fail", f"{LIPS} is missing", "install heygemd again; the package carries the file")
+    return Finding("lips weights", "fail", f"{LIPS} is missing", "reinstall heygemd; the package contains the file")
 
 
 # ---------------------------------------------------------------- the engines
@@ -315,7 +318,7 @@ def _engines(config: Config, checks: Sequence[Finding]) -> list[Finding]:
     if lacks:
         footage = Finding("engine footage", "fail", f"lacks {', '.join(lacks)}", "see above")
     else:
-        footage = Finding("engine footage", "ok", "needs nothing but the template")
+        footage = Finding("engine footage", "ok", "needs only the template")
     wanted = "duix" in {config.render.engine, *(name for line in config.lines for name in line.allowed_engines)}
     return [footage, _wav2lip(config), *duix.examine(config.duix, wanted), _command(config)]
 
@@ -327,9 +330,9 @@ def _wav2lip(config: Config) -> Finding:
     except SetupError as error:
         return Finding(name, "warn", error.message, "correct model in [wav2lip]")
     if model is None:
-        return Finding(name, "warn", "no checkpoint is imported", "heygemd models import FILE, where you have one")
+        return Finding(name, "warn", "no checkpoint is imported", "if you have one: heygemd models import FILE")
     if faults := store.faults(model):
-        return Finding(name, "warn", faults[0], f"heygemd models remove {model.name}, then import it again")
+        return Finding(name, "warn", faults[0], f"run heygemd models remove {model.name}, then import it again")
     if any(file.role == "onnx" for file in model.files):
         return _onnx(name, model, config.render.device)
     return Finding(name, "ok", f"{model.name}, {model.size} px. {model.terms}")
@@ -339,18 +342,22 @@ def _onnx(name: str, model: Model, device: str) -> Finding:
     """An ONNX file is run by onnxruntime, on a GPU only where that is built for it."""
     able = devices.onnxruntime_cuda()
     if device == "cuda" and not able:
-        said = f"{model.name} is an ONNX file, and onnxruntime here is without CUDA, but [render] asks for cuda"
+        said = f"{model.name} is an ONNX file and this onnxruntime has no CUDA, but [render] requires cuda"
         cure = f"{onnxruntime.CUDA_CURE}; or import its .pth, or set device in [render] to auto"
         return Finding(name, "warn", f"{said}: its jobs fail", cure)
-    where = "by onnxruntime" if able else "on the processor by onnxruntime"
+    where = "by onnxruntime" if able else "on the CPU with onnxruntime"
     return Finding(name, "ok", f"{model.name}, {model.size} px, {where}. {model.terms}")
 
 
 def _command(config: Config) -> Finding:
     name, argv = "engine command", config.command.argv
     if not argv:
-        return Finding(name, "warn", "is not configured", "set argv in [command], where you have a program of your own")
+        return Finding(name, "warn", "is not configured", "to use a program of your own, set argv in [command]")
     if shutil.which(argv[0]) is None:
-        return Finding(name, "warn", f"{argv[0]} is not a program that this user can run", "correct argv in [command]")
-    need = f", declares {config.command.gpu_need_mib} MiB of GPU memory" if config.command.gpu_need_mib else ""
+        return Finding(
+            name, "warn", f"{argv[0]} is not a program that this user can execute", "correct argv in [command]"
+        )
+    need = (
+        f", needs {config.command.gpu_need_mib} MiB of GPU memory (gpu_need_mib)" if config.command.gpu_need_mib else ""
+    )
     return Finding(name, "ok", f"{shutil.which(argv[0])}{need}")

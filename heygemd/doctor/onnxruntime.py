@@ -25,8 +25,8 @@ print(json.dumps({
 """
 """A program that prints the facts as one line of JSON."""
 CUDA_CURE = (
-    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu "
-    "(pip check then misses onnxruntime, which does no harm)"
+    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu (pip check "
+    "then reports onnxruntime as missing, which is harmless)"
 )
 CPU_CURE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
 
@@ -35,15 +35,17 @@ def judge(facts: Row | str, *, gpu: bool) -> list[Finding]:
     """The finding from what ``QUESTION`` printed, or from its last line on stderr; ``gpu``: whether one is here."""
     name = "onnxruntime"
     if isinstance(facts, str):
-        problem = f"it or insightface cannot be used: {facts}; the built-in face finder needs neither"
+        problem = f"onnxruntime or insightface cannot be used: {facts}; the built-in face detector needs neither"
         return [Finding(name, "warn", problem, "install heygemd again in its virtual environment")]
     cuda, packages = facts.get("cuda") is True, checked.texts(facts, "packages")
     installed = f"{checked.text(facts, 'version')}, {'with' if cuda else 'without'} CUDA"
     installed = f"{installed}; insightface {checked.text(facts, 'insightface')}"
     if len(packages) > 1:
-        problem = f"{installed}; onnxruntime and onnxruntime-gpu are both installed and have written over one another"
+        problem = (
+            f"{installed}; onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files"
+        )
         return [Finding(name, "warn", problem, CUDA_CURE if gpu else CPU_CURE)]
     if gpu and not cuda:
-        problem = f"{installed}: a Wav2Lip that was imported as ONNX runs on the processor"
-        return [Finding(name, "ok", problem, f"where that is not wanted: {CUDA_CURE}")]
+        problem = f"{installed}: a Wav2Lip imported as ONNX runs on the CPU"
+        return [Finding(name, "ok", problem, f"to run it on the GPU: {CUDA_CURE}")]
     return [Finding(name, "ok", installed)]

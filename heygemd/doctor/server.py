@@ -61,14 +61,14 @@ def _in_time(name: str, act: Callable[[], list[Finding]]) -> list[Finding]:
 def clock(config: Config, now: float) -> Finding:
     """A clock that is years off makes dates in logs and names worthless, and shares refuse logins."""
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
-    cure = "set it (timedatectl set-time), and let the machine ask a time server in its network"
+    cure = "set it (timedatectl set-time) and configure a time server"
     if now < OLDEST_CLOCK:
-        return Finding("clock", "warn", f"says {date}, which is before heygemd was made", cure)
+        return Finding("clock", "warn", f"shows {date}, which is before heygemd's release", cure)
     with contextlib.suppress(OSError):
         last = (config.daemon.state_dir / "journal.sqlite").stat().st_mtime
         if last > now + 86_400:
             then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
-            return Finding("clock", "warn", f"says {date}, but the journal was written at {then}", cure)
+            return Finding("clock", "warn", f"shows {date}, but the journal was last written at {then}", cure)
     return Finding("clock", "ok", date)
 
 
@@ -77,8 +77,8 @@ def temporary() -> Finding:
     folder = Path(tempfile.gettempdir())
     free = host.disk_free_mib(folder)
     if free is not None and free < TMP_MIB:
-        said = f"{folder}: {free} MiB free, {TMP_MIB} MiB are wanted at times"
-        return Finding("temporary files", "warn", said, "make room, or mount a larger file system there")
+        said = f"{folder}: {free} MiB free, up to {TMP_MIB} MiB are needed"
+        return Finding("temporary files", "warn", said, "free some space, or mount a larger file system there")
     return Finding("temporary files", "ok", f"{folder}: {free} MiB free")
 
 
@@ -91,7 +91,7 @@ def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Find
             continue
         if found < wanted:
             cure = f"put 'fs.inotify.{name} = {wanted * 4}' into /etc/sysctl.d/heygemd.conf and run sysctl --system"
-            yield Finding(f"inotify {name}", "warn", f"{found}; at least {wanted} are wanted", cure)
+            yield Finding(f"inotify {name}", "warn", f"{found}; at least {wanted} are needed", cure)
         else:
             yield Finding(f"inotify {name}", "ok", str(found))
 
@@ -102,11 +102,11 @@ def state(config: Config, user: User) -> Finding:
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     with contextlib.suppress(OSError):
         if blind(there):
-            said = f"{folder} lies on a network file system or FUSE, where the journal would not be safe"
+            said = f"{folder} is on a network file system or FUSE, where the journal is not safe"
             return Finding("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
         if not user.may_write(there.stat()):
             cure = f"install -d -o {user.name} -m 0750 {folder}"
-            return Finding("state_dir", "warn", f"{there} cannot be written by {user.name}", cure)
+            return Finding("state_dir", "warn", f"{user.name} cannot write to {there}", cure)
     return Finding("state_dir", "ok", str(folder))
 
 
@@ -120,8 +120,8 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
         folder: Path = getattr(line, part)
         try:
             if str(folder) not in line.trusted and folder.is_symlink():
-                said = f"{folder} is a symbolic link, and below a line's root none is followed"
-                cure = f"name the folder that it leads to in the line: {part} = {json.dumps(str(folder.resolve()))}"
+                said = f"{folder} is a symbolic link; links below a line's root are not followed"
+                cure = f"set the link's target in the line: {part} = {json.dumps(str(folder.resolve()))}"
                 yield Finding(f"{name} {part}", "fail", said, cure)
                 return
             status = folder.stat()
@@ -134,12 +134,12 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
             )
             return
         if not stat.S_ISDIR(status.st_mode):
-            yield Finding(f"{name} {part}", "warn", f"{folder} is not a folder", "move it away")
+            yield Finding(f"{name} {part}", "warn", f"{folder} is not a folder", "move the file away")
             return
         if not user.may_write(status):
             yield _foreign(f"{name} {part}", folder, status, user)
     if missing:
-        said = f"{', '.join(missing)} are not there yet; the daemon makes them where it may"
+        said = f"{', '.join(missing)} do not exist yet; the daemon makes them if it has permission"
         yield Finding(f"{name} folders", "ok", said)
     if "inbox" not in missing:
         yield _watching(config, name, line.inbox)
@@ -149,7 +149,7 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
 
 def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Finding:
     said = f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
-    cure = f"chown {user.name} {folder}, or give it to a group of {user.name} with mode 2770"
+    cure = f"run chown {user.name} {folder}, or assign it to a group of {user.name} with mode 2770"
     return Finding(name, "warn", f"{said} write there", cure)
 
 
@@ -163,11 +163,13 @@ def _owner(uid: int) -> str:
 def _watching(config: Config, name: str, inbox: Path) -> Finding:
     name = f"{name} watching"
     if not blind(inbox):
-        return Finding(name, "ok", f"{inbox}: by inotify")
+        return Finding(name, "ok", f"{inbox}: with inotify")
     if config.intake.watch == "inotify":
-        said = f"{inbox} is a share or FUSE: inotify sees nothing of what others write there"
+        said = f"{inbox} is a share or FUSE, where inotify does not report files that others write"
         return Finding(name, "warn", said, "set watch in [intake] to auto")
-    return Finding(name, "ok", f"{inbox}: by polling, because inotify does not see what others write to a share")
+    return Finding(
+        name, "ok", f"{inbox}: by polling, because inotify does not report files that others write to a share"
+    )
 
 
 def _renaming(name: str, line: LineConfig) -> Finding:
@@ -179,9 +181,9 @@ def _renaming(name: str, line: LineConfig) -> Finding:
         source.touch(exist_ok=False)
         source.rename(target)
     except PermissionError as error:
-        return Finding(name, "ok", f"not tried: this user may not write in {error.filename2 or error.filename}")
+        return Finding(name, "ok", f"not tested: this user cannot write to {error.filename2 or error.filename}")
     except OSError as error:
-        cure = "processing/ must lie on the file system of the inbox, and it must be able to rename"
+        cure = "processing/ must be on the inbox's file system, and that file system must support renaming"
         return Finding(name, "warn", f"from {line.inbox} to {line.processing}: {error.strerror}", cure)
     finally:
         for path in (source, target):
@@ -206,13 +208,13 @@ def _textfile(file: Path, user: User) -> Finding:
     try:
         status = folder.stat()
     except OSError as error:
-        cure = f"make it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
+        cure = f"create it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
         return Finding(name, "warn", f"{folder}: {error.strerror}", cure)
     if not stat.S_ISDIR(status.st_mode):
         return Finding(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
     if not user.may_write(status):
         return _foreign(name, folder, status, user)
-    return Finding(name, "ok", f"{file}; the service's sandbox must allow it: systemd/examples/prometheus.conf")
+    return Finding(name, "ok", f"{file}; the service needs the drop-in systemd/examples/prometheus.conf to write it")
 
 
 def _port(port: int) -> Finding:
@@ -223,12 +225,12 @@ def _port(port: int) -> Finding:
             ours = b"heygemd_build_info" in answer.read(1 << 20)
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
-            return Finding(name, "ok", f"{port}: nobody listens there yet; heygemd will")
+            return Finding(name, "ok", f"{port}: free; heygemd will listen there")
         ours = False
     except (OSError, http.client.HTTPException):
         ours = False
     if ours:
-        return Finding(name, "ok", f"{url} is answered by heygemd")
+        return Finding(name, "ok", f"heygemd answers at {url}")
     said = f"another program listens on port {port} of this machine, so the daemon cannot"
     return Finding(name, "warn", said, "choose another port in [metrics]")
 
@@ -240,12 +242,14 @@ def hooks(config: Config) -> list[Finding]:
     """Each configured hook, whether its program is there, and who would run it."""
     own = config.hooks
     by = "by heygemd-hook@.service" if own.socket.is_socket() else "by the daemon itself"
-    cure = f"correct it in [hooks] of {config.source}"
+    cure = f"correct its program in [hooks] of {config.source}"
     checks = []
     for name in HOOKS:
         argv: tuple[str, ...] = getattr(own, name)
         if argv and shutil.which(argv[0]) is None:
-            checks.append(Finding(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can run", cure))
+            checks.append(
+                Finding(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can execute", cure)
+            )
         elif argv:
             checks.append(Finding(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
     return checks

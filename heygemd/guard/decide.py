@@ -163,7 +163,7 @@ def _fitting(
     roomiest = max(gpus, key=lambda gpu: now[gpu.uuid])
     if now[roomiest.uuid] >= least:
         sentence = (
-            f"{roomiest.name} has {now[roomiest.uuid]} MiB free; that must hold for {rules.hold_readings} readings"
+            f"{roomiest.name} has {now[roomiest.uuid]} MiB free, which must last for {rules.hold_readings} readings"
         )
         return Wait(f"The job needs {least} MiB of GPU memory; {sentence}.", settling=True)
     return _short(least, roomiest, taken.get(roomiest.uuid, 0))
@@ -181,7 +181,7 @@ def _no_gpu(wanted: int, readings: Readings) -> Verdict:
     why = readings.gpu_problem or "no NVIDIA GPU was found"
     if readings.gpus:
         there = ", ".join(gpu.uuid for gpu in readings.gpus)
-        why = f"none of devices in [guard] is there, only {there}"
+        why = f"none of the devices in [guard] was found, only {there}"
     sentence = f"The job needs {wanted} MiB of GPU memory, but {why}."
     return Never(sentence) if readings.gpu_absent else Wait(sentence, "gpu_problem")
 
@@ -189,9 +189,9 @@ def _no_gpu(wanted: int, readings: Readings) -> Verdict:
 def _short(wanted: int, gpu: Gpu, taken: int) -> Wait:
     holders = ", ".join(str(h) for h in gpu.processes[:3])
     more = len(gpu.processes) - 3
-    held = f"; held by {holders}" + (f" and {more} more" if more > 0 else "") if holders else ""
+    held = f"; used by {holders}" + (f" and {more} more" if more > 0 else "") if holders else ""
     reserved = f"; another heygemd has reserved {taken} MiB of it" if taken > 0 else ""
-    beside = " beside what it needs of the machine's memory, which the GPU shares" if gpu.shared else ""
+    beside = " in addition to the job's RAM, because this GPU shares the machine's memory" if gpu.shared else ""
     has = f"{gpu.name} has {gpu.free_mib} MiB free of {gpu.total_mib} MiB{beside}"
     kind = "gpu_reserved" if taken > 0 and gpu.free_mib >= wanted else "gpu_memory"
     values = {"need": wanted, "gpu": gpu.name, "free": gpu.free_mib, "total": gpu.total_mib, "taken": taken}
@@ -215,7 +215,7 @@ def _memory(need: Need, readings: Readings, limits: LimitsConfig) -> Verdict:
     keep = limits.free_ram_mib
     sentence = f"The job needs {need.ram_mib} MiB of memory and {keep} MiB must stay free (free_ram_mib)"
     if need.ram_mib + keep > readings.ram_total_mib:
-        return Never(f"{sentence}; this machine has {readings.ram_total_mib} MiB in all.")
+        return Never(f"{sentence}; this machine has {readings.ram_total_mib} MiB in total.")
     if need.ram_mib + keep > readings.ram_available_mib:
         free = f"{readings.ram_available_mib} MiB of {readings.ram_total_mib} MiB are available"
         values = {"need": need.ram_mib, "keep": keep, "free": readings.ram_available_mib}
@@ -232,7 +232,7 @@ def _disk(path: Path, wanted: int, readings: Readings, limits: LimitsConfig) -> 
         sentence = f"The job needs {wanted} MiB of disk for {path} and {keep}"
         total = readings.disk_totals.get(path)
         if total is not None and wanted + limits.free_disk_mib > total:
-            return Never(f"{sentence}; this disk has {total} MiB in all.")
+            return Never(f"{sentence}; this disk has {total} MiB in total.")
         values = {"need": wanted, "path": str(path), "keep": limits.free_disk_mib, "free": free}
         return Wait(f"{sentence}; {free} MiB are free.", "disk", values=values)
     return Go()

@@ -69,8 +69,8 @@ def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
     model = wav2lip_model(config)
     if model is not None and any(file.role == "onnx" for file in model.files) and not onnxruntime_cuda():
         return (
-            f"the model {model.name} is an ONNX file, and this onnxruntime has no CUDA (heygemd doctor has the cure); "
-            "or import its .pth instead"
+            f"the model {model.name} is an ONNX file and this onnxruntime has no CUDA: see heygemd doctor, or "
+            "import its .pth"
         )
     if torch is not None and not torch.cuda:
         return f"torch {torch.version} is a build without CUDA; install torch's CUDA build"
@@ -151,10 +151,10 @@ def device_of(engine: str, asked: str, command: CommandConfig, start: Readings, 
     engine_needs = needs.ENGINE_NEEDS.get(engine, needs.EngineNeeds(0))
     if engine == "command":
         need_mib = command.gpu_need_mib
-        declared = f"{need_mib} MiB of GPU memory" if need_mib else "no need of GPU memory"
+        declared = f"{need_mib} MiB of GPU memory" if need_mib else "no GPU memory"
         return ("cuda" if need_mib else "cpu"), f"[command] declares {declared}"
     if engine == "duix":
-        return "cpu", "its container runs on a GPU of its own, which no job waits for"
+        return "cpu", "its container uses its own GPU; jobs do not wait for it"
     if asked != "auto":
         return asked, f'device = "{asked}"'
     if not engine_needs.ways:
@@ -162,7 +162,7 @@ def device_of(engine: str, asked: str, command: CommandConfig, start: Readings, 
     if start.gpu_missing:
         return "cpu", str(start.gpu_problem)
     if obstacle:
-        return "cpu", f"{start.gpus[0].name} is there, but {obstacle}" if start.gpus else obstacle
+        return "cpu", f"{start.gpus[0].name} was found, but {obstacle}" if start.gpus else obstacle
     if start.gpus:
-        return "cuda", f"{start.gpus[0].name} is there"
-    return "cuda", f'{start.gpu_problem}; to render on the processor set device = "cpu"'
+        return "cuda", f"{start.gpus[0].name} was found"
+    return "cuda", f'{start.gpu_problem}; to render on the CPU, set device = "cpu"'

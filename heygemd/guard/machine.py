@@ -40,7 +40,7 @@ class Machine:
 
         Without ``gpus`` the driver is not asked: who needs no GPU does not wait for one that hangs.
         """
-        gpu = self._gpus() if gpus else GpuReading(problem="the GPUs were not asked")
+        gpu = self._gpus() if gpus else GpuReading(problem="the GPUs were not queried")
         self._seen_gpu = self._seen_gpu or bool(gpu.gpus)
         total, available = memory_mib()
         sizes = {path: size for path in disks if (size := disk_mib(path)) is not None}

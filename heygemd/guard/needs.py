@@ -43,9 +43,9 @@ class EngineNeeds:
 
 
 ENGINE_NEEDS: Mapping[str, EngineNeeds] = {
-    "footage": EngineNeeds(1200, no_gpu="it has no way of running on a GPU"),
-    "command": EngineNeeds(200, no_gpu="the program chooses; gpu_need_mib in [command] says what it takes of a GPU"),
-    "duix": EngineNeeds(1200, no_gpu="its container has a GPU of its own"),
+    "footage": EngineNeeds(1200, no_gpu="it cannot run on a GPU"),
+    "command": EngineNeeds(200, no_gpu="the program decides; gpu_need_mib in [command] declares its GPU memory"),
+    "duix": EngineNeeds(1200, no_gpu="its container has its own GPU"),
     "wav2lip": EngineNeeds(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
 }
 """footage: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice.  command: our own child around it.
@@ -150,10 +150,10 @@ def need(
     engine_needs = ENGINE_NEEDS.get(asked.engine, EngineNeeds(1200))
     declared = command.gpu_need_mib if asked.engine == "command" else 0
     if asked.device == "cuda" and not engine_needs.ways and asked.engine != "command":
-        why = f"the engine {asked.engine} runs on the processor: {engine_needs.no_gpu}."
-        return Need(impossible=f'device = "cuda" was asked for, but {why} Set device to "auto" or "cpu".')
+        why = f'device = "cuda" is set, but the engine {asked.engine} runs on the CPU: {engine_needs.no_gpu}.'
+        return Need(impossible=f'{why} Set device to "auto" or "cpu".')
     if asked.device == "cuda" and asked.obstacle:
-        return Need(impossible=f"The engine {asked.engine} was to run on CUDA, but {asked.obstacle}.")
+        return Need(impossible=f"The engine {asked.engine} must run on CUDA, but {asked.obstacle}.")
     most = max(int(0.9 * (readings.ram_total_mib - keep_ram_mib)), 0)
     like = Kind(asked.engine, asked.model, asked.frame)
     ram = _estimate(engine_needs.ram_mib, peaks, like, vram=False)

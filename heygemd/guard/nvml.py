@@ -13,7 +13,7 @@ from heygemd.guard.host import MIB, memory_mib, process_name
 from heygemd.guard.readings import Gpu, Holder
 
 _PROBLEMS = {
-    1: "the NVIDIA driver was asked before it was ready",
+    1: "the NVIDIA driver was queried before it was ready",
     3: "the GPU does not report its memory",
     4: "this user may not use the GPU; check the permissions of /dev/nvidia*",
     6: "no NVIDIA GPU was found",
@@ -25,7 +25,7 @@ _PROBLEMS = {
     18: "the NVIDIA driver was updated while the old one is loaded; restart the machine",
 }
 """NVML's return codes as sentences with the cure (nvml.h, nvmlReturn_t)."""
-_NO_INSTANCE = "it is partitioned (MIG) and has no instance that could be used; make one (nvidia-smi mig -cgi …)"
+_NO_INSTANCE = "it is partitioned (MIG) but has no usable instance; create one (nvidia-smi mig -cgi …)"
 ABSENT = 12
 NOT_FOUND = 6
 LOST = (15, 16)
@@ -126,7 +126,7 @@ def ask_nvml(nvml: Nvml = pynvml) -> GpuReading:
 
 def _failed(error: NvmlError) -> GpuReading:
     code = int(getattr(error, "value", 0))
-    return GpuReading(problem=_PROBLEMS.get(code, f"NVML says: {error}"), code=code)
+    return GpuReading(problem=_PROBLEMS.get(code, f"NVML reports: {error}"), code=code)
 
 
 def _gpus_at(nvml: Nvml, index: int, driver: str) -> GpuReading:

@@ -134,7 +134,7 @@ def _open(path: Path) -> int:
     for flags in (os.O_RDONLY, os.O_RDONLY | os.O_CREAT):
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags | os.O_CLOEXEC, 0o644)
-    raise SetupError(f"{path} cannot be made; is lock_dir in [guard] a folder that heygemd may write to?")
+    raise SetupError(f"{path} cannot be created; set lock_dir in [guard] to a folder that heygemd can write to")
 
 
 def _safe(uuid: str) -> str:

@@ -149,11 +149,13 @@ class _Batch:
         if taken:
             path, other = next(iter(taken.items()))
             first = names.display(other)
-            return f"waits: {names.display(path)} is named by {first} too, which was there first"
+            return f"waits: {names.display(path)} is also named by {first}, which arrived first"
         if self.missing and not late:
             words = [f"{path} ({why})" if why else path for path, why in self.missing.items()]
             files = some(words)
-            return Clause(f"waits for what it names and is not there: {files}", "manifest_files", files=files)
+            return Clause(
+                f"waits for files that it names and that have not arrived: {files}", "manifest_files", files=files
+            )
         lacking = [job.video for job in self.parsed.jobs if self._lacks_consent(job)]
         if lacking and not late:
             return wants_consent([names.leaf(path) for path in dict.fromkeys(lacking)])
@@ -165,15 +167,15 @@ class _Batch:
         full = names.join(self.item.folder, path)
         twins = self.listing.twins(full)
         if len(twins) == 1 and self._says_nothing(twins[0]):
-            self.missing[path] = "it is empty, so it is no consent"
+            self.missing[path] = "it is empty and therefore not a consent"
         elif len(twins) == 1:
             item = self.listing.items[twins[0]]
             self.named[item.path] = item
             self.sources[path] = Source(target(item.path, self.item.folder))
         elif twins:
-            self.missing[path] = "there are two of this name, which differ in case or Unicode form only"
+            self.missing[path] = "two files have this name and differ only in case or Unicode form"
         elif self.listing.is_other(full):
-            self.missing[path] = "a link or the like, which is never followed"
+            self.missing[path] = "it is a link or another special file, which heygemd does not read"
         elif (there := self._library(path)) is not None:
             self.sources[path] = Source(there, library=True)
         else:
@@ -222,7 +224,7 @@ class _Batch:
         problem, code = self._problem([path for path in wanted if path in self.missing]), "request"
         if problem is None and self._lacks_consent(job):
             clause = wants_consent([names.leaf(job.video)]).removeprefix("waits for ")
-            problem, code = f"This line asks for {clause}.", "no_consent"
+            problem, code = f"This line requires {clause}.", "no_consent"
         sound, template = self.sources.get(job.audio), self.sources.get(job.video)
         return JobRequest(job.name, sound, template, job.options, problem, self._consents(job), code)
 
@@ -237,4 +239,4 @@ class _Batch:
             return None
         if why := next((self.missing[path] for path in missing if self.missing[path]), ""):
             return f"{some(missing)} cannot be used: {why}."
-        return f"{some(missing)} {be(missing, past=True)} not there within {self.listing.view.patience_words}."
+        return f"{some(missing)} {be(missing, past=True)} not dropped within {self.listing.view.patience_words}."

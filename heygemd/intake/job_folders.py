@@ -91,16 +91,16 @@ class _Folder:
             return f"waits until {names.display(holder)} has been read"
         if owned is not None:
             owner = names.display(self.batches.reserved[owned.path])
-            return f"waits: {names.display(owned.name)} in it belongs to the manifest {owner}"
+            return f"waits: {names.display(owned.name)} in this folder belongs to the manifest {owner}"
         if self.path in self.listing.deep:
-            return f"has folders with files in them, which a folder with {JOB_FILE} must not have; take them out"
+            return f"contains subfolders with files; a folder with {JOB_FILE} must not contain any: move them out"
         if others:
             shown = names.display(names.leaf(others[0]))
-            return f"holds {shown}, which is no regular file (a link, pipe or socket); take it out"
+            return f"contains {shown}, which is not a regular file (a link, pipe or socket); remove it"
         if (moving := self.listing.arriving(self.items)) is not None:
-            return Clause(f"waits until all of it has arrived: {moving}", "folder_arriving")
+            return Clause(f"waits until all its files have arrived: {moving}", "folder_arriving")
         if self.path not in self.listing.view.quiet_dirs:
-            return Clause("waits until nothing in it has changed for a while", "quiet")
+            return Clause("waits until its content stops changing", "quiet")
         return None
 
     def _wait(self, reason: str, *, until_late: bool = False) -> None:
@@ -134,13 +134,13 @@ class _Folder:
         view = self.listing.view
         if sound is None or lacking is not None:
             if view.now - view.since(self.path) < view.patience:
-                self._wait(f"{lacking}; it waits for that", until_late=True)
+                self._wait(f"{lacking}; it waits until this is fixed", until_late=True)
             else:
                 self._refuse(f"The folder {names.display(names.leaf(self.path))} {lacking}.")
         elif (unconsented := self._lacks_consent(visuals, options)) is not None:
             self._wait(unconsented)
         elif len(visuals) > view.rules.max_jobs:
-            self._refuse(f"The folder asks for {len(visuals)} films; at most {view.rules.max_jobs} are allowed.")
+            self._refuse(f"The folder requests {len(visuals)} films; at most {view.rules.max_jobs} are allowed.")
         else:
             self.found.drops.append(self._drop(sound, visuals, options))
 
@@ -169,13 +169,13 @@ class _Folder:
             same = same or [item for item in sounds if names.folded(item.name) == names.folded(wanted)]
             if len(same) == 1:
                 return same[0], None
-            return None, f"does not hold the sound file {names.display(wanted)} that {JOB_FILE} names"
+            return None, f"lacks the sound file {names.display(wanted)} that {JOB_FILE} names"
         if len(sounds) == 1:
             return sounds[0], None
         if not sounds:
             return None, "has no sound file"
         listed = some([item.name for item in sounds])
-        return None, f"has {len(sounds)} sound files ({listed}): name one as 'audio' in {JOB_FILE}"
+        return None, f"has {len(sounds)} sound files ({listed}): name one of them as 'audio' in {JOB_FILE}"
 
     def _refuse(self, problem: str) -> None:
         self.found.drops.append(self._request((), problem))

@@ -73,7 +73,7 @@ def problem(name: str, faults: Sequence[Fault]) -> str:
     shown = names.display(name)
     if len(faults) == 1:
         return f"{shown} cannot be used: {faults[0]}."
-    return f"{shown} cannot be used, it has {len(faults)} faults:" + "".join(f"\n  {fault}" for fault in faults)
+    return f"{shown} cannot be used; it has {len(faults)} faults:" + "".join(f"\n  {fault}" for fault in faults)
 
 
 def read(data: bytes, suffix: str, *, max_jobs: int = 1000, max_bytes: int = 1 << 20) -> Manifest:
@@ -144,7 +144,7 @@ def _parse(text: str, suffix: str, check: Check) -> Mapping[str, Any]:
     except ValueError as error:  # of tomli and json, and of int() for a number with thousands of digits
         raise Hopeless(f"is not valid {kind}: {clip(str(error), 200)}") from None
     if not isinstance(table, dict):
-        raise Hopeless("must hold an object with 'audio' and 'videos', or with 'jobs'")
+        raise Hopeless("must be an object with 'audio' and 'videos', or with 'jobs'")
     return table
 
 
@@ -166,12 +166,12 @@ def _rows(table: Mapping[str, Any], check: Check, max_jobs: int) -> list[tuple[s
     check.keys("", table, MANIFEST_KEYS)
     given = [key for key in ("videos", "jobs") if key in table]
     if len(given) != 1:
-        raise Hopeless("must have either 'videos' (with 'audio') or 'jobs'" + (", not both" if given else ""))
+        raise Hopeless("must contain either 'videos' (with 'audio') or 'jobs'" + (", not both" if given else ""))
     listed = table[given[0]]
     if not isinstance(listed, list) or not listed:
         raise Hopeless(f"'{given[0]}' must be a list with at least one entry, not {said(listed)}")
     if len(listed) > max_jobs:
-        raise Hopeless(f"asks for {len(listed)} films; at most {max_jobs} are allowed in one manifest")
+        raise Hopeless(f"requests {len(listed)} films; at most {max_jobs} are allowed in one manifest")
     shared = {}
     if "audio" in table or given == ["videos"]:
         # A fault of it is told once; any good name may stand in, as no job will come of it.
@@ -194,7 +194,7 @@ def _csv_rows(text: str, check: Check, max_jobs: int) -> list[tuple[str, Mapping
     number.
     """
     if any(c in text for c in "\0\x0b\x0c\x1c\x1d\x1e\x85"):
-        raise Hopeless("holds control characters")
+        raise Hopeless("contains control characters")
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -208,12 +208,12 @@ def _csv_rows(text: str, check: Check, max_jobs: int) -> list[tuple[str, Mapping
                 header = _header(cells, check)
                 continue
             if len(rows) == max_jobs:
-                raise Hopeless(f"asks for more than {max_jobs} films, the most that one manifest may")
+                raise Hopeless(f"requests more than {max_jobs} films; at most {max_jobs} are allowed in one manifest")
             rows.append((f"line {reader.line_num}", _cells(header, cells, f"line {reader.line_num}", check)))
     except csv.Error as error:
         raise Hopeless(f"is not valid CSV: {error} (line {reader.line_num})") from None
     if not rows:
-        raise Hopeless("has a heading but no rows")
+        raise Hopeless("has a header but no rows")
     return rows
 
 
@@ -224,13 +224,15 @@ def _header(cells: Sequence[str], check: Check) -> list[str]:
     check.keys("the heading", dict.fromkeys(header), JOB_KEYS)
     check.all_different("the heading", header)
     if "video" not in header or "audio" not in header:
-        raise Hopeless(f"its first line must name the columns: audio, video and perhaps {', '.join(JOB_KEYS[2:])}")
+        raise Hopeless(
+            f"must name the columns in its first line: audio, video and optionally {', '.join(JOB_KEYS[2:])}"
+        )
     return header
 
 
 def _cells(header: Sequence[str], cells: Sequence[str], where: str, check: Check) -> dict[str, Any]:
     if any(cell.strip() for cell in cells[len(header) :]):
-        check.fault(where, f"has {len(cells)} cells, but the heading names {len(header)} columns")
+        check.fault(where, f"has {len(cells)} cells, but the header names {len(header)} columns")
     row: dict[str, Any] = {key: cell.strip() for key, cell in zip(header, cells, strict=False) if cell.strip()}
     if re.fullmatch(r"[+-]?[0-9]{1,9}", row.get("crf", "")):
         row["crf"] = int(row["crf"])
@@ -250,7 +252,7 @@ def _jobs(rows: Sequence[tuple[str, Mapping[str, Any]]], base: JobOptions, check
         if output is not None:
             first = wanted.setdefault(names.folded(output), where)
             if first != where:
-                check.fault(at(where, "output"), f"'{clip(output)}' is the output of {first} already")
+                check.fault(at(where, "output"), f"'{clip(output)}' is already the output of {first}")
         consent = check.path(where, row, "consent") if "consent" in row else None
         jobs.append(ManifestJob(output or "", audio or "", video or "", options.over(base), consent))
     if check.faults:

@@ -73,7 +73,7 @@ class Check:
 
     def all(self) -> tuple[Fault, ...]:
         """Every fault, or the first of very many."""
-        more = (Fault("the file", "has more faults than are listed here"),)
+        more = (Fault("the file", "has more faults, which are not listed"),)
         return tuple(self.faults) + (more if len(self.faults) >= MAX_FAULTS else ())
 
     def keys(self, where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -124,7 +124,7 @@ class Check:
         clean, fault = names.inside(raw)
         suffixes, kind = _KINDS.get(key, (None, ""))
         if fault is None and any(ignored(part) for part in clean.split("/")):
-            fault = "is a name that heygemd ignores"
+            fault = "is a file name that heygemd ignores"
         if fault is None and suffixes is not None and names.split(names.leaf(clean))[1] not in suffixes:
             fault = f"is not {kind} ({' '.join(sorted(suffixes))})"
         if fault is not None:
@@ -144,7 +144,7 @@ class Check:
         name = names.nfc(stem if suffix == ".mp4" else raw)
         fault = names.name_fault(name)
         if fault is None and names.split(name)[1] in _MEDIA:
-            fault = "has the ending of another kind of file; films are .mp4, the ending can be left out"
+            fault = "must end in .mp4 or have no ending; films are always .mp4"
         if fault is not None:
             self.fault(at(where, "output"), f"'{clip(raw)}' {fault}")
         return name

@@ -25,7 +25,7 @@ class _Pairs:
         """Fills ``drops``, ``waiting`` and ``due``."""
         for paths in self._listing.others.values():
             for path in paths:
-                reason = "is no regular file (a link, pipe, socket or device); heygemd leaves it alone"
+                reason = "is not a regular file (a link, pipe, socket or device); heygemd ignores it"
                 self._wait(path, Clause(reason, "no_file"))
         for folder, items in self._listing.folders.items():
             if folder in self._folders.taken:
@@ -50,8 +50,8 @@ class _Pairs:
             elif kinds != ["audio", "visual"]:
                 same = some([item.name for item in group])
                 reason = (
-                    f"{same} have the same name, and heygemd does not guess which belong together: leave one sound "
-                    "file and one video or picture, and rename the others"
+                    f"{same} have the same name, so it is unclear which belong together: keep one sound file and one "
+                    "video or picture, and rename the others"
                 )
                 self._wait(group[0].path, Clause(reason, "same_name", files=same))
             elif (moving := self._listing.arriving(group)) is not None:
@@ -96,24 +96,26 @@ class _Pairs:
             self._wait(item.path, Clause(f"waits for its partner: {wanted} named {like}", code, like=like))
         else:
             waited = f"has had no partner for {self._view.patience_words}"
-            reason = f"{waited}: put {wanted} named {like} beside it, or take it away"
+            reason = f"{waited}: add {wanted} named {like}, or remove this file"
             self._wait(item.path, Clause(reason, f"no_{code}", like=like))
 
     def _stray(self, item: Item) -> None:
         if item.kind == "consent":
             self._lone_consent(item)
         if item.kind == "unknown":
-            self._wait(item.path, Clause("is not a kind of file that heygemd takes", "kind"))
+            self._wait(item.path, Clause("is not a supported kind of file", "kind"))
         elif item.kind == "job":
             where = "a folder with one sound file and its videos"
             self._wait(item.path, f"{JOB_FILE} belongs in a job folder ({where}), not here")
 
     def _lone_consent(self, item: Item) -> None:
         if not item.stamp.size:
-            self._wait(item.path, Clause("is empty, so it is no consent; put the whole file there", "consent_empty"))
+            self._wait(
+                item.path, Clause("is an empty consent file; replace it with the complete file", "consent_empty")
+            )
         elif not any(other.key == item.key and other.kind == "visual" for other in self._listing.folders[item.folder]):
             like = f"{names.display(item.stem)}.*"
-            reason = f"is a consent; the video or picture {like} is not beside it"
+            reason = f"is a consent file without its video or picture {like}"
             self._wait(item.path, Clause(reason, "consent_alone", like=like))
 
     def _wait(self, path: str, reason: str) -> None:

@@ -264,7 +264,10 @@ class Listing:
         if unfinished is not None:
             seconds = f"{self.view.rules.incomplete_seconds:g} seconds"
             why = self.view.incomplete[unfinished.path]
-            said = f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
+            said = (
+                f"{display(unfinished.name)} looks unfinished: {why}; it is taken anyway after {seconds} without a "
+                "change"
+            )
             return Clause(said, "unfinished", file=display(unfinished.name), why=why)
         files = some([item.name for item in moving])
         return Clause(f"{files} {be(moving)} still arriving", "arriving", files=files)
@@ -283,7 +286,7 @@ def wants_consent(templates: Sequence[str]) -> str:
     """What a person must do so that these templates may be used, as a clause."""
     files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
     who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
-    said = f"waits for {who} in {some(templates)}: put it as a file such as {files} beside it"
+    said = f"waits for {who} in {some(templates)}: add it as a file such as {files} in the same folder"
     return Clause(said, "consent", templates=some(templates), files=files)
 
 

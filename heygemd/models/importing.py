@@ -87,7 +87,7 @@ def _open_in_child(path: Path, part: Path) -> Opened:
     except (ValueError, IndexError):
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise EngineError(
-            f"{display(path.name)} was not imported: the child that opened it ended with {how}.",
+            f"{display(path.name)} was not imported: the process that opened it ended with {how}.",
             detail=done.stderr[-2000:],
         ) from None
     if "refused" in answer:
@@ -102,7 +102,7 @@ def _model(store: ModelStore, path: Path, part: Path, opened: Opened, name: str)
     sha256 = opened["sha256"]
     for other in store.all():
         if other.sha256 == sha256 and other.kind == opened["kind"]:
-            raise InputError(f"{display(path.name)} is imported already, as {other.name}.", reason="imported_already")
+            raise InputError(f"{display(path.name)} is already imported as {other.name}.", reason="imported_already")
     licence, origin = terms.terms(opened["kind"], sha256)
     name = good_name(name or path.stem)
     if (store.folder / name).exists():
@@ -125,8 +125,8 @@ def _model(store: ModelStore, path: Path, part: Path, opened: Opened, name: str)
 def _check_terms(model: Model, path: Path, accept: bool) -> None:
     if model.commercial is not True and not accept:
         raise SetupError(
-            f"{display(path.name)} was not imported: its terms must be accepted first. {model.terms} "
-            "Give --accept-licence if you may use it so."
+            f"{display(path.name)} was not imported: its terms must be accepted first. {model.terms} Add "
+            "--accept-licence if these terms allow your use."
         )
 
 

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 from heygemd.common.errors import SetupError
 
-KINDS = {"wav2lip": "the engine wav2lip", "faces": "finding faces with insightface"}
+KINDS = {"wav2lip": "the engine wav2lip", "faces": "face detection with insightface"}
 RECORD = "model.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -127,7 +127,7 @@ class ModelStore:
             if model.name == name:
                 return model
         there = ", ".join(m.name for m in models) or "none"
-        raise SetupError(f"No imported model for {KINDS[kind]} is called {name!r}; there: {there}.")
+        raise SetupError(f"No imported model for {KINDS[kind]} has the name {name!r}; imported: {there}.")
 
     def path(self, model: Model, file: File) -> Path:
         """The path of a stored file."""
@@ -144,7 +144,7 @@ class ModelStore:
                 faults.append(f"{path} cannot be read: {error.strerror or error}.")
                 continue
             if (sha256, size) != (file.sha256, file.bytes):
-                faults.append(f"{path} is not what was imported: its SHA-256 differs.")
+                faults.append(f"{path} was changed after the import: its SHA-256 differs.")
         return faults
 
     def trusted(self, model: Model) -> dict[str, Path]:
@@ -158,7 +158,7 @@ class ModelStore:
         named = [m for m in self.all() if m.name == name]
         if not named:
             there = ", ".join(m.name for m in self.all()) or "none"
-            raise SetupError(f"No imported model is called {name!r}; there: {there}.")
+            raise SetupError(f"No imported model has the name {name!r}; imported: {there}.")
         shutil.rmtree(self.folder / name)
         return named[0]
 

@@ -34,13 +34,12 @@ WAV2LIP_TERMS = Licence(
 )
 UNLISTED_WAV2LIP = Licence(
     "unknown",
-    "This checkpoint is in no list. Unless you trained it yourself on data of your own, take it that commercial use "
-    "is forbidden, as it is for the published ones.",
+    "Unknown checkpoint. Assume commercial use is forbidden unless you trained it yourself on your own data.",
     None,
 )
 INSIGHTFACE_TERMS = Licence(
     "insightface",
-    "The models of insightface's packs are for non-commercial research only, unless you bought a licence.",
+    "The models in insightface's packs are for non-commercial research only, unless you bought a licence.",
     False,
 )
 

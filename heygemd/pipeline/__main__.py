@@ -275,7 +275,7 @@ def answer(request: Request, tell: Reporter) -> None:
     try:
         task = TASKS.get(str(request.get("task")))
         if task is None:
-            raise EngineError(f"The renderer knows no task {request.get('task')!r}.")
+            raise EngineError(f"The renderer does not know the task {request.get('task')!r}.")
         with tell.repeating():
             result = task(request, tell)
         tell.send("done", result=result)
@@ -297,8 +297,8 @@ def _unforeseen(error: Exception) -> HeygemdError:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; torch need not be imported to know it
         return GpuMemoryError("The renderer ran out of GPU memory.", detail=detail)
     if "CUDA error" in str(error):
-        return WorkerDied(f"The GPU failed the renderer: {str(error).splitlines()[0]}", detail=detail)
-    return EngineError(f"The renderer met a defect of its own: {error!r}", detail=detail)
+        return WorkerDied(f"The GPU failed during rendering: {str(error).splitlines()[0]}", detail=detail)
+    return EngineError(f"Internal error in the renderer: {error!r}", detail=detail)
 
 
 def _told(error: HeygemdError) -> dict[str, str]:

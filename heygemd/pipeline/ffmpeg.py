@@ -217,7 +217,7 @@ class Child:
     def _give_up(self) -> None:
         self.kill()
         raise EngineError(
-            f"{self.name} gave no sign of life for {self._stall:g} seconds and was stopped.", detail=self.tail
+            f"{self.name} made no progress for {self._stall:g} seconds and was stopped.", detail=self.tail
         )
 
 
@@ -250,7 +250,9 @@ def run(
                 continue
             out += chunk
             if len(out) > _MAX_CAPTURE:
-                raise EngineError(f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due.")
+                raise EngineError(
+                    f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB of output; a short answer was expected."
+                )
         return Done(child.finish(), bytes(out), child.tail)
     finally:
         child.kill()

@@ -113,7 +113,7 @@ def _read(task: Task, video: Media, engine: DrawingEngine, digest: str) -> Plann
 
     with (task.work / PLAN).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(f"the hash of {PLAN} is not that of its receipt")
+            raise ValueError(f"the hash of {PLAN} differs from its receipt")
         file.seek(0)
         entry = np.load(file, allow_pickle=False)
         parts: dict[str, template_cache.Arrays] = {"plan": {}, "index": {}, "track": {}}

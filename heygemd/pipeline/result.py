@@ -82,7 +82,10 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
     said: list[tuple[str, str]] = []
     if sound.seconds > LONG_SECONDS:
         said.append(
-            ("long_audio", f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five give the best results.")
+            (
+                "long_audio",
+                f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five minutes give the best results.",
+            )
         )
     if not sound.codec.startswith(_LOSSLESS) or sound.codec in _TELEPHONE:
         said.append(
@@ -91,9 +94,7 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
     if picture.still is None and picture.codec != "h264":
         said.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
     if picture.fps < SLOW_RATE:
-        said.append(
-            ("slow_rate", f"{video_name} shows {float(picture.fps):g} pictures a second; lips need 20 or more.")
-        )
+        said.append(("slow_rate", f"{video_name} has {float(picture.fps):g} frames per second; lips need 20 or more."))
     return said
 
 
@@ -112,14 +113,12 @@ def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
         said.append(
             (
                 "variable_rate",
-                f"The pictures of {name} are not equally spaced; at {facts['fps']} a second "
-                f"{facts['repeated']} are repeated and {facts['dropped']} left out.",
+                f"The frames of {name} are not equally spaced; at {facts['fps']} frames per second, "
+                f"{facts['repeated']} are repeated and {facts['dropped']} dropped.",
             )
         )
     if facts["decode_faults"]:
-        said.append(
-            ("damaged", f"{name} is damaged: ffmpeg complained {facts['decode_faults']} times while decoding it.")
-        )
+        said.append(("damaged", f"{name} is damaged: ffmpeg reported {facts['decode_faults']} decoding errors."))
     return said
 
 
@@ -131,25 +130,31 @@ def _conversions(clip: Clip) -> list[tuple[str, str]]:
         said.append(
             (
                 "interlaced",
-                f"{name} is interlaced: of the two moments in each picture one is shown, {facts['fps']} a second.",
+                f"{name} is interlaced: one of the two fields of each frame is shown, at {facts['fps']} frames per "
+                "second.",
             )
         )
     elif info.fields:
-        said.append(("interlaced", f"{name} is interlaced and turned on its side; it is kept so, combing included."))
+        said.append(
+            ("interlaced", f"{name} is interlaced and rotated; it is not deinterlaced, so combing remains visible.")
+        )
     if facts["tone_mapped_from"]:
         said.append(
-            ("hdr", f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is made for plain screens (BT.709).")
+            (
+                "hdr",
+                f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is converted to standard range (BT.709).",
+            )
         )
     elif info.color_transfer in _HDR:
         said.append(
             (
                 "hdr",
-                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot make it plain (it lacks zscale): "
+                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot convert it (it lacks zscale): "
                 "the film is HDR with 8 bits, smooth areas may show bands, and some players show it pale.",
             )
         )
     if info.bit_depth > 8 or "420" not in info.pix_fmt:
-        said.append(("converted", f"The pictures of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
+        said.append(("converted", f"The frames of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
     return said
 
 

@@ -74,7 +74,7 @@ def make(
     if (template.width, template.height) != (film.width, film.height):
         raise InputError(
             f"{Path(after).name} is {film.width}x{film.height} and {Path(before).name} "
-            f"{template.width}x{template.height}: no sheet can be drawn of pictures of two sizes.",
+            f"{template.width}x{template.height}: a sheet needs two videos of the same size.",
             reason="size_differs",
         )
     template.learn()
@@ -148,7 +148,7 @@ def _scaled(region: Region, factor: float) -> Region:
 def _checked(crop: Sequence[int], width: int, height: int) -> Region:
     x, y, w, h = (int(v) for v in crop)
     if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
-        raise InputError(f"The crop {x},{y},{w},{h} does not lie in {width}x{height} pixels.", reason="crop")
+        raise InputError(f"The crop {x},{y},{w},{h} is not inside {width}x{height} pixels.", reason="crop")
     return x, y, w, h
 
 
@@ -209,7 +209,7 @@ def _open(path: str, settings: Settings) -> media.Clip:
     name = Path(path).name
     found = media.probe(Path(path), name, settings)
     if found.video is None:
-        raise InputError(f"{name} holds no picture.", reason="no_video")
+        raise InputError(f"{name} contains no picture.", reason="no_video")
     return media.open_clip(Path(path), found.video, settings, name, found.start)
 
 

@@ -23,6 +23,7 @@ from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, WorkerDied
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
+from heygemd.contract.status import GpuRow, GuardRow
 from heygemd.guard import decide, host, machine, needs
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way
 from heygemd.guard.devices import Devices, TorchBuild, torch_build
@@ -80,7 +81,7 @@ class Admission:
         self.devices = self._choose_devices()
         if not agreed and self.devices.some_cuda:
             wanted, here = str(self._rules.lock_dir), str(folder)
-            self._log.warning("gpu_not_shared", lock_dir=wanted, instead=here, reason="lock_dir cannot be written to")
+            self._log.warning("gpu_not_shared", lock_dir=wanted, instead=here, reason="lock_dir is not writable")
 
     def _choose_devices(self) -> Devices:
         devices = Devices(self.config, self._torch)
@@ -282,7 +283,7 @@ class Admission:
             return verdict if isinstance(verdict, Wait) else go
         with self.reservations.deciding(go.device) as ours:
             if not ours:
-                return Wait("Another heygemd decides about the GPU at this moment.", "gpu_reserved")
+                return Wait("Another heygemd is choosing a GPU right now.", "gpu_reserved")
             self.reservations.reserve(go.device, verdict.vram_mib)
         return replace(go, vram_mib=verdict.vram_mib)
 
@@ -342,7 +343,7 @@ class Admission:
         self._peaks = self.journal.peaks()
         self._smaller[ticket.job.id] = way.batch_size
         batch = f" with a batch of {way.batch_size}" if len(ticket.need.ways) > 1 else ""
-        return Wait(f"The job took more than the {way.vram_mib} MiB of GPU memory that were expected{batch}.")
+        return Wait(f"The job used more than the expected {way.vram_mib} MiB of GPU memory{batch}.")
 
     async def lost(self, ticket: Ticket, error: HeygemdError) -> Wait | None:
         """Why the job's end is the GPU's fault and not its own, where the GPU does not answer any more."""
@@ -383,11 +384,12 @@ class Admission:
         """Why not every GPU that is wanted is to be seen."""
         return self._watching.problem
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> GuardRow:
         """The guard's part of the status."""
         gpus = self.last_seen.gpus if self.last_seen else ()
         return {
-            "devices": self.devices.chosen, "problem": self.gpu_problem, "kept_for": self._ageing.kept,
+            "devices": {k: {"device": v["device"], "reason": v["reason"]} for k, v in self.devices.chosen.items()},
+            "problem": self.gpu_problem, "kept_for": self._ageing.kept,
             "deferred": len(self.deferrals), "gpus": [_gpu_row(gpu) for gpu in gpus],
         }  # fmt: skip
 
@@ -397,7 +399,7 @@ def _roomy(readings: Readings) -> Readings:
     return replace(readings, ram_total_mib=1 << 40, ram_available_mib=1 << 40)
 
 
-def _gpu_row(gpu: Gpu) -> dict[str, Any]:
+def _gpu_row(gpu: Gpu) -> GpuRow:
     return {
         "uuid": gpu.uuid, "name": gpu.name, "free_mib": gpu.free_mib, "total_mib": gpu.total_mib,
         "utilisation": gpu.utilisation, "celsius": gpu.celsius, "holders": [str(holder) for holder in gpu.processes],

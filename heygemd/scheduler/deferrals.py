@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from heygemd.common import log
+from heygemd.contract.status import JobRow
 from heygemd.guard.decide import Wait
 from heygemd.store.drops import Job, JobState, Journal
 from heygemd.store.states import now
@@ -85,7 +85,7 @@ class Deferrals:
         """What kind of thing each job waits for, by its id."""
         return {key: deferral.wait.kind for key, deferral in self._waiting.items()}
 
-    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def row(self, row: JobRow) -> JobRow:
         """A queued job's row with what it waits for at this moment."""
         known = self._waiting.get(row["id"])
         if known is None:

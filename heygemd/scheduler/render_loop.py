@@ -125,7 +125,7 @@ class Rendering:
         if job.state is JobState.RUNNING and self.running is not None and self.running.job.id == job.id:
             self.break_off()
         elif job.state is JobState.QUEUED:
-            self.end(job, JobState.CANCELLED, Cancelled("Cancelled before it was begun."))
+            self.end(job, JobState.CANCELLED, Cancelled("Cancelled before it started."))
         else:
             raise HeygemdError(f"{job.id} is {job.state.value}; only a queued or running job can be cancelled.")
         self._wake()
@@ -201,7 +201,7 @@ class Rendering:
         task = task_of(self.store, job, staged, probed, ticket.settings)
         job = self.journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
         if self.running is not None and self.running.cancelled:
-            raise Cancelled("Cancelled before it was begun.")
+            raise Cancelled("Cancelled before it started.")
         result = await self.worker.run({"task": "render", "job": task}, self._hear)
         await self.store.keep_film(job)
         return self.journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
@@ -243,7 +243,7 @@ class Rendering:
         if self.stopping:
             return self._requeue(job)
         if job.attempts >= self.config.limits.attempts:
-            message = f"{error.message} It was tried {job.attempts} times."
+            message = f"{error.message} Attempts: {job.attempts}."
             return self.end(job, JobState.FAILED, WorkerDied(message, detail=error.detail))
         self._log.warning("worker_died", job=job.id, reason=error.message, detail=error.detail)
         self.later.wait(job.id, TURN_SECONDS * job.attempts)

@@ -146,7 +146,7 @@ async def _result(task: asyncio.Task[_Staged]) -> _Staged | HeygemdError:
     """What came of it; a failure is a value here, because another try may follow."""
     await asyncio.wait([task])  # which, unlike awaiting the task, leaves a cancellation of the task to us
     if task.cancelled():
-        return Cancelled("Cancelled before it was begun.")
+        return Cancelled("Cancelled before it started.")
     error = task.exception()
     if error is not None and not isinstance(error, HeygemdError):
         raise error

@@ -94,9 +94,9 @@ class Worker:
             except TimeoutError:
                 await self.stop()
                 raise WorkerDied(
-                    f"The renderer made no progress for {self.stall_seconds:.0f} s and was ended."
+                    f"The renderer made no progress for {self.stall_seconds:.0f} s and was killed."
                     if time.monotonic() < ends
-                    else f"The job took longer than {self.max_seconds / 3600:.1f} h and was ended."
+                    else f"The job took longer than {self.max_seconds / 3600:.1f} h and was stopped."
                 ) from None
             if not line:
                 raise await self._death()
@@ -157,12 +157,12 @@ class Worker:
                 await asyncio.wait_for(self._drain, 1.0)
         await self.stop()
         if self._cancelled:
-            return Cancelled("Cancelled while it was being rendered.")
+            return Cancelled("Cancelled during rendering.")
         if self._ended_because:
             return WorkerDied(self._ended_because)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        hint = " Is the machine short of memory?" if code == -signal.SIGKILL else ""
-        return WorkerDied(f"The renderer {how} in the middle of the job.{hint}", detail="\n".join(self._stderr))
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        hint = " The machine may be short of memory." if code == -signal.SIGKILL else ""
+        return WorkerDied(f"The renderer {how} during the job.{hint}", detail="\n".join(self._stderr))
 
     def cancel(self) -> None:
         """End the running task; its ``run`` raises ``Cancelled``.  A child that only waits goes on waiting."""

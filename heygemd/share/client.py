@@ -78,7 +78,7 @@ class Share:
             await child.stdin.drain()
         line = await child.stdout.readline()
         if not line:
-            raise StorageError(f"line {self.name}: the file process ended in the middle of '{operation}'")
+            raise StorageError(f"line {self.name}: the file process ended during '{operation}'")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

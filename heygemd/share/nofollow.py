@@ -86,7 +86,7 @@ def _split(path: str, trusted: Iterable[str]) -> tuple[str, list[str]]:
         if path == base or path.startswith(base + "/"):
             parts = [part for part in path[len(base) :].split("/") if part not in ("", ".")]
             if ".." in parts:
-                raise OSError(errno.ELOOP, "a path must not climb", path)
+                raise OSError(errno.ELOOP, "a path must not contain '..'", path)
             return base or "/", parts
     return path or ".", []
 
@@ -99,7 +99,7 @@ def _step(fd: int, part: str, *, make: bool, flags: int) -> int:
             raise
     except NotADirectoryError:
         if stat.S_ISLNK(os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode):
-            raise OSError(errno.ELOOP, f"{part} is a symbolic link, and none is followed here", part) from None
+            raise OSError(errno.ELOOP, f"{part} is a symbolic link; links are not followed here", part) from None
         raise
     with contextlib.suppress(FileExistsError):
         os.mkdir(part, dir_fd=fd)

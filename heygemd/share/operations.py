@@ -125,7 +125,7 @@ def put(source: str, part: str) -> str:
             os.unlink(name, dir_fd=fd)
         size, free = os.stat(source).st_size, free_bytes(fd)
         if 0 < free < size:
-            said = f"No space left: {free >> 20} MiB are free, the film has {(size >> 20) + 1} MiB"
+            said = f"No space left: {free >> 20} MiB are free, the film needs {(size >> 20) + 1} MiB"
             raise OSError(errno.ENOSPC, said, part)
         try:
             digest = _copy(source, fd, name)

@@ -60,8 +60,8 @@ class Hold:
             self._other, self._other_since = seen, now
         return (
             f"Another heygemd (process {found.get('pid')} on {found.get('host')}, state folder "
-            f"{found.get('state_dir')}) holds this line. Two on one inbox would make each film twice: "
-            "stop one of them, or give it another inbox."
+            f"{found.get('state_dir')}) uses this line. Two on one inbox would make each film twice: stop one of "
+            "them, or give it another inbox."
         )
 
     def stale(self, now: float) -> list[Any] | None:

@@ -46,7 +46,7 @@ def open_line(
         _mark(folders["inbox"], found)
     for name in ("processing", "done", "failed"):
         if device[name] != device["inbox"]:
-            raise OSError(errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name])
+            raise OSError(errno.EXDEV, f"{name}/ must be on the same file system as the inbox", folders[name])
     if apart or device["outbox"] != device["inbox"]:
         if _the_marker(folders["outbox"], "outbox", found if apart else "") is None:
             _mark(folders["outbox"], found)
@@ -78,7 +78,7 @@ def _the_marker(path: str, called: str, known: str) -> str | None:
     """The id in a folder's marker file; an error where it is not the known one, if there is one."""
     found = _read_marker(os.path.join(path, MARKER))
     if known and found != known:
-        seen = "has no marker file" if found is None else "carries another line's marker file"
+        seen = "has no marker file" if found is None else "has another line's marker file"
         raise FileNotFoundError(
             errno.ENOENT,
             f"the {called} {seen}: is the share mounted? (If the folder was replaced on purpose, put the text "

@@ -216,7 +216,7 @@ class Store:
         try:
             await asyncio.to_thread(_bring_to_disk, self.scratch(job))
         except FileNotFoundError:
-            raise EngineError("The renderer says that the film is made, but there is none.") from None
+            raise EngineError("The renderer reported a film, but there is none.") from None
         except OSError as error:
             raise StorageError(f"The film could not be kept in the work folder: {error.strerror}.") from error
 
@@ -355,15 +355,17 @@ class Store:
     async def _retry(self, job: Job) -> Job:
         drop = self.journal.drop(job.drop_id)
         if job.state not in (JobState.FAILED, JobState.CANCELLED):
-            raise HeygemdError(f"{job.id} is {job.state}; only a failed or cancelled job can be tried again.")
+            raise HeygemdError(f"{job.id} is {job.state}; only a failed or cancelled job can be retried.")
         if job.request.problem:
-            raise HeygemdError(f"{job.id} cannot be tried again as it is: {job.request.problem}")
+            raise HeygemdError(f"{job.id} cannot be retried unchanged: {job.request.problem}")
         if drop.line not in self.lines:
-            raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is not configured any more.")
+            raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is no longer configured.")
         if drop.state is DropState.FILING:
             drop = await self._file(drop)
         if drop.state is DropState.ENDED and drop.home is None:
-            raise HeygemdError(f"The inputs of {job.id} were removed after their time; drop them into the inbox again.")
+            raise HeygemdError(
+                f"The inputs of {job.id} were deleted when their retention time ended; drop them into the inbox again."
+            )
         if drop.state is DropState.ENDED:
             drop = self.journal.set_drop(drop, DropState.RETURNING, ended=None, batch_ready=0)
         if drop.state is DropState.RETURNING:
@@ -379,7 +381,7 @@ class Store:
         source = os.path.join(self._shelf(drop, drop.verdict), drop.home)
         if await self._do(drop, "move", source, self.held(drop)) == "gone":
             self.journal.set_drop(drop, DropState.ENDED, ended=now())
-            raise HeygemdError(f"The inputs are not in {source} any more; drop them into the inbox again.")
+            raise HeygemdError(f"The inputs are no longer in {source}; drop them into the inbox again.")
         return self.journal.set_drop(drop, DropState.HELD, home=None, verdict=None)
 
 
@@ -403,14 +405,14 @@ def _staging_error(error: ShareError, source: Source, path: str) -> HeygemdError
     reasons: Mapping[int, tuple[str, str]] = {
         errno.EACCES: (
             "unreadable",
-            f"{name} cannot be read: permission denied. Make it readable for heygemd's user.",
+            f"{name} cannot be read: permission denied. Give heygemd's user read permission, then drop it again.",
         ),
         errno.EPERM: (
             "unreadable",
-            f"{name} cannot be read: permission denied. Make it readable for heygemd's user.",
+            f"{name} cannot be read: permission denied. Give heygemd's user read permission, then drop it again.",
         ),
-        errno.ENOENT: ("missing", f"{name} is not there any more; drop it again."),
-        errno.ELOOP: ("not_regular", f"{name} is a symbolic link or lies behind one; copy the file itself."),
+        errno.ENOENT: ("missing", f"{name} no longer exists; drop it again."),
+        errno.ELOOP: ("not_regular", f"{name} is a symbolic link or is reached through one; copy the file itself."),
         errno.EINVAL: ("not_regular", f"{name} is not a regular file; copy the file itself."),
     }
     if error.errno in reasons and error.path == path:  # else it is our own copy that could not be made

@@ -17,6 +17,7 @@ from typing import Any
 from heygemd.common import log
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest
+from heygemd.contract.status import GradeReason, JobRow
 from heygemd.guard.needs import Kind, Peak
 from heygemd.share.filesystem import NETWORK_FILE_SYSTEMS, _file_system
 from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
@@ -81,7 +82,7 @@ class Journal:
             self._check()
         except sqlite3.DatabaseError as error:
             raise SetupError(
-                f"The journal {path} cannot be read ({error}). Move it away and start again: it is rebuilt from the "
+                f"The journal {path} cannot be read ({error}). Move it away and restart: it is rebuilt from the "
                 "line's folders."
             ) from error
 
@@ -101,8 +102,8 @@ class Journal:
         kind = _file_system(self.path.parent)
         if kind in NETWORK_FILE_SYSTEMS:
             raise SetupError(
-                f"state_dir {self.path.parent} lies on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); "
-                "the journal needs a local disk. Set [daemon] state_dir to a local folder."
+                f"state_dir {self.path.parent} is on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); the "
+                "journal needs a local disk. Set [daemon] state_dir to a local folder."
             )
 
     def _check(self) -> None:
@@ -118,12 +119,13 @@ class Journal:
         for table, column in (("drops", "request"), ("jobs", "result"), ("jobs", "inputs")):
             # quick_check does not see a last page cut short: what was in its end reads as zeros.
             if self._db.execute(f"SELECT 1 FROM {table} WHERE {column} <> '' AND NOT json_valid({column})").fetchone():
-                raise sqlite3.DatabaseError(f"what stands in {table}.{column} is damaged")
+                raise sqlite3.DatabaseError(f"{table}.{column} contains damaged data")
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:
             raise SetupError(
-                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this one knows {SCHEMA}). "
-                "Install that version again, or move the journal away: it is rebuilt from the line's folders."
+                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this version reads "
+                f"{SCHEMA}). Install that version again, or move the journal away: it is rebuilt from the line's "
+                "folders."
             )
         if schema < SCHEMA and not self.read_only_mode:
             steps = "".join(_STEPS[step] for step in range(schema, SCHEMA))
@@ -313,7 +315,7 @@ class Journal:
 
     # ------------------------------------------------------------ reports
 
-    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[JobRow]:
         """Jobs as plain rows for ``heygemd jobs``, newest first."""
         where, values = "", tuple(sorted(states or ()))
         if states:
@@ -321,7 +323,7 @@ class Journal:
         rows = self._jobs(f"{where} ORDER BY COALESCE(jobs.ended, jobs.created) DESC LIMIT {limit}", values)
         return [self.row(job) for job in rows]
 
-    def row(self, job: Job) -> dict[str, Any]:
+    def row(self, job: Job) -> JobRow:
         """One job as ``status`` and ``jobs`` show it."""
         drop = self.drop(job.drop_id)
         options, result = job.request.options, job.result or {}
@@ -345,31 +347,24 @@ class Journal:
         query = "SELECT COUNT(*) FROM drops WHERE verdict='failed' AND julianday(ended) >= julianday(?)"
         return int(self._db.execute(query, (stamp,)).fetchone()[0])
 
-    def status(self) -> dict[str, Any]:
-        """What ``heygemd status`` shows while no daemon runs."""
-        lines = [
-            {"name": r["name"], "root": "", "inbox": "", "watch": "", "state": "", "problem": None}
-            for r in self._db.execute("SELECT name FROM lines ORDER BY name")
-        ]
-        return {
-            "ok": True, "pid": None, "version": None, "started": None, "state": "stopped", "lines": lines,
-            "running": [], "queue": self.queue(), "waiting": [], "recent": self.recent(), "counts": self.counts(),
-        }  # fmt: skip
+    def line_names(self) -> list[str]:
+        """The lines that the daemon has opened, sorted."""
+        return [row["name"] for row in self._db.execute("SELECT name FROM lines ORDER BY name")]
 
-    def queue(self) -> list[dict[str, Any]]:
+    def queue(self) -> list[JobRow]:
         """What is still to be done, in order."""
         open_states = [state for state in JobState if state not in ENDED and state != JobState.RUNNING]
         return [self.row(job) for job in self.jobs_in(*open_states)]
 
-    def recent(self, limit: int = 10) -> list[dict[str, Any]]:
+    def recent(self, limit: int = 10) -> list[JobRow]:
         """What ended last."""
         return self.jobs({str(state) for state in ENDED}, limit)
 
 
-def _worst(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+def _worst(quality: Mapping[str, Any]) -> GradeReason | None:
     """The first of the reasons that gave a film its grade."""
     reasons = (r for r in quality.get("reasons") or [] if r.get("level") == quality.get("grade"))
-    return next(({"code": r["code"], "values": r["values"]} for r in reasons), None)
+    return next((GradeReason(code=r["code"], values=r["values"]) for r in reasons), None)
 
 
 def _drop(row: sqlite3.Row, request: DropRequest) -> Drop:

@@ -36,7 +36,7 @@ def interrupted(store: Store) -> None:
     journal = store.journal
     for job in journal.jobs_in(JobState.RUNNING):
         if job.attempts >= store.config.limits.attempts + DEATHS:
-            reason = f"The job was interrupted {job.attempts} times in a row; heygemd gave it up."
+            reason = f"The job was interrupted {job.attempts} times in a row and is not tried again."
             journal.set_job(job, JobState.FAILED, reason=reason, reason_code="interrupted")
         else:
             journal.set_job(job, JobState.QUEUED)
@@ -105,7 +105,9 @@ async def _adopt(store: Store, settings: LineConfig, name: str) -> None:
         log.get().warning("unknown_folder_in_processing", line=settings.name, folder=display(name))
         return
     if not _honest(request, settings):
-        log.get().error("request_refused", line=settings.name, folder=display(name), reason="it names files elsewhere")
+        log.get().error(
+            "request_refused", line=settings.name, folder=display(name), reason="it names files outside the drop"
+        )
         return
     log.get().warning("drop_adopted", drop=name, line=settings.name)
     drop = store.journal.add_drop(name, settings.name, request, record.get("submitter"))

@@ -120,7 +120,7 @@ def _cases(video: Path | None, full: bool) -> tuple[Case, ...]:
     if video is None:
         return FULL_CASES if full else CASES
     if not video.is_file():
-        raise InputError(f"--video {video}: there is no such file.", reason="missing")
+        raise InputError(f"--video {video} does not exist.", reason="missing")
     return (Case(video.stem, 0, 0),)
 
 
@@ -205,7 +205,7 @@ def _run_once(stage: TemporaryLine) -> int:
         stop_daemon(daemon)
     if daemon.returncode:
         reasons = " ".join(path.read_text() for path in stage.home.rglob("reason.txt"))
-        problem = f"The run ended with code {daemon.returncode}. {reasons}".strip()
+        problem = f"The run exited with code {daemon.returncode}. {reasons}".strip()
         raise EngineError(problem, detail=stage.last_output())
     return peak
 
@@ -266,7 +266,7 @@ def _seconds(video: Path) -> float:
     try:
         return float(done.stdout)
     except ValueError:
-        raise InputError(f"--video {video}: its length cannot be told.", detail=done.stderr) from None
+        raise InputError(f"--video {video}: its length cannot be determined.", detail=done.stderr) from None
 
 
 def _ffmpeg(*args: object) -> None:
@@ -274,9 +274,9 @@ def _ffmpeg(*args: object) -> None:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=7200)
     except FileNotFoundError as error:
-        raise SetupError("ffmpeg is not on this machine (Debian, Ubuntu: apt-get install ffmpeg).") from error
+        raise SetupError("ffmpeg is not installed (Debian, Ubuntu: apt-get install ffmpeg).") from error
     if done.returncode:
-        raise SetupError("ffmpeg could not do its part of the benchmark.", detail=done.stderr[-2000:])
+        raise SetupError("ffmpeg failed during the benchmark.", detail=done.stderr[-2000:])
 
 
 def _note(text: str) -> None:

@@ -59,7 +59,7 @@ def prepare(home: Path, models: Path) -> NetworkSpeed:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, env=environment())
     except subprocess.TimeoutExpired:
-        raise EngineError(f"The network was not measured within {SECONDS:.0f} s.") from None
+        raise EngineError(f"The measurement of the network took longer than {SECONDS:.0f} s.") from None
     if done.returncode:
         raise EngineError("The network cannot be run here.", detail=done.stderr[-2000:])
     facts: NetworkSpeed = json.loads(done.stdout.splitlines()[-1])
@@ -72,7 +72,7 @@ def print_network(facts: NetworkSpeed) -> None:
     """Print the measurement."""
     plain, chosen = facts["plain"], facts["chosen"]
     best = plain["best"]
-    print("the network alone, seeded random weights, 96 px")
+    print("network only, random weights with a fixed seed, 96 px")
     print(f"  plain float32 module   {plain['fps']:7.1f} frames/s, {plain['batch']} at a time", end="")
     print(f"; {best['fps']:.1f}, {best['batch']} at a time" if best["batch"] != plain["batch"] else "")
     how = f"{chosen['backend']}, {chosen['precision']}, {chosen['device']}"
@@ -80,4 +80,4 @@ def print_network(facts: NetworkSpeed) -> None:
     print(f"  {facts['ratio']:.2f} times as fast, {facts['cpu_ratio']:.2f} by processor time; at most {facts['error']}")
     top, rows = facts["rows"]
     print(f"  of 255 levels off, PSNR {facts['psnr_db']:.0f} dB", end="")
-    print(f"; {rows - top} of {rows} rows are made: no film shows the others\n" if top else "\n")
+    print(f"; {rows - top} of {rows} rows are computed: films do not show the others\n" if top else "\n")

@@ -21,7 +21,7 @@ from heygemd.common.errors import EngineError, InputError
 from heygemd.common.exits import FAILED, INTERRUPTED, OK
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.scheduler.worker import run_once
-from heygemd.status.progress import Show, View, on_stderr
+from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.trials import portrait_film, temporary_daemon
 from heygemd.trials.follow_job import Ending, follow
 from heygemd.trials.temporary_daemon import (
@@ -101,10 +101,10 @@ def _check_own(path: Path | None, suffixes: frozenset[str], option: str) -> None
     if path is None:
         return
     if not path.is_file():
-        raise InputError(f"{option} {path}: there is no such file.", reason="missing")
+        raise InputError(f"{option} {path} does not exist.", reason="missing")
     if path.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
-        raise InputError(f"{option} {path}: only these kinds of file are taken here: {known}.", reason="suffix")
+        raise InputError(f"{option} {path} must be one of these kinds of file: {known}.", reason="suffix")
 
 
 def _pair(stage: TemporaryLine, video: Path | None, audio: Path | None, show: Show) -> DemoPair:
@@ -116,7 +116,7 @@ def _pair(stage: TemporaryLine, video: Path | None, audio: Path | None, show: Sh
         audio = stage.home / "speech.flac"
         portrait_film.write_speech(audio)
     if video is None:
-        show.tell(View("filming the portrait"))
+        show.tell(ProgressView("making a video of the portrait"))
         video = stage.home / "portrait.mp4"
         portrait_film.make_portrait_film(video)
     return DemoPair(video, audio, name or "demo")
@@ -126,7 +126,7 @@ def _pair(stage: TemporaryLine, video: Path | None, audio: Path | None, show: Sh
 
 
 def _drop(stage: TemporaryLine, pair: DemoPair, show: Show) -> None:
-    show.tell(View("copying the pair into the inbox"))
+    show.tell(ProgressView("copying the pair into the inbox"))
     inbox = stage.line / "inbox"
     inbox.mkdir(exist_ok=True)
     for source in (pair.video, pair.audio):
@@ -151,7 +151,7 @@ def _reason(stage: TemporaryLine, ending: Ending) -> str:
         for path in sorted((stage.line / "failed").rglob("reason.txt")):
             return path.read_text(encoding="utf-8").strip()
         time.sleep(temporary_daemon.POLL_SECONDS)
-    return ending.reason or f"The job ended as {ending.state} and left no reason."
+    return ending.reason or f"The job ended as {ending.state} without a reason."
 
 
 # What comes out
@@ -176,14 +176,14 @@ def _deliver(stage: TemporaryLine, pair: DemoPair, folder: Path, show: Show) -> 
     films = sorted((stage.line / "outbox").rglob("*.mp4"))
     if len(films) != 1 or not films[0].with_suffix(".json").is_file():
         names = ", ".join(sorted(path.name for path in (stage.line / "outbox").rglob("*"))) or "nothing"
-        raise EngineError(f"A film and its log were delivered, says the daemon; the outbox holds: {names}.")
+        raise EngineError(f"The daemon reports a delivery, but the outbox contains: {names}.")
     target = _free_names(folder, pair.name)
     for source, name in ((films[0], target.film), (films[0].with_suffix(".json"), target.log)):
         shutil.move(source, name)
     page = films[0].with_suffix(".report.html")
     if page.is_file():
         shutil.move(page, target.film.with_suffix(".report.html"))
-    show.tell(View("drawing the before/after sheet"))
+    show.tell(ProgressView("drawing the before/after sheet"))
     draw_sheet(pair.video, target.film, target.sheet)
     for made in (target.film, target.log, target.sheet):
         if not made.is_file() or made.stat().st_size == 0:
@@ -231,4 +231,4 @@ def _print_delivery(delivered: Delivered, seconds: float, json_output: bool) -> 
     print(f"  log    {log}")
     print(f"  sheet  {sheet}    (above: before, below: after)")
     print(f"Watch it with: ffplay -autoexit {shlex.quote(film)}")
-    print("No screen on this machine? Copy the files to one that has.")
+    print("If this machine has no screen, copy the files to one that has.")

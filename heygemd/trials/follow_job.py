@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from heygemd.common import checked
 from heygemd.common.checked import Row
-from heygemd.status.progress import Show, View
+from heygemd.status.progress import ProgressView, Show
 
 ENDED_BADLY = frozenset({"failed", "cancelled"})
 
@@ -29,7 +29,7 @@ def follow(
 
     ``patience``: seconds without any change after which it counts as stalled; ``poll``: seconds between two looks.
     """
-    view, since = View(""), time.monotonic()
+    view, since = ProgressView(""), time.monotonic()
     while True:
         reply = status()
         for job in filter(is_ours, checked.rows(reply, "recent")):
@@ -42,19 +42,19 @@ def follow(
             show.tell(view)
         if time.monotonic() - since > patience:
             minutes = patience / 60
-            return Ending("stalled", f"Nothing has moved for {minutes:.0f} minutes; the last was: {view.text}.")
+            return Ending("stalled", f"No progress for {minutes:.0f} minutes; the last step was: {view.text}.")
         time.sleep(poll)
 
 
-def _view(reply: Row, is_ours: Callable[[Row], bool]) -> View:
+def _view(reply: Row, is_ours: Callable[[Row], bool]) -> ProgressView:
     """What a status reply says about our job, in one line."""
     for job in checked.rows(reply, "running"):
         stage = checked.text(job, "stage") or "starting the renderer"
         text = stage if is_ours(job) else f"after {checked.text(job, 'name')}: {stage}"
-        return View(text, checked.whole(job, "frame"), checked.whole(job, "of"), checked.number(job, "fps"))
+        return ProgressView(text, checked.whole(job, "frame"), checked.whole(job, "of"), checked.number(job, "fps"))
     for job in filter(is_ours, checked.rows(reply, "queue")):
         reason = checked.text(job, "deferred_reason")
-        return View(f"waiting: {reason}" if reason else "queued")
+        return ProgressView(f"waiting: {reason}" if reason else "queued")
     for waiting in filter(is_ours, checked.rows(reply, "waiting")):
-        return View(f"waiting: {checked.text(waiting, 'reason')}")
-    return View("in the inbox")
+        return ProgressView(f"waiting: {checked.text(waiting, 'reason')}")
+    return ProgressView("in the inbox")

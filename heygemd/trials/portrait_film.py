@@ -46,12 +46,12 @@ def make_portrait_film(out: Path, seconds: int = SECONDS) -> None:
         done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT)
     except FileNotFoundError as error:
         cure = "Install it (Debian, Ubuntu: apt-get install ffmpeg)."
-        raise SetupError(f"ffmpeg is not on this machine, and nothing works without it. {cure}") from error
+        raise SetupError(f"ffmpeg is not installed; heygemd needs it. {cure}") from error
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"ffmpeg took over {TIMEOUT:.0f} seconds for a film of {seconds}.") from error
+        raise SetupError(f"ffmpeg took more than {TIMEOUT:.0f} seconds for a film of {seconds} seconds.") from error
     if done.returncode != 0:
         raise SetupError(
-            "ffmpeg could not make the demo's template film; does it have libx264? 'heygemd doctor' says.",
+            "ffmpeg could not make the demo's template; run 'heygemd doctor' to check that it has libx264.",
             detail=done.stderr[-2000:],
         )
 

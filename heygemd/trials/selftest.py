@@ -20,7 +20,7 @@ from heygemd.common.errors import EngineError, SetupError
 from heygemd.common.exits import FAILED, OK
 from heygemd.config.load import Config, LineConfig
 from heygemd.contract import control
-from heygemd.status.progress import Show, View, on_stderr
+from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.trials import portrait_film
 from heygemd.trials.follow_job import follow
 
@@ -54,7 +54,7 @@ def run(config: Config, line_name: str | None, out: Path | None, *, as_json: boo
         result = {"ok": True, "line": line.name, "film": str(film), "log": str(log), "seconds": round(seconds, 1)}
         print(json.dumps(result, ensure_ascii=False))
     else:
-        print(f"Line {line.name} delivered a film in {seconds:.0f} s: {film}, with its log beside it.")
+        print(f"Line {line.name} delivered a film in {seconds:.0f} s: {film}, with its log next to it.")
     return OK
 
 
@@ -64,7 +64,9 @@ def _line(config: Config, name: str | None) -> LineConfig:
     for line in config.lines:
         if name in (None, line.name):
             return line
-    raise SetupError(f"There is no line {name!r} in {config.source}: {', '.join(line.name for line in config.lines)}.")
+    raise SetupError(
+        f"{config.source} has no line {name!r}; its lines: {', '.join(line.name for line in config.lines)}."
+    )
 
 
 def _status(config: Config) -> Row:
@@ -78,7 +80,9 @@ def _reachable(config: Config, line: LineConfig) -> None:
         rows = checked.rows(_status(config), "lines")
         row = next((row for row in rows if row.get("name") == line.name), None)
         if row is None:
-            raise SetupError(f"The daemon does not serve line {line.name}; heygemd reload has it read its file.")
+            raise SetupError(
+                f"The daemon does not serve line {line.name}; run heygemd reload to load the configuration."
+            )
         state, problem = checked.text(row, "state"), checked.text(row, "problem")
         if state == "ok":
             return
@@ -88,12 +92,12 @@ def _reachable(config: Config, line: LineConfig) -> None:
 
 
 def _drop(line: LineConfig, name: str, show: Show) -> None:
-    show.tell(View("filming the portrait"))
+    show.tell(ProgressView("making a video of the portrait"))
     with tempfile.TemporaryDirectory(prefix="heygemd-selftest-") as folder:
         film, speech = Path(folder) / "portrait.mp4", Path(folder) / "speech.flac"
         portrait_film.write_speech(speech)
         portrait_film.make_portrait_film(film)
-        show.tell(View("copying the pair into the inbox"))
+        show.tell(ProgressView("copying the pair into the inbox"))
         try:
             for source in (film, speech):
                 target = line.inbox / (name + source.suffix)
@@ -119,7 +123,7 @@ def _collect(line: LineConfig, name: str, folder: Path) -> tuple[Path, Path]:
     film, log, report = ((name + suffix) for suffix in (".mp4", ".json", ".report.html"))
     for file in (film, log):
         if not (delivered / file).is_file() or (delivered / file).stat().st_size == 0:
-            raise EngineError(f"{delivered / file} was delivered, says the daemon, and is missing or empty.")
+            raise EngineError(f"The daemon reports {delivered / file} as delivered, but the file is missing or empty.")
     for file in (film, log, report):
         if (delivered / file).is_file():  # there need be no report
             shutil.move(delivered / file, folder / file)

@@ -19,7 +19,7 @@ from heygemd.common.errors import EngineError, SetupError
 from heygemd.common.spawn import environment, python
 from heygemd.config.toml_schema import Setting, as_toml
 from heygemd.contract import control
-from heygemd.status.progress import Show, View
+from heygemd.status.progress import ProgressView, Show
 
 DAEMON = (*python("heygemd"), "run")
 START_SECONDS = 60.0  # a daemon that has not answered by then will not
@@ -113,7 +113,7 @@ def start_daemon(stage: TemporaryLine, *options: str) -> subprocess.Popen[bytes]
 @contextlib.contextmanager
 def running_daemon(stage: TemporaryLine, show: Show) -> Iterator[Ask]:
     """The real daemon, and how to ask it; stopped at the end, always."""
-    show.tell(View("starting the daemon"))
+    show.tell(ProgressView("starting the daemon"))
     daemon = start_daemon(stage)
 
     def ask(command: str) -> Row:
@@ -124,7 +124,7 @@ def running_daemon(stage: TemporaryLine, show: Show) -> Iterator[Ask]:
                 code = daemon.wait(POLL_SECONDS)  # it hangs up a moment before it is gone
             except subprocess.TimeoutExpired:
                 raise error from None
-            raise EngineError(f"The daemon ended with code {code}. It said:\n{stage.last_output()}") from error
+            raise EngineError(f"The daemon exited with code {code}. Its output:\n{stage.last_output()}") from error
         if not reply["ok"]:
             raise EngineError(f"The daemon refused '{command}': {reply['error']}")
         return reply
@@ -142,8 +142,8 @@ def _wait_for_start(ask: Ask, stage: TemporaryLine) -> None:
         with contextlib.suppress(SetupError):
             ask("ping")
             return
-    problem = f"The daemon did not answer in {START_SECONDS:.0f} seconds."
-    raise SetupError(f"{problem} It said:\n{stage.last_output()}")
+    problem = f"The daemon did not answer within {START_SECONDS:.0f} seconds."
+    raise SetupError(f"{problem} Its output:\n{stage.last_output()}")
 
 
 def stop_daemon(daemon: subprocess.Popen[bytes]) -> None:

@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.errors import StorageError
 from heygemd.common.names import display, folded, split
 from heygemd.common.request import Stamp
 from heygemd.config.load import Config, IntakeConfig, LineConfig
+from heygemd.contract.status import LineRow, WaitingRow, line_row
 from heygemd.intake import plan as intake_plan
 from heygemd.intake.settling import Settled, Settler
 from heygemd.intake.view import Clause, consent_of
@@ -51,7 +51,7 @@ class Line:
         self.problem: str | None = None
         self._no_room: dict[str, str] = {}
         self._held_up: dict[str, str] = {}  # drops that cannot be delivered or filed, and why
-        self.waiting: list[dict[str, Any]] = []
+        self.waiting: list[WaitingRow] = []
         self.looked = 0
         self.at_rest = False
         self._log = log.get(line=line.name)
@@ -281,7 +281,7 @@ class Line:
         for item in waiting:
             since = (wall - timedelta(seconds=now - item.since)).isoformat(timespec="seconds")
             name = display(item.path)
-            row: dict[str, Any] = {"line": self.line.name, "path": name, "reason": str(item.reason), "since": since}
+            row: WaitingRow = {"line": self.line.name, "path": name, "reason": str(item.reason), "since": since}
             if isinstance(item.reason, Clause):
                 row |= {"code": item.reason.code, "values": item.reason.values}
             self.waiting.append(row)
@@ -307,14 +307,14 @@ class Line:
                 self._watch(False)
         self._wake.clear()
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> LineRow:
         """The line as ``status`` shows it."""
-        return {
-            "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
-            "state": "unavailable" if not self.open else "full" if self.full else "paused" if self.paused else "ok",
-            "problem": self.problem or self.full or next(iter(self._held_up.values()), None),
-            "paused": self.paused, "orders": list(self._desk.answers),
-        }  # fmt: skip
+        return line_row(
+            self.line.name, root=str(self.line.root), inbox=str(self.line.inbox), watch=self.watch,
+            state="unavailable" if not self.open else "full" if self.full else "paused" if self.paused else "ok",
+            problem=self.problem or self.full or next(iter(self._held_up.values()), None),
+            paused=self.paused, orders=list(self._desk.answers),
+        )  # fmt: skip
 
 
 def _settler(rules: IntakeConfig) -> Settler:

@@ -19,6 +19,7 @@ from heygemd.common.messages import say
 from heygemd.common.names import display, folded, parent, safe_component, split
 from heygemd.common.request import AUDIO_SUFFIXES, MANIFEST_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Stamp
 from heygemd.config.load import LineConfig
+from heygemd.contract.status import OrderRow
 from heygemd.share.client import Share, ShareError
 from heygemd.share.entry import Entry
 from heygemd.store.drops import Job, JobState, Journal, Store
@@ -154,7 +155,7 @@ class Desk:
         self._line, self._obey = line, obey
         self.paused = False
         self.obeyed = 0
-        self.answers: deque[dict[str, Any]] = deque(maxlen=ANSWERS)  #: the newest first
+        self.answers: deque[OrderRow] = deque(maxlen=ANSWERS)  #: the newest first
         self._left: set[tuple[str, Stamp]] = set()  # obeyed, but their files could not be removed
         self._log = log.get(line=line)
 
@@ -182,6 +183,6 @@ class Desk:
 
     def _answer(self, path: str, answer: Answer) -> None:
         self.obeyed += 1
-        said = {"at": now(), "order": display(path), "code": answer.code, "values": answer.values}
-        self.answers.appendleft(said)
+        row: OrderRow = {"at": now(), "order": display(path), "code": answer.code, "values": answer.values}
+        self.answers.appendleft(row)
         self._log.info("order_obeyed", order=display(path), answer=say("en", answer.code, answer.values))

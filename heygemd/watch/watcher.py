@@ -56,8 +56,8 @@ class Watcher:
         except OSError as error:
             observer.unschedule_all()
             return (
-                f"changes cannot be watched ({error.strerror or error}); the inbox is polled instead. "
-                "If inotify's limit is the cause, raise fs.inotify.max_user_watches with sysctl"
+                f"changes cannot be watched ({error.strerror or error}); the inbox is polled instead. If the inotify "
+                "limit was reached, raise fs.inotify.max_user_watches with sysctl"
             )
         self._observer = observer
         return None

@@ -143,7 +143,7 @@ def test_a_package_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None
             return metadata.distribution(name)
         raise metadata.PackageNotFoundError(name)
 
-    with pytest.raises(SetupError, match="is needed and not installed here"):
+    with pytest.raises(SetupError, match="is required but not installed here"):
         bundle_build.build(BundleOrder(tmp_path / "out.tar"), nothing)
     assert list(tmp_path.iterdir()) == []
 
@@ -246,7 +246,7 @@ def test_what_pip_cannot_find_is_told_in_its_own_words(tmp_path: Path, index: Pa
 
 
 def test_a_python_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="no version of Python"):
+    with pytest.raises(SetupError, match="is not a Python version"):
         bundle_build.build(BundleOrder(tmp_path / "out.tar", python="py313"))
 
 

@@ -104,7 +104,7 @@ def test_a_second_setup_replaces_the_first(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="log_file in"):
+    with pytest.raises(SetupError, match=r"Set \[daemon\] log_file"):
         log.setup(file=tmp_path / "file" / "run.log")
 
 

@@ -76,7 +76,7 @@ def test_a_hook_reads_the_notice_on_its_standard_input(tmp_path: Path) -> None:
     [
         (["sh", "-c", "echo no room >&2; exit 7"], "ended with 7: no room"),
         (["/no/such/program"], "cannot be run: No such file"),
-        (["sh", "-c", "exit 1"], "it said nothing"),
+        (["sh", "-c", "exit 1"], "no output"),
     ],
 )
 def test_what_a_hook_does_wrong_is_told_in_a_sentence(argv: list[str], told: str) -> None:
@@ -177,7 +177,7 @@ def test_an_instance_that_says_nothing_sensible_is_a_failed_hook(tmp_path: Path,
         async with await asyncio.start_unix_server(answer, path=str(tmp_path / "s")):
             return await hooks._asked(tmp_path / "s", Path("/x"), TOLD, 5)
 
-    assert "gave no answer" in (asyncio.run(asked()) or "")
+    assert "did not answer" in (asyncio.run(asked()) or "")
 
 
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, argv: tuple[str, ...]) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def test_the_instance_runs_what_its_configuration_names(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        ({"config": "/x", "notice": {"event": "seconds"}}, "not one of heygemd's"),
-        ({"notice": TOLD}, "not one of heygemd's"),
-        ([], "not one of heygemd's"),
+        ({"config": "/x", "notice": {"event": "seconds"}}, "not a heygemd hook request"),
+        ({"notice": TOLD}, "not a heygemd hook request"),
+        ([], "not a heygemd hook request"),
         ({"config": "/x", "notice": {"event": "on_failed"}}, "has no on_failed"),
     ],
 )
@@ -217,10 +217,10 @@ def test_a_configuration_that_others_could_have_written_is_refused(tmp_path: Pat
     hooks.check_roots_own(file)
     file.chmod(mode)
     os.chown(file, owner, 0)
-    with pytest.raises(SetupError, match="others than root"):
+    with pytest.raises(SetupError, match="users other than root"):
         hooks.check_roots_own(file)
     answer = hooks.serve(json.dumps({"config": str(file), "notice": TOLD}).encode(), load.load)
-    assert not answer["ok"] and "others than root" in answer["problem"]
+    assert not answer["ok"] and "users other than root" in answer["problem"]
 
 
 # ---------------------------------------------------------------- in the daemon

@@ -124,7 +124,7 @@ def test_what_was_removed_cannot_be_tried_again_and_says_so(filed: Callable[...,
     site.start()
     failed = next(job for job in site.ask(cmd="jobs")["jobs"] if job["state"] == "failed")
     told = control.call(site.state / "heygemd.sock", {"cmd": "retry", "job": failed["id"]})
-    assert not told["ok"] and "removed after their time" in told["error"]
+    assert not told["ok"] and "deleted when their retention time ended" in told["error"]
 
 
 def test_held_films_go_with_their_log_and_page_if_they_are_ours(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_persons_footage_is_listed_and_then_removed(
     assert main.main(argv) == 0
     told = capsys.readouterr().out
     assert str(site.done / "lesson") in told and str(site.outbox / "lesson.mp4") in told
-    assert "Nothing was removed" in told
+    assert "Nothing was deleted" in told
     assert len(site.tree("done")) == 2
     assert main.main([*argv, "--yes"]) == 0
     assert not list(site.done.iterdir()) and site.tree("outbox") == [] and site.tree("failed"), "others' stays"

@@ -38,7 +38,7 @@ def imported(folder: Path, name: str, role: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "start", "device", "said"),
     [
-        ("auto", GPU_HERE, "cuda", "NVIDIA Fake is there"),
+        ("auto", GPU_HERE, "cuda", "NVIDIA Fake was found"),
         ("auto", Readings(gpu_problem="no driver", gpu_missing=True), "cpu", "no driver"),
         ("auto", Readings(gpu_problem="the driver was updated"), "cuda", 'set device = "cpu"'),
         ("cpu", GPU_HERE, "cpu", 'device = "cpu"'),
@@ -62,7 +62,7 @@ def test_a_gpu_that_torch_cannot_use_is_named_and_the_processor_is_chosen(tmp_pa
     chosen.choose(GPU_HERE)
     told = chosen.chosen["wav2lip"]
     assert told["device"] == "cpu"
-    assert "NVIDIA Fake is there, but torch 2.13.0+cpu is a build without CUDA; install" in told["reason"]
+    assert "NVIDIA Fake was found, but torch 2.13.0+cpu is a build without CUDA; install" in told["reason"]
     able = Devices(config(tmp_path), CUDA_BUILD)
     able.choose(GPU_HERE)
     assert able.chosen["wav2lip"]["device"] == "cuda"

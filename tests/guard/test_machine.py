@@ -50,7 +50,7 @@ def test_nvml_is_closed_again_each_time() -> None:
         (15, "fallen off the bus"),
         (16, "must be reset"),
         (18, "updated while the old one is loaded; restart"),
-        (999, "NVML says: "),
+        (999, "NVML reports: "),
     ],
 )
 def test_each_failure_of_the_driver_is_a_sentence(code: int, said: str) -> None:
@@ -76,7 +76,7 @@ def test_a_partitioned_gpu_is_its_instances() -> None:
 def test_a_gpu_that_is_partitioned_into_nothing_is_told_and_not_offered() -> None:
     readings = Machine(FakeNvml([Card(instances=-1), Card()])).read()
     assert [gpu.uuid for gpu in readings.gpus] == ["GPU-1"]
-    assert str(readings.gpu_problem).startswith("GPU 0: it is partitioned (MIG) and has no instance")
+    assert str(readings.gpu_problem).startswith("GPU 0: it is partitioned (MIG) but has no usable instance")
 
 
 def test_who_needs_no_gpu_does_not_ask_the_driver() -> None:

@@ -57,7 +57,7 @@ def test_a_declared_need_is_raised_by_what_was_seen_and_never_lowered() -> None:
 
 def test_an_engine_without_a_gpu_path_says_so_instead_of_crawling_on_the_processor_unasked() -> None:
     need = needs.need(Asked("footage", "cuda"), CommandConfig(), [], HERE, 1024, {})
-    assert need.impossible is not None and "the engine footage runs on the processor" in need.impossible
+    assert need.impossible is not None and "the engine footage runs on the CPU" in need.impossible
 
 
 def test_each_batch_size_learns_for_itself() -> None:

@@ -179,7 +179,7 @@ def test_no_film_is_left_where_it_is_not_what_it_should_be(tmp_path: Path, monke
     task = job(tmp_path, numbered(tmp_path / "v.mp4", 30), tone(tmp_path / "a.wav", 1.0))
     honest = Clip.walk
     monkeypatch.setattr(Clip, "walk", lambda self, order: honest(self, list(order)[:-3]))
-    with pytest.raises(EngineError, match="has 22 frames where 25 are due"):
+    with pytest.raises(EngineError, match="has 22 frames instead of 25"):
         lipsync(task, Quiet())
     assert not (task.work / "film.mp4").exists()
 

@@ -179,5 +179,5 @@ def test_a_joined_film_is_known_by_its_packets_and_decoded_where_they_are_not_th
     segments[2].path.write_bytes(data)
     media.join(segments, tmp_path / "harmed.mp4", QUICK, found)
     assert not packets.consists_of(tmp_path / "harmed.mp4", found, QUICK)
-    with pytest.raises(EngineError, match="frames where 76"):
+    with pytest.raises(EngineError, match="frames instead of 76"):
         media.decoded(segments[0].path.with_name("film.mp4"), 76, QUICK)

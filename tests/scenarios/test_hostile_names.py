@@ -161,6 +161,6 @@ def test_a_sparse_file_as_large_as_the_file_system_takes_fails_and_fills_nothing
     lay(site, media, b"good")
     site.until(lambda: (site.outbox / "good.mp4").exists(), "others go on")
     site.until(lambda: site.tree("failed"), "it fails")
-    assert "MiB in all" in (site.failed / "huge" / "reason.txt").read_text()
+    assert "MiB in total" in (site.failed / "huge" / "reason.txt").read_text()
     assert sum(path.stat().st_blocks * 512 for path in site.root.rglob("*") if path.is_file()) < 100 << 20
     assert site.stop() == 0

@@ -62,7 +62,7 @@ def test_after_so_many_jobs_a_fresh_child_takes_over() -> None:
 def test_after_an_error_the_next_job_begins_with_a_clean_child() -> None:
     async def story(worker: Worker) -> tuple[int, bool, int]:
         first = await pid(worker)
-        with pytest.raises(EngineError, match="knows no task"):
+        with pytest.raises(EngineError, match="does not know the task"):
             await worker.run({"task": "dance"}, lambda _: None)
         return first, worker.alive, await pid(worker)
 

@@ -92,7 +92,7 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
 
 #: what they say; the others raise ELOOP
 SAID = {
-    "inspect": "cannot be read (zhang is a symbolic link, and none is followed here)",
+    "inspect": "cannot be read (zhang is a symbolic link; links are not followed here)",
     "owner": None, "discard_drop": None, "move out": "gone", "sync_folders": None,
     "file_drop": "barred", "remove_filed": {"removed": 0, "left": []}, "remove_filed below": {"removed": 0, "left": []},
     "remove_film": "gone", "remove_empty": None,
@@ -113,7 +113,7 @@ def test_where_a_folder_was_replaced_by_a_link_nothing_is_done_elsewhere(
     if operation in SAID:
         assert act() == SAID[operation]
     else:
-        with pytest.raises(OSError, match="is a symbolic link, and none is followed here") as caught:
+        with pytest.raises(OSError, match="is a symbolic link; links are not followed here") as caught:
             act()
         assert caught.value.errno == errno.ELOOP
         assert str(caught.value.filename).startswith(str(line / "inbox" / "zhang"))
@@ -146,7 +146,7 @@ def test_a_folder_that_becomes_a_link_in_the_middle_of_a_scan_is_not_entered(
 
 
 def test_a_path_that_climbs_is_refused(line: Path) -> None:
-    with pytest.raises(OSError, match="must not climb"), nofollow.folder(f"{line}/inbox/../../secret", make=True):
+    with pytest.raises(OSError, match="must not contain"), nofollow.folder(f"{line}/inbox/../../secret", make=True):
         pass
 
 

@@ -98,7 +98,7 @@ def test_two_daemons_on_one_inbox_make_each_film_once_and_the_second_says_who_ho
         assert second.status()["lines"][0]["state"] == "unavailable"
         problem = second.status()["lines"][0]["problem"]
         assert (
-            first.process is not None and f"process {first.process.pid} on" in problem and "holds this line" in problem
+            first.process is not None and f"process {first.process.pid} on" in problem and "uses this line" in problem
         )
         for number in range(3):
             shutil.copy(media / "voice.wav", first.inbox / f"{number}.wav")

@@ -44,7 +44,7 @@ def test_a_journal_of_the_first_version_can_be_read_without_changing_it(tmp_path
     path = tmp_path / "journal.sqlite"
     old_journal(path)
     reader = Journal.read_only(path)
-    assert reader.peaks() == [] and reader.status()["queue"]
+    assert reader.peaks() == [] and reader.queue() and reader.line_names() == []
     reader.close()
     assert not sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone()
 
@@ -142,5 +142,5 @@ def test_a_request_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, da
     with db:
         db.execute(f"UPDATE drops SET request = {damage}")
     db.close()
-    with pytest.raises(SetupError, match="Move it away and start again"):
+    with pytest.raises(SetupError, match="Move it away and restart"):
         Journal(path)

@@ -184,7 +184,7 @@ def test_what_anybody_else_asks_of_the_hooks_socket_is_refused(service: Service)
     assert "Permission denied" in refused
     machine.sh("install", "-o", "heygemd", "/etc/heygemd/config.toml", "/srv/heygem/own.toml")
     own = machine.sh(*as_, "heygemd", "--", PYTHON, "-c", ask, "/srv/heygem/own.toml")
-    assert "others than root" in json.loads(own)["problem"]
+    assert "users other than root" in json.loads(own)["problem"]
     good = machine.sh(*as_, "heygemd", "--", PYTHON, "-c", ask, "/etc/heygemd/config.toml")
     assert json.loads(good) == {"ok": True, "problem": None}
 

@@ -182,9 +182,9 @@ def _until(true: Callable[[], bool]) -> None:
 def test_a_missing_or_strange_file_is_named_before_anything_starts(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(InputError, match=r"gone\.mp4: there is no such file"):
+    with pytest.raises(InputError, match=r"gone\.mp4: does not exist"):
         demo.run(tmp_path / "gone.mp4", None, None, False)
-    with pytest.raises(InputError, match=r"notes\.txt: only these kinds"):
+    with pytest.raises(InputError, match=r"notes\.txt: must be one of these kinds"):
         demo.run(None, text, None, False)
 
 

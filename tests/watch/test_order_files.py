@@ -109,7 +109,7 @@ def test_pause_cancel_and_retry_from_the_folder(obeying: Site, media: Path) -> N
     site.until(lambda: site.tree("inbox") == ["PAUSE"], "both are answered")
     assert sorted(answers(site)[:2]) == ["order:again", "order:unknown"]
     page = site.outbox / "STATUS.html"
-    site.until(lambda: page.exists() and "nothing of this name" in page.read_text(), "the page answers")
+    site.until(lambda: page.exists() and "no job of this name" in page.read_text(), "the page answers")
     assert "a file PAUSE lies in the inbox" in page.read_text()
     (site.inbox / "PAUSE").unlink()
     site.until(lambda: {"anna.mp4", "li.mp4"} <= set(site.tree("outbox")), "both are made")

@@ -209,7 +209,7 @@ def _file_handler(file: Path, max_mib: int, keep: int) -> logging.Handler:
     except OSError as error:
         why = error.strerror or error
         raise SetupError(
-            f"The run log {file} cannot be written: {why}. Set log_file in [daemon], or let this user write there."
+            f"The run log {file} cannot be written: {why}. Set [daemon] log_file, or give this user write permission."
         ) from error
     handler.setFormatter(_formatter(as_json))
     return handler

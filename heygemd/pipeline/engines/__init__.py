@@ -113,6 +113,4 @@ def load(name: str) -> DrawingEngine:
         return Footage()
     if name == "wav2lip":
         return _wav2lip()
-    raise SetupError(
-        f'The engine "{name}" is not part of this installation.  Cure: choose engine "footage" or "command".'
-    )
+    raise SetupError(f'The engine "{name}" is not installed.  Cure: choose engine "footage" or "command".')

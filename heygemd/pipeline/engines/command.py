@@ -86,7 +86,7 @@ def _labelled(
         words = label.onto(made, whole, info, frames, settings, stages.tell)
         _, again, _ = measure(whole, settings, stages.tell, frames)
         if again != frames:
-            raise EngineError(f"The labelled film has {again} frames where {frames} are due.")
+            raise EngineError(f"The labelled film has {again} frames instead of {frames}.")
     whole.replace(made)
     told = label.facts(words, info.fps, settings)
     return {**told, "encoded_again": True} if told else None, label.entries(words, settings)
@@ -103,11 +103,11 @@ def run_command(task: Task, output: Path, tell: Tell) -> float:
     began = time.monotonic()
     code, tail = _watch(argv, task, tell, began)
     if code != 0:
-        how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise EngineError(f"The command {argv[0]} {how}.  {_last_line(tail)}".rstrip(), detail=tail)
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise EngineError(f"The command {Path(argv[0]).name} {how}.  {_last_line(tail)}".rstrip(), detail=tail)
     if not output.is_file() or output.stat().st_size == 0:
         raise EngineError(
-            f"The command {argv[0]} ended well but left no film at {{output}}.", detail=tail or "(it said nothing)"
+            f"The command {Path(argv[0]).name} succeeded but wrote no film at {{output}}.", detail=tail or "(no output)"
         )
     return time.monotonic() - began
 
@@ -123,8 +123,8 @@ def fill(settings: Settings, audio: Path, video: Path, output: Path) -> list[str
     if unknown or missing:
         faults = [f"{{{place}}} is unknown" for place in unknown] + [f"{{{place}}} is missing" for place in missing]
         raise SetupError(
-            f"argv in [command] of config.toml is faulty: {', '.join(faults)}; "
-            "it must name {audio}, {video} and {output}."
+            f"argv in [command] of config.toml is faulty: {', '.join(faults)}; it must contain {audio}, {video} "
+            f"and {output}."
         )
     return [_PLACE.sub(lambda found: places[found.group(1)], word) for word in settings.command]
 
@@ -141,7 +141,8 @@ def _watch(argv: list[str], task: Task, tell: Tell, began: float) -> tuple[int, 
             if time.monotonic() - began > seconds:
                 _stop(child)
                 raise EngineError(
-                    f"The command {argv[0]} took longer than {seconds:g} seconds and was stopped.", detail=child.tail
+                    f"The command {Path(argv[0]).name} took longer than {seconds:g} seconds and was stopped.",
+                    detail=child.tail,
                 )
     finally:
         end_descendants(spared)
@@ -191,4 +192,4 @@ def _is_below(pid: int, root: int, parents: dict[int, int]) -> bool:
 
 def _last_line(tail: str) -> str:
     lines = tail.strip().splitlines()
-    return f"Its last words: {lines[-1][:300]}" if lines else ""
+    return f"Its last output: {lines[-1][:300]}" if lines else ""

@@ -45,7 +45,7 @@ def loaded(path: Path, threads: int, name: str) -> Any:
     options.log_severity_level = 3
     net = get_model(str(path), providers=["CPUExecutionProvider"], sess_options=options, download=False)
     if net is None:
-        raise SetupError(f"insightface has no use for {path.name} of the imported face model {name}; import another.")
+        raise SetupError(f"insightface cannot use {path.name} of the imported face model {name}; import another model.")
     return net
 
 

@@ -58,7 +58,7 @@ class Detector:
         self.pack = landmark_models.opened(files, threads, model.name)
         self._net: _Network = landmark_models.loaded(files["detector"], threads, model.name)
         if not getattr(self._net, "use_kps", False):
-            raise SetupError(f"The imported face model {model.name} gives no landmarks; import another.")
+            raise SetupError(f"The imported face model {model.name} provides no landmarks; import another model.")
         self._net.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))
 
     def faces(self, luma: Bytes) -> list[Detection]:
@@ -80,6 +80,6 @@ def choose(wanted: str, models_dir: str, threads: int) -> Detector | None:
     if model is not None:
         return Detector(model, store.trusted(model), threads)
     if wanted == "insightface":
-        lack = f"no face model is imported in {store.folder}.  Cure: heygemd models import PACK"
+        lack = "no face model is imported.  Cure: heygemd models import PACK"
         raise SetupError(f'finder = "insightface", but {lack}')
     return None

@@ -168,8 +168,7 @@ def _tracked(clip: Clip, finder: Finder, settings: Settings, name: str, tell: Te
     scales = [scale_of(t) for t, u in zip(path.transforms, usable, strict=True) if u]
     if not scales:
         raise InputError(
-            f"{name}: a face was found, but it could not be followed from frame to frame. "
-            "Use a sharper or steadier video of it.",
+            f"{name}: a face was found but could not be tracked from frame to frame. Use a sharper or steadier video.",
             reason="no_face",
         )
     cuts = shots.without_sweeps(path.cuts)
@@ -199,8 +198,8 @@ def _around_mouth(transform: Floats, clip: Clip) -> Area | None:
 def _refuse_small(eye_px: float, least: float, name: str) -> None:
     if eye_px < least:
         raise InputError(
-            f"{name}: the face is too small: {eye_px:.0f} px between the eyes, at least {least:.0f} are needed. "
-            "Use a closer or larger picture.",
+            f"{name}: the face is too small: {eye_px:.0f} px between the eyes; at least {least:.0f} px are "
+            "needed. Use a closer or larger picture.",
             reason="face_too_small",
         )
 
@@ -210,8 +209,8 @@ def _chosen(crowd: Sequence[Person], looked_at: int, which: str, width: int, nam
     if not seen:
         best = max((len(p.boxes) for p in crowd), default=0)
         raise InputError(
-            f"{name}: no face was found (seen in {best} of {looked_at} looked-at frames). The face must look "
-            "roughly into the camera, upright, and stay in view for at least half of the video.",
+            f"{name}: no face was found (detected in {best} of {looked_at} checked frames). The face must be "
+            "upright, look roughly into the camera, and stay in view for at least half of the video.",
             reason="no_face",
         )
     if any(p.eyes for p in seen):
@@ -237,23 +236,23 @@ def _warnings(
         out.append(
             (
                 "second_face",
-                f"{len(similar) + 1} faces of similar size are in the picture; one was taken. "
-                'Set face = "left", "right" or "center" to choose another.',
+                f'{len(similar) + 1} faces of similar size are visible; one was chosen. Set face = "left", "right" or '
+                '"center" to choose another.',
             )
         )
     if cuts:
         out.append(
             (
                 "shot_cuts",
-                f"The video cuts between shots at frame {', '.join(map(str, cuts[:10]))}; "
-                "shots in which the face could not be matched were left as they are.",
+                f"The video changes shots at frame {', '.join(map(str, cuts[:10]))}; shots without a matching face "
+                "were left unchanged.",
             )
         )
     if not usable.all():
         share = 100 * float((~usable).mean())
-        out.append(("face_lost", f"In {share:.0f} % of the frames the face could not be followed."))
+        out.append(("face_lost", f"The face could not be tracked in {share:.0f} % of the frames."))
     if hidden:
         ranges = ", ".join(f"{first}-{last}" for first, last in hidden[:10])
-        what = f"The mouth is covered, or turned away, in frames {ranges} of the video; they are left as they are."
+        what = f"The mouth is covered or turned away in frames {ranges} of the video; these frames were left unchanged."
         out.append(("mouth_covered", what))
     return out

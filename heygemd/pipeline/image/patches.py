@@ -82,7 +82,7 @@ class Patches:
         luma, chroma = width * height, width * height // 4
         pixels = np.empty(luma + 2 * chroma, np.uint8)
         if os.preadv(self._file.fileno(), [pixels.data], self._at[i]) < len(pixels):
-            raise EngineError("The pixels of the template's mouths, kept in a temporary file, cannot be read again.")
+            raise EngineError("The temporary file with the template's mouth pixels cannot be read again.")
         u, v = (pixels[at : at + chroma].reshape(height // 2, width // 2) for at in (luma, luma + chroma))
         return area, Planes(pixels[:luma].reshape(height, width), u, v)
 

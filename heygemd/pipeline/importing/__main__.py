@@ -65,7 +65,9 @@ def bring(path: Path, name: str, target: Path) -> Imported:
     if not size:
         raise InputError(f"{name} is empty.", reason="bad_model")
     if size > LARGEST:
-        raise InputError(f"{name} is larger than {LARGEST // _GIB} GiB: no model of use is.", reason="bad_model")
+        raise InputError(
+            f"{name} is larger than {LARGEST // _GIB} GiB; no supported model is that large.", reason="bad_model"
+        )
     sha256 = _digest(path)
     _refuse_unused(sha256, name)
     kind = checkpoints.format_of(path, name)
@@ -86,7 +88,7 @@ def _refuse_unused(sha256: str, name: str) -> None:
     from heygemd.models.terms import UNUSED
 
     if sha256 in UNUSED:
-        raise InputError(f"{name} is {UNUSED[sha256]}, which this version of heygemd has no use for.")
+        raise InputError(f"{name} is {UNUSED[sha256]}, which this version of heygemd does not use.")
 
 
 def main() -> None:
@@ -104,7 +106,7 @@ def main() -> None:
     except OSError as error:
         answer = {"refused": f"{name} cannot be read: {error.strerror or error}."}
     except (MemoryError, RecursionError):
-        answer = {"refused": f"{name} needs more memory than any model of use; it may be made to do harm."}
+        answer = {"refused": f"{name} needs more memory than any supported model; it may be malicious."}
     print(json.dumps(answer), flush=True)
 
 

@@ -34,7 +34,7 @@ def single(path: Path, name: str, target: Path) -> Opened:
         shutil.copyfile(path, target / "model.onnx")
         return {"kind": "wav2lip", "size": 96, "files": [{"name": "model.onnx", "role": "onnx"}]}
     if role != "detector":
-        raise _bad(f"{name} is a {role} model; by itself heygemd can use only a face detector or a Wav2Lip.")
+        raise _bad(f"{name} is a {role} model; as a single file heygemd can use only a face detector or a Wav2Lip.")
     shutil.copyfile(path, target / "detector.onnx")
     return {"kind": "faces", "size": 0, "files": [{"name": "detector.onnx", "role": "detector"}]}
 
@@ -73,7 +73,7 @@ def _entries(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: Path, name: str) -> Path:
     """Unpack one entry under a name of our own, and not one byte more than it says."""
     if entry.file_size > _LARGEST_ENTRY:
-        raise _bad(f"{name}: {entry.filename} is larger than any ONNX file can be.")
+        raise _bad(f"{name}: {entry.filename} is larger than an ONNX file can be.")
     with archive.open(entry) as source, out.open("wb") as sink:
         left = entry.file_size
         while left > 0 and (piece := source.read(min(1 << 20, left))):
@@ -94,7 +94,9 @@ def _gather(paths: Sequence[Path], name: str, target: Path) -> Opened:
         shutil.copyfile(path, target / f"{role}.onnx")
         files.append({"name": f"{role}.onnx", "role": role})
     if "detector" not in roles:
-        raise _bad(f"{name} holds no face detector with five landmarks (det_*.onnx): {', '.join(sorted(roles))} only.")
+        raise _bad(
+            f"{name} contains no face detector with five landmarks (det_*.onnx), only {', '.join(sorted(roles))}."
+        )
     return {"kind": "faces", "size": 0, "files": files}
 
 
@@ -119,7 +121,7 @@ def role_of(path: Path, name: str) -> str:
                 return "landmarks68"
             return by_side[side]
     shown = "; ".join(" x ".join(str(n or "?") for n in d) for d in inputs)
-    raise _bad(f"{name} holds an ONNX model that heygemd does not know: inputs {shown}, {len(outputs)} outputs.")
+    raise _bad(f"{name} contains an unknown ONNX model: inputs {shown}, {len(outputs)} outputs.")
 
 
 def _dims(value: onnx.ValueInfoProto) -> Dims:
@@ -129,7 +131,7 @@ def _dims(value: onnx.ValueInfoProto) -> Dims:
 def _checked(path: Path, name: str) -> onnx.ModelProto:
     """The parsed model.  Raises InputError where it is damaged or reaches outside of its file."""
     if not path.stat().st_size:
-        raise _bad(f"{name} is empty, or holds an empty ONNX file.")
+        raise _bad(f"{name} is empty or contains an empty ONNX file.")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError) as error:
@@ -137,10 +139,10 @@ def _checked(path: Path, name: str) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.input:
         raise _bad(f"{name} is a damaged ONNX file: it has no graph.")
     if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(model)):
-        raise _bad(f"{name} keeps its weights in another file, which heygemd does not follow.")
+        raise _bad(f"{name} keeps its weights in another file; heygemd imports only weights inside the file.")
     strange = {n.domain for n in _nodes(model)} - _DOMAINS
     if strange:
-        raise _bad(f"{name} needs operators from outside of ONNX ({min(strange)}).")
+        raise _bad(f"{name} needs operators outside the ONNX standard ({min(strange)}).")
     return model
 
 

@@ -69,7 +69,7 @@ class _Reader(pickle.Unpickler):
         data = bytearray(self._archive.read(f"{self._root}/data/{key}"))
         found = torch.frombuffer(data, dtype=_DTYPES[kind]) if data else torch.empty(0, dtype=_DTYPES[kind])
         if len(found) < count:
-            raise ValueError(f"tensor {key} is cut short")
+            raise ValueError(f"tensor {key} is truncated")
         return found
 
 

@@ -228,7 +228,7 @@ def _letters(text: str, em: int, settings: Settings) -> Bytes:
     try:
         lacking = fonts.missing(text.replace("\n", ""), font)
     except (OSError, ValueError) as error:
-        raise SetupError(f"The label's font {font} cannot be used: {error}.") from error
+        raise SetupError(f"The label's font {font.name} cannot be used: {error}.") from error
     if lacking:
         raise SetupError(f"The label's font {font.name} lacks {lacking}.  Cure: set label_font in [mark].")
     lines = text.split("\n")
@@ -239,12 +239,12 @@ def _letters(text: str, em: int, settings: Settings) -> Bytes:
     argv += ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     done = run(argv, limits=OURS, stall=settings.media_seconds)
     if done.code or len(done.stdout) != 3 * wide * tall:
-        cure = "Cure: an ffmpeg with drawtext (libfreetype), as distributions have it."
+        cure = "Cure: install an ffmpeg with drawtext (libfreetype), such as the distribution's."
         raise SetupError(f"This ffmpeg cannot draw the label.  {cure}", detail=done.stderr)
     picture = np.frombuffer(done.stdout, np.uint8)[::3].reshape(tall, wide)
     rows, columns = (np.flatnonzero(picture.max(axis) > 0) for axis in (1, 0))
     if not len(rows):
-        raise SetupError("The label's text has nothing to show.")
+        raise SetupError("The label's text has no visible characters.")
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

@@ -46,7 +46,7 @@ def stamp(film: Path, out: Path, entries: dict[str, str], settings: Settings) ->
     words = [*FFMPEG, "-y", *input_argv(film), "-map", "0:v", "-map", "0:a", "-c", "copy", *metadata_argv(entries)]
     done = run([*words, "-f", "mp4", f"file:{out}"], limits=OURS, stall=settings.media_seconds)
     if done.code:
-        raise EngineError("The film could not be marked as made by a machine.", detail=done.stderr)
+        raise EngineError("The mark of AI-generated content could not be written into the film.", detail=done.stderr)
 
 
 def tags(film: Path, settings: Settings) -> dict[str, str]:

@@ -75,7 +75,7 @@ def page_of(
     engine: str, language: str,
 ) -> str:  # fmt: skip
     """The page; ``names`` of video and audio.  Raises ``EngineError`` where a picture cannot be drawn."""
-    shown = views.of(evidence, passed) if evidence is not None else page.Views()
+    shown = views.of(evidence, passed) if evidence is not None else page.ReportViews()
     return page.page(figures, shown, *names, engine, language)
 
 

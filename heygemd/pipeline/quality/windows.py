@@ -124,7 +124,7 @@ def read(film: Film, window: Window, crop: Crop, settings: Settings) -> Iterator
             raw = np.empty(crop.width * crop.height * 3 // 2, np.uint8)
             if child.read_into(raw.data) < len(raw):
                 if child.finish() < 0:
-                    raise EngineError(f"ffmpeg died while {film.path.name} was measured.", detail=child.tail)
+                    raise EngineError(f"ffmpeg crashed while measuring {film.path.name}.", detail=child.tail)
                 return
             number = round((_next(times, settings, child) / _MICRO - film.begins) * film.fps)
             if number >= window.stop:
@@ -139,4 +139,4 @@ def _next(times: queue.SimpleQueue[int], settings: Settings, child: Child) -> in
     try:
         return times.get(timeout=settings.media_seconds)
     except queue.Empty as error:
-        raise EngineError("ffmpeg decoded a picture without telling its time.", detail=child.tail) from error
+        raise EngineError("ffmpeg decoded a frame without a timestamp.", detail=child.tail) from error

@@ -185,15 +185,15 @@ def load(path: Path = WEIGHTS) -> Network:
     SetupError where the file is missing or is not such a network.
     """
     if not path.is_file():
-        raise SetupError(f"The lips network's weights are missing: {path}. Install heygemd again.")
+        raise SetupError(f"The weights of the lips network are missing: {path.name}. Reinstall heygemd.")
     with safe_open(path, framework="np") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
-            raise SetupError(f"{path} does not hold a lips network of this version ({FORMAT}).")
+            raise SetupError(f"{path.name} does not contain a lips network of this version ({FORMAT}).")
         weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     try:
         return Network(weights)
     except (KeyError, ValueError) as error:
-        raise SetupError(f"{path} does not hold a lips network of this version.", detail=str(error)) from error
+        raise SetupError(f"{path.name} does not contain a lips network of this version.", detail=str(error)) from error
 
 
 def speak(samples: Floats, net: Network | None = None, progress: Callable[[int, int], None] | None = None) -> LipTrack:

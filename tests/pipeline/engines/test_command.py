@@ -83,7 +83,7 @@ def test_a_failing_program_is_quoted(task: Task) -> None:
 
 def test_a_program_that_leaves_no_film_has_failed(task: Task) -> None:
     (task.work / "command.mp4").write_bytes(b"of an earlier attempt")
-    with pytest.raises(EngineError, match="left no film"):
+    with pytest.raises(EngineError, match="wrote no film"):
         lipsync(commanded(task, *python("pass")), Quiet())
 
 

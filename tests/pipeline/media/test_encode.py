@@ -70,7 +70,7 @@ def test_a_right_film_is_described_as_measured(tmp_path: Path) -> None:
 
 def test_a_film_with_too_few_frames_is_refused(tmp_path: Path) -> None:
     path = film(tmp_path, numbered(tmp_path / "t.mp4", 12), 48, 2.0)
-    with pytest.raises(EngineError, match="has 48 frames where 50 are due"):
+    with pytest.raises(EngineError, match="has 48 frames instead of 50"):
         verify(path, 50, Fraction(25), 2.0, QUICK)
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_film_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_film_without_sound_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="lacks its sound"):
+    with pytest.raises(EngineError, match="has no sound"):
         verify(numbered(tmp_path / "t.mp4", 50), 50, Fraction(25), 2.0, QUICK)
 
 

@@ -89,5 +89,5 @@ def warnings(parts: Sequence[Chunk], fps: Fraction) -> list[tuple[str, str]]:
     if not loud:
         return []
     where = ", ".join(f"{float(part.stop / fps):.1f}" for part in loud[:10])
-    said = f"No pause was found near {where} s; the film is joined there in the middle of the sound"
+    said = f"No pause was found near {where} s; the film is joined there during speech"
     return [("cut_in_sound", f"{said}, and the mouth may jump.")]

@@ -170,9 +170,9 @@ class _Maker:
             raise Unfit(f"its film cannot be read: {error.message}") from error
         due = part.stop - part.first
         if len(shown) < due or len(shown) > len(part.made) + MORE_FRAMES:
-            raise Unfit(f"its film has {len(shown)} frames where {len(part.made)} were asked for")
+            raise Unfit(f"its film has {len(shown)} frames instead of {len(part.made)}")
         if back.faults:
-            raise Unfit("its film does not decode without an error")
+            raise Unfit("its film cannot be decoded without errors")
         self._compare(part, shown, wanted)
         segment.finish()
         for path in self._sent(part):
@@ -200,7 +200,7 @@ class _Maker:
         """The film must show the template: the task may have been mixed up with another's."""
         apart = {shift: _apart(shown, wanted, shift) for shift in range(-_SHIFTS, _SHIFTS + 1)}
         if min(apart.values()) > _ALIKE:
-            raise Unfit("its film shows something else than the template")
+            raise Unfit("its film does not show the template")
         shift = min(apart, key=lambda s: (apart[s], abs(s)))
         if apart[0] - apart[shift] > max(_CLEARLY, apart[0] / 4):
             said = f"The container shows the template {abs(shift)} frames {'late' if shift > 0 else 'early'}"
@@ -236,7 +236,7 @@ class _Maker:
         return {
             "name": "duix",
             "renderer": f"the Duix.Avatar container at {self._settings.duix_url}",
-            "reasons": ["the container makes the mouths; it chooses the face"],
+            "reasons": ["the container renders the mouths and chooses the face"],
             "server": self._runner.server,
             "parts": [
                 {"first": part.first, "stop": part.stop, "ends": round(part.stop / fps, 3), "pause": part.pause,
@@ -261,9 +261,9 @@ def _opened(film: Path, clip: media.Clip, limit: int, settings: Settings) -> med
     info = found.video
     assert info is not None
     if (info.width, info.height) != (clip.width, clip.height):
-        raise Unfit(f"its film is {info.width}x{info.height} where {clip.width}x{clip.height} was sent")
+        raise Unfit(f"its film is {info.width}x{info.height} instead of {clip.width}x{clip.height}")
     if abs(info.fps - clip.fps) > clip.fps / 500:
-        raise Unfit(f"its film runs at {float(info.fps):g} frames a second where {float(clip.fps):g} were sent")
+        raise Unfit(f"its film has {float(info.fps):g} frames per second instead of {float(clip.fps):g}")
     own = clip.info
     dressed = replace(
         info, fps=clip.fps, sar=own.sar, color_range=info.color_range or "tv",

@@ -118,7 +118,7 @@ class Submitter:
         if entry.failures >= TRIES:
             entry.failures = 0
             self._record.save()
-            tried = f"It was tried {TRIES} times."
+            tried = f"Attempts: {TRIES}."
             raise EngineError(f"The Duix container at {self._client.url} could not make {order.name}: {why}.  {tried}")
 
     # ------------------------------------------------------------ submit
@@ -144,7 +144,7 @@ class Submitter:
             broken += verdict == "broken"
             if verdict == "refused" or broken >= TRIES:
                 self._spend(entry)
-                raise EngineError(f"The Duix container at {self._client.url} does not take {order.name}: {said}.")
+                raise EngineError(f"The Duix container at {self._client.url} refused {order.name}: {said}.")
             if self._clock() - began >= self._timeouts.busy:
                 self._spend(entry)
                 raise EngineAway(f"The Duix container at {self._client.url} is busy with another film.")
@@ -213,12 +213,12 @@ class Submitter:
             elif state == "away" and self._clock() - clear > self._timeouts.silence:
                 raise self._away(str(said))
             elif state == "trouble" and self._clock() - clear > self._timeouts.trouble:
-                raise Unfit(f"it answers {said}")
+                raise Unfit(f"it answers: {said}")
             gone = gone + 1 if state == "no_task" else 0
             if gone and self._left_film(entry):
                 return
             if gone >= GONE_LOOKS:
-                raise Unfit("it knows nothing of the task any more, as after a restart, or when it ran out of memory")
+                raise Unfit("it no longer knows the task; it may have restarted or run out of memory")
             if entry.phase != "answered":
                 self._rest(progress / 100)
 
@@ -265,7 +265,7 @@ class Submitter:
                     break
             before = size
             if self._clock() - began > self._timeouts.film:
-                raise Unfit(f"it says that the film is done, but {'it is not whole' if size else 'there is none'}")
+                raise Unfit(f"it reports the film as done, but the film is {'incomplete' if size else 'missing'}")
             self._rest(1.0)
         entry.phase, entry.bytes = "collected", size
         self._record.save()
@@ -282,7 +282,7 @@ class Submitter:
             raise Unfit(str(error)) from error
         except FileNotFoundError as error:
             if error.filename is not None and str(error.filename).startswith("heygemd-"):
-                raise Unfit("its film has gone while it was being read") from error
+                raise Unfit("its film was deleted during reading") from error
             raise self._refused(error) from error
         except OSError as error:
             raise self._refused(error) from error
@@ -295,7 +295,7 @@ class Submitter:
         return EngineAway(f"The Duix container at {self._client.url} cannot be reached: {why}.")
 
     def _refused(self, error: OSError) -> EngineAway:
-        where = f"{self._shared.folder}/temp, which is shared with the Duix container"
+        where = f"temp in {self._shared.folder.name}, shared with the Duix container"
         return EngineAway(f"The folder {where}, cannot be used: {error.strerror}.")
 
 
@@ -306,7 +306,7 @@ def _collected(entry: ChunkTask, target: Path) -> bool:
 _CURES = (
     ("no final result", "it gives up after 600 s; lower part_seconds in [duix]"),
     ("队列", "its queue is stuck; restart the container"),
-    ("时长", "it cannot read what is laid down for it; is shared in [duix] the folder that it has as /code/data?"),
+    ("时长", "it cannot read its inputs; check that shared in [duix] is the folder that it mounts as /code/data"),
 )
 """Parts of what it says (Duix-Avatar issues 471, 556; 226, 287; 464, 579) and what its users found to help."""
 
@@ -314,4 +314,4 @@ _CURES = (
 def explained(said: str) -> str:
     """What it says of a failure, with what is known to help."""
     cure = next((f" ({cure})" for sign, cure in _CURES if sign in said), "")
-    return f"it says {said or 'nothing of why'}{cure}"
+    return f"it reports {said or 'no reason'}{cure}"

@@ -125,13 +125,13 @@ def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:
     """Which one, and why."""
     if amplitude < SPEAKS_FROM:
         return "warp", (
-            f"the template does not speak: its chin moves {amplitude:.3f} of the eye distance, "
-            f"{SPEAKS_FROM} are needed to learn from it"
+            f"the template does not speak: its chin moves by {amplitude:.3f} of the eye distance; at least "
+            f"{SPEAKS_FROM} is needed"
         )
     if seconds < BANK_SECONDS:
-        return "warp", f"only {seconds:.1f} s of the template are usable, a bank of mouths needs {BANK_SECONDS:.0f} s"
+        return "warp", f"only {seconds:.1f} s of the template are usable; a mouth bank needs {BANK_SECONDS:.0f} s"
     return "two-layer", (
-        f"the template speaks: its chin moves {amplitude:.3f} of the eye distance over {seconds:.1f} usable seconds"
+        f"the template speaks: its chin moves by {amplitude:.3f} of the eye distance in {seconds:.1f} usable seconds"
     )
 
 

@@ -181,7 +181,7 @@ class Wav2Lip:
         times = (np.arange(len(order)) + 0.5) / fps
         plan.facts = {
             "renderer": f"wav2lip-{runner.size}",
-            "reasons": [f"the imported model {model.name} is a Wav2Lip of {runner.size} px"],
+            "reasons": [f"the imported model {model.name} is a Wav2Lip with {runner.size} px"],
             **_network_facts(model, runner),
             "av_offset_ms": settings.av_offset_ms,
             "eye_px": round(track.eye_px, 1),
@@ -202,8 +202,8 @@ class Wav2Lip:
         model = store.one("wav2lip", settings.wav2lip_model)
         if model is None:
             raise SetupError(
-                f'The engine "wav2lip" needs a checkpoint, and none is imported in {store.folder}.  '
-                "Cure: heygemd models import wav2lip_gan.pth"
+                'The engine "wav2lip" needs a checkpoint, but none is imported.  Cure: heygemd models import '
+                "wav2lip_gan.pth"
             )
         key = (str(store.folder), model, settings.device, settings.threads, settings.batch)
         if self._loaded is None or self._loaded[0] != key:

@@ -115,7 +115,7 @@ class Wav2LipNet(nn.Module):
         """``size``: the side of the face pictures, one of ``SIZES``."""
         super().__init__()
         if size not in SIZES:
-            raise ValueError(f"a Wav2Lip of {size} px is not known")
+            raise ValueError(f"a Wav2Lip with {size} px is not supported")
         self.size = size
         self.face_encoder_blocks = _face_encoder(size)
         self.audio_encoder = _audio_encoder()

@@ -202,13 +202,13 @@ class Decoder:
             return self._times.get(timeout=self._stall)
         except queue.Empty as error:
             raise EngineError(
-                f"ffmpeg decoded a picture of {self._name} without telling its time.", detail=self._child.tail
+                f"ffmpeg decoded a frame of {self._name} without a timestamp.", detail=self._child.tail
             ) from error
 
     def _end(self) -> None:
         code = self._child.finish()
         if code < 0:
-            raise EngineError(f"ffmpeg died (signal {-code}) while decoding {self._name}.", detail=self._child.tail)
+            raise EngineError(f"ffmpeg crashed (signal {-code}) while decoding {self._name}.", detail=self._child.tail)
 
     @property
     def tail(self) -> str:

@@ -61,7 +61,7 @@ def _check_file(path: Path, name: str) -> None:
             head = file.read(1)
     except PermissionError as error:
         raise InputError(
-            f"{name} cannot be opened: its permissions do not let this service read it.", reason="unreadable"
+            f"{name} cannot be opened: the service has no permission to read it.", reason="unreadable"
         ) from error
     except OSError as error:
         raise InputError(f"{name} cannot be opened: {error.strerror}.", reason="unreadable") from error
@@ -96,13 +96,13 @@ def _unreadable(path: Path, name: str, done: Done) -> InputError:
         box = file.read(8)[4:]  # ffmpeg misses the moov of any text that is called .mp4
     if "moov atom not found" in said and box in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
         return InputError(
-            f"{name} is cut off: the index that an MP4 film ends with (moov) is missing.  The copy or the "
+            f"{name} is cut off: the index at the end of an MP4 file (moov) is missing.  The copy or the "
             "recording was interrupted; please copy or export it again.",
             detail=said,
             reason="truncated",
         )
     return InputError(
-        f"{name} is not a video or audio file of a kind that can be used, whatever its name says.",
+        f"{name} is not a supported video or audio file, whatever its name.",
         detail=said,
         reason="not_media",
     )
@@ -123,7 +123,7 @@ def _video_info(told: Json, name: str, container_seconds: float, path: Path, sti
         width, height = height, width
     rate = frame_rate(told) if not still else (Fraction(25), False)
     if rate is None:
-        raise InputError(f"{name} does not say how many pictures a second it shows.", reason="bad_rate")
+        raise InputError(f"{name} has no frame rate.", reason="bad_rate")
     fps, vfr = rate
     seconds = float(1 / fps) if still else number(told.get("duration")) or container_seconds
     colour = {key: words(told.get(key)) for key in _COLOUR_KEYS}
@@ -166,18 +166,18 @@ def _audio_info(told: Json, container_seconds: float) -> AudioInfo:
 def _check_size(width: int, height: int, name: str) -> None:
     if not width or not height:
         raise InputError(
-            f"No picture of {name} can be made out: it is damaged, or cut off at its beginning.",
+            f"No frame of {name} can be read: it is damaged, or cut off at its beginning.",
             reason="undecodable",
         )
     if min(width, height) < MIN_SIDE:
         raise InputError(
-            f"The picture of {name} is {width}x{height} pixels; {MIN_SIDE} a side are needed.",
+            f"The picture of {name} is {width}x{height} pixels; each side must have at least {MIN_SIDE}.",
             reason="bad_size",
         )
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise InputError(
-            f"The picture of {name} is {width}x{height} pixels, more than can be encoded "
-            f"({MAX_SIDE} a side, {MAX_PIXELS // 1_000_000} million together).",
+            f"The picture of {name} is {width}x{height} pixels; at most {MAX_SIDE} per side and "
+            f"{MAX_PIXELS // 1_000_000} million in total can be encoded.",
             reason="bad_size",
         )
 
@@ -198,19 +198,19 @@ def _bit_depth(told: Json, pix_fmt: str) -> int:
 
 def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
     if media.audio is None:
-        raise InputError(f"{name} has no sound in it.", reason="no_audio")
+        raise InputError(f"{name} contains no sound.", reason="no_audio")
     if 0 < media.audio.sample_rate < _LEAST_RATE:
-        told = f"says that it has {media.audio.sample_rate} samples a second"
-        raise InputError(f"The sound of {name} {told}; nobody is understood below {_LEAST_RATE}.", reason="undecodable")
+        told = f"has {media.audio.sample_rate} samples per second"
+        raise InputError(f"The sound of {name} {told}; speech needs at least {_LEAST_RATE}.", reason="undecodable")
     if media.audio.channels > _MOST_CHANNELS:
-        told = f"has {media.audio.channels} channels; {_MOST_CHANNELS} at most can be mixed"
+        told = f"has {media.audio.channels} channels; at most {_MOST_CHANNELS} can be mixed"
         raise InputError(f"The sound of {name} {told}.  Please export it in mono or stereo.", reason="undecodable")
     argv = [*FFMPEG, *input_argv(path), "-map", f"0:{media.audio.index}"]
     argv += ["-af", media.audio.mix] if media.audio.mix else []
     argv += ["-frames:a", str(_TRIAL_FRAMES), "-ac", "1", "-ar", "8000", "-f", "s16le", "pipe:1"]
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
     if not done.stdout and done.code == 0:
-        raise InputError(f"The sound of {name} has no length at all.", reason="empty_audio", detail=done.stderr)
+        raise InputError(f"The sound of {name} has zero length.", reason="empty_audio", detail=done.stderr)
     if not done.stdout:
         raise InputError(
             f"The sound of {name} ({media.audio.codec}) cannot be decoded.",
@@ -224,7 +224,7 @@ def _try_video(path: Path, name: str, settings: Settings, media: Media) -> Video
     info = media.video
     if info is None:
         what = "only sound" if media.audio else "neither picture nor sound"
-        raise InputError(f"{name} has no picture in it, {what}; a video is needed.", reason="no_video")
+        raise InputError(f"{name} contains no picture, {what}; a video is needed.", reason="no_video")
     source = [*input_argv(path, info), "-map", f"0:{info.index}"]
     shown: list[str] = []
 
@@ -239,7 +239,7 @@ def _try_video(path: Path, name: str, settings: Settings, media: Media) -> Video
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=hear)
     if not done.stdout:
         raise InputError(
-            f"Not one picture of {name} ({info.codec}) can be decoded: it is damaged, cut off or protected.",
+            f"No frame of {name} ({info.codec}) can be decoded: it is damaged, cut off or protected.",
             detail=done.stderr,
             reason="undecodable",
         )

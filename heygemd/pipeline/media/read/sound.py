@@ -52,7 +52,7 @@ def decode_audio(
     finally:
         child.kill()
     if not raw:
-        reason, what = ("empty_audio", "has no length at all") if code == 0 else ("undecodable", "cannot be decoded")
+        reason, what = ("empty_audio", "has zero length") if code == 0 else ("undecodable", "cannot be decoded")
         raise InputError(f"The sound of {name} {what}.", detail=child.tail, reason=reason)
     samples = np.frombuffer(raw, np.float32)
     np.nan_to_num(samples, copy=False)

@@ -42,7 +42,7 @@ class FrameSpill:
             return self._held[number].copy()
         data = np.empty(self._bytes, np.uint8)
         if os.preadv(self._file.fileno(), [data.data], self._place[number] * self._bytes) < self._bytes:
-            raise EngineError("Pictures that were spilled to a temporary file cannot be read again.")
+            raise EngineError("Frames to a temporary file cannot be read again.")
         return Frame(data, *self._size)
 
     def clear(self) -> None:

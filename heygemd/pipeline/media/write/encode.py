@@ -77,7 +77,7 @@ def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineErr
     """What to raise where an encode ended with ``code`` after ``frames`` and left ``tail`` on its stderr."""
     said = f"The encoder {encoder} failed after {frames} frames"
     if encoder == "h264_nvenc" and "out of memory" in tail.lower():
-        return GpuMemoryError(f"{said}: the GPU is out of memory.", detail=tail)
+        return GpuMemoryError(f"{said}: the GPU ran out of memory.", detail=tail)
     return EngineError(f"{said} (exit code {code}).", detail=tail)
 
 

@@ -64,7 +64,7 @@ def mux(
     failed = tried(made.path, 0)
     made.path.unlink()
     if failed is not None:
-        raise EngineError("The sound could not be put into the film.", detail=failed)
+        raise EngineError("The sound could not be written into the film.", detail=failed)
     return made.said
 
 
@@ -86,7 +86,7 @@ def encode_sound(
             mixed = "" if channels == info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
             return Encoded(out, f"encoded aac {bits // 1000}k{mixed}")
     out.unlink(missing_ok=True)
-    raise EngineError("The sound could not be put into the film.", detail=failed or "")
+    raise EngineError("The sound could not be written into the film.", detail=failed or "")
 
 
 def metadata_argv(entries: Mapping[str, str]) -> list[str]:

@@ -68,9 +68,9 @@ def verify(
     media, seen_frames, heard = measure(film, settings or Settings(), tell, frames, parts)
     assert media.video is not None
     if abs(seen_frames - frames) > 1:
-        raise EngineError(f"The film has {seen_frames} frames where {frames} are due.")
+        raise EngineError(f"The film has {seen_frames} frames instead of {frames}.")
     if abs(media.video.fps - fps) > fps / 5000:  # 30 and 29.97 are a thousandth apart
-        raise EngineError(f"The film runs at {media.video.fps} frames a second where {fps} are due.")
+        raise EngineError(f"The film has {media.video.fps} frames per second instead of {fps}.")
     agree(float(seen_frames / fps), heard, audio_seconds, float(1 / fps) + ROUNDING)
     return describe(media, seen_frames, heard)
 
@@ -79,11 +79,11 @@ def agree(shown: float, heard: float, due: float, tolerance: float) -> None:
     """All in seconds: picture, sound, and the sound that was given.  ``EngineError`` where two differ by more than
     ``tolerance``."""
     if abs(shown - heard) > tolerance:
-        raise EngineError(f"The film's picture lasts {shown:.3f} s and its sound {heard:.3f} s.")
+        raise EngineError(f"The film's picture lasts {shown:.3f} s, its sound {heard:.3f} s.")
     if abs(heard - due) > tolerance:
-        raise EngineError(f"The film's sound lasts {heard:.3f} s where {due:.3f} s are due.")
+        raise EngineError(f"The film's sound lasts {heard:.3f} s instead of {due:.3f} s.")
     if abs(shown - due) > tolerance:
-        raise EngineError(f"The film's picture lasts {shown:.3f} s where {due:.3f} s are due.")
+        raise EngineError(f"The film's picture lasts {shown:.3f} s instead of {due:.3f} s.")
 
 
 def describe(media: Media, frames: int, heard: float) -> FilmFacts:
@@ -128,9 +128,9 @@ def measure(
     except InputError as error:
         raise EngineError(f"The finished film cannot be read: {error}", detail=error.detail) from error
     if media.video is None or media.audio is None:
-        raise EngineError("The finished film lacks its sound.")
+        raise EngineError("The finished film has no sound.")
     if not media.is_mp4:
-        raise EngineError(f"The finished film is {media.container} where mp4 is due.")
+        raise EngineError(f"The finished film is {media.container} instead of mp4.")
     frames, decoded = _decoded(film, media.video, media.audio, settings, tell or Quiet(), of, parts)
     begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
     complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
@@ -177,5 +177,5 @@ def _decode(
     finally:
         child.kill()
     if code != 0 or "[error]" in child.tail:
-        raise EngineError("The finished film does not decode without an error.", detail=child.tail)
+        raise EngineError("The finished film cannot be decoded without errors.", detail=child.tail)
     return frames, heard / (2 * audio.channels * audio.sample_rate)

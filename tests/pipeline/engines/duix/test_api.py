@@ -42,14 +42,14 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        ((HEAD + b"Content-Length: 9\r\n\r\n<html></h",), "no JSON"),
+        ((HEAD + b"Content-Length: 9\r\n\r\n<html></h",), "not JSON"),
         ((HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000,), "more than 64 KiB"),
-        ((HEAD + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000,), "no JSON"),
+        ((HEAD + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000,), "not JSON"),
         ((HEAD + b"Content-Length: 2\r\n\r\n[]",), "JSON without a code"),
         ((HEAD + b'Content-Length: 16\r\n\r\n{"code": "high"}',), "JSON without a code"),
         ((b"HTTP/1.1 302 Found\r\nLocation: http://8.8.8.8/\r\nContent-Length: 0\r\n\r\n",), "HTTP 302"),
-        ((b"SSH-2.0-OpenSSH_9.2\r\n",), "the connection broke"),
-        ((b"",), "the connection broke"),
+        ((b"SSH-2.0-OpenSSH_9.2\r\n",), "the connection failed"),
+        ((b"",), "the connection failed"),
     ],
 )
 def test_what_is_no_answer_is_unclear(pieces: tuple[bytes, ...], said: str) -> None:

@@ -126,9 +126,9 @@ def test_whatever_it_does_the_film_is_right_in_the_end(made: Any, faults: Faults
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
-        (Faults(empty=3), r"could not make part 1 of 2: its film has 3 frames where \d+ were asked for.*tried 3 times"),
-        (Faults(junk=3), "the film is done, but it is not whole"),
-        (Faults(foreign=3), "shows something else than the template"),
+        (Faults(empty=3), r"could not make part 1 of 2: its film has 3 frames instead of \d+\..*Attempts: 3"),
+        (Faults(junk=3), "the film as done, but the film is incomplete"),
+        (Faults(foreign=3), "does not show the template"),
     ],
 )
 @pytest.mark.slow

@@ -58,7 +58,7 @@ class Bench:
 
     def _use(self, film: Path) -> None:
         if film.read_bytes() != PICTURES:
-            raise Unfit("its film shows something else")
+            raise Unfit("its film does not show the template")
         self.used.append(film.read_bytes())
 
     @property
@@ -115,14 +115,14 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
         (Faults(wrong=1), "does not take the film: code 10002 wrong 参数缺失"),
         (Faults(broken=3), "does not take the film: code 9999"),
         (Faults(http500=3), "does not take the film: HTTP 500"),
-        (Faults(garbage=3), "does not take the film: no JSON"),
+        (Faults(garbage=3), "refused the film: not JSON"),
         (Faults(fail=3), r"could not make the film: it says .*no final result.*lower part_seconds.*tried 3 times"),
         (Faults(fail=3, said="任务视频驱动队列满"), "its queue is stuck; restart the container"),
-        (Faults(lose=3), "knows nothing of the task any more"),
-        (Faults(foreign=3), "its film shows something else"),
-        (Faults(late=3), "the film is done, but there is none"),
-        (Faults(half=3), "the film is done, but it is not whole"),
-        (Faults(link="/etc/passwd"), "is no plain file"),
+        (Faults(lose=3), "no longer knows the task"),
+        (Faults(foreign=3), "its film does not show the template"),
+        (Faults(late=3), "the film as done, but the film is missing"),
+        (Faults(half=3), "the film as done, but the film is incomplete"),
+        (Faults(link="/etc/passwd"), "is not a regular file"),
         (Faults(query500=1000), "it answers HTTP 500"),
     ],
     ids=named,
@@ -164,7 +164,7 @@ def test_one_that_is_away_makes_the_job_wait(bench: Bench) -> None:
 
 def test_a_folder_that_refuses_makes_the_job_wait(bench: Bench) -> None:
     bench.duix.temp.rename(bench.duix.folder / "moved")
-    with pytest.raises(EngineAway, match=r"temp, which is shared .* cannot be used: No such file"):
+    with pytest.raises(EngineAway, match=r"temp in .*, shared with .* cannot be used: No such file"):
         bench.run()
     assert bench.duix.submitted == []
 

@@ -132,7 +132,7 @@ def test_what_fails_without_a_graph_as_well_is_not_hidden(gpu: Gpu) -> None:
 @pytest.mark.gpu
 def test_graphs_on_a_gpu_give_the_pictures_that_it_gives_without() -> None:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no GPU here")
+        pytest.skip("torch finds no GPU here")
     net, heard = network.from_weights(network.random_weights(1)), Heard()
     runner = runners.on_cuda(net, heard)
     sounds, faces = runners.given(12, 96)

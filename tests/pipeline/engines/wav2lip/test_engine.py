@@ -341,7 +341,7 @@ def test_a_gpu_that_is_not_there_is_told(models: Path, clip: FakeClip, track: fa
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     asked = Settings(engine="wav2lip", device="cuda", models_dir=str(models))
-    with pytest.raises(SetupError, match="torch sees no GPU"):
+    with pytest.raises(SetupError, match="torch finds no GPU"):
         Wav2Lip().plan(clip, track, voiced(10), speech(0.2), np.arange(5), asked, None, Silent())
 
 

@@ -185,7 +185,7 @@ def load(
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise SetupError('device = "cuda", but torch sees no GPU here.  Cure: heygemd doctor; or set device = "auto".')
+        raise SetupError('device = "cuda", but torch finds no GPU here.  Cure: heygemd doctor; or set device = "auto".')
     runner: Runner
     if "onnx" in files:
         path = files["onnx"]
