@@ -124,3 +124,16 @@ def test_sentences_are_short(path: Path) -> None:
     sentences = [s for p in paragraphs for s in re.split(r"(?<=[.:;?!])\s", " ".join(p.split()))]
     long = [s for s in sentences if len(s.split()) > 25]
     assert not long
+
+
+def test_the_picture_of_the_architecture_has_every_room_and_fits_a_terminal() -> None:
+    picture = next(code for kind, code in blocks(DATA / "docs" / "architecture.md") if not kind)
+    assert max(map(len, picture)) <= 76
+    rooms = {path.parent.name for path in (ROOT / "heygemd").glob("*/__init__.py")} | {"data"}
+    assert set(re.findall(r"\b([a-z]+)/", "\n".join(picture))) == rooms
+
+
+def test_the_table_of_the_architecture_has_every_room() -> None:
+    text = (DATA / "docs" / "architecture.md").read_text("utf-8")
+    rooms = {path.parent.name for path in (ROOT / "heygemd").glob("*/__init__.py")} | {"data"}
+    assert set(re.findall(r"^\| `([a-z]+)/` \|", text, re.M)) == rooms

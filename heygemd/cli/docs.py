@@ -49,7 +49,7 @@ def rendered(text: str) -> str:
 
     out = io.StringIO()
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    Console(file=out, force_terminal=True, width=width).print(Markdown(text, hyperlinks=False))
+    Console(file=out, force_terminal=True, width=width).print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))
     return out.getvalue()
 
 
