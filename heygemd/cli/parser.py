@@ -30,12 +30,10 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     _add_making(commands)
     _add_looking(commands)
+    _add_docs(commands)
     _add_orders(commands)
     _add_models(commands)
     _add_bundle(commands)
-    pages = _add(commands, "docs", "docs", "read the documentation, offline", reports=False, config=False)
-    pages.add_argument("page", nargs="?", metavar="PAGE", help="such as operate; without it the list of pages")
-    pages.add_argument("--list", action="store_true", help="list the pages")
     shells = _add(commands, "completion", "run:completion", "print completion for a shell", reports=False, config=False)
     shells.add_argument("shell", choices=("bash", "zsh", "fish"), help="such as: . <(heygemd completion bash)")
     commands.add_parser("train-lips", help="train the lips network anew from synthesized speech")
@@ -101,7 +99,6 @@ def _add_bundle(commands: Any) -> None:
 def _add_looking(commands: Any) -> None:
     check = _add(commands, "check", "check", "check the configuration and print what is in force")
     check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
-    check.add_argument("--reference", action="store_true", help="print the page of all settings instead (Markdown)")
     _add(commands, "doctor", "run:doctor", "say what would work on this machine, and what is missing")
     _add(commands, "hook", "run:hook", "run one hook; what heygemd-hook@.service does", reports=False, config=False)
     purge = _add(commands, "purge", "purge", "forget what was learned of templates (it shows faces), or footage")
@@ -152,6 +149,14 @@ def _add_models(commands: Any) -> None:
     remove = _add(below, "remove", "models", "delete an imported model")
     remove.set_defaults(word="remove")
     remove.add_argument("name", help="as list names it")
+
+
+def _add_docs(commands: Any) -> None:
+    pages = _add(commands, "docs", "docs", "read the documentation, offline", reports=False, config=False)
+    pages.add_argument("page", nargs="?", metavar="PAGE", help="such as operate; without it the list of pages")
+    pages.add_argument("--list", action="store_true", help="list the pages")
+    reference = "print the page of all settings (Markdown) instead"
+    commands.choices["check"].add_argument("--reference", action="store_true", help=reference)
 
 
 def _span(text: str) -> Any:

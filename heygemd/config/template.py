@@ -12,7 +12,7 @@ CONFIG_TEMPLATE = DATA / "config.toml"
 
 
 def reference_rows() -> list[tuple[str, str, str, str]]:
-    """Every key as (table, key, default as TOML, meaning); ``—``: must be given."""
+    """Every key as (table, key, default as TOML, meaning), for the table of settings; default ``—``: required."""
     rows = [(f"[{name}]", k) for name, cls in TABLES.items() for k in toml_schema.keys_of(cls).values()]
     rows += [("[[line]]", k) for k in [*LINE_KEYS.values(), *OPTION_KEYS.values()]]
     return [(table, k.name, k.shown or "—", k.rule.doc) for table, k in rows]

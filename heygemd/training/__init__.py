@@ -2,7 +2,7 @@
 
 ``main`` is ``heygemd train-lips``: it makes the data, trains, scores, and writes the weights and a score beside them.
 
-May import: common, pipeline.
+May import: common, contract, pipeline.
 """
 
 from __future__ import annotations
