@@ -23,6 +23,9 @@ def command(args: argparse.Namespace) -> int:
     if args.template:
         print(template.template(), end="")
         return OK
+    if args.reference:
+        print(template.reference(), end="")
+        return OK
     path = load.find(args.config)
     if path is None:
         raise Misuse("No configuration was found. Give --config, or write ./config.toml.")

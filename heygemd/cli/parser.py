@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     _add_making(commands)
     _add_looking(commands)
+    _add_docs(commands)
     _add_orders(commands)
     _add_models(commands)
     _add_bundle(commands)
@@ -178,6 +179,14 @@ def _add_models(commands: Any) -> None:
     remove = _add(below, "remove", "models", "delete an imported model")
     remove.set_defaults(word="remove")
     remove.add_argument("name", help="name of the model, as shown by list")
+
+
+def _add_docs(commands: Any) -> None:
+    pages = _add(commands, "docs", "docs", "read the documentation, offline", reports=False, config=False)
+    pages.add_argument("page", nargs="?", metavar="PAGE", help="such as operate; without it the list of pages")
+    pages.add_argument("--list", action="store_true", help="list the pages")
+    reference = "print the page of all settings (Markdown) instead"
+    commands.choices["check"].add_argument("--reference", action="store_true", help=reference)
 
 
 def _span(text: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heygemd.common.errors import Misuse
 from heygemd.common.exits import FAILED, MISSING, OK
+from heygemd.common.shipped import shipped
 from heygemd.config import load
 
 
@@ -82,10 +83,38 @@ def bundle(args: argparse.Namespace) -> int:
 
 
 def completion(args: argparse.Namespace) -> int:
-    """A shell's completion script."""
+    """A shell's completion script, which shtab generates from the command line's own parsers.
+
+    ``data/completion.bash`` and ``data/completion.zsh`` add what shtab lacks.
+    """
+    import shtab
+
     from heygemd import training
-    from heygemd.cli import completion
     from heygemd.cli.parser import parser
 
-    print(completion.script(args.shell, parser(), {"train-lips": training.parser()}), end="")
+    whole = parser()
+    _say_values(whole, {"train-lips": training.parser()})
+    preamble = shipped("completion.zsh").decode() if args.shell == "zsh" else ""
+    print(shtab.complete(whole, args.shell, preamble=preamble), end="")
+    print(shipped("completion.bash").decode() if args.shell == "bash" else "", end="")
     return OK
+
+
+def _say_values(parser: argparse.ArgumentParser, more: dict[str, argparse.ArgumentParser]) -> None:
+    """Set each action's ``complete``, which shtab reads; ``more`` has parsers of commands that read their own words."""
+    import shtab
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            action.choices |= {name: child for name, child in more.items() if name in action.choices}
+            for child in action.choices.values():
+                _say_values(child, more)
+        elif action.metavar == "JOB":
+            vars(action)["complete"] = {"bash": "_heygemd_jobs", "zsh": "_heygemd_jobs", "fish": _FISH_JOBS}
+        elif action.type is Path and action.metavar == "DIR":
+            vars(action)["complete"] = {**shtab.DIRECTORY, "bash": "_heygemd_dirs"}
+        elif action.type is Path:
+            vars(action)["complete"] = {**shtab.FILE, "bash": "_heygemd_files"}
+
+
+_FISH_JOBS = r"(heygemd jobs 2>/dev/null | string match -r '^\d{8}-\d{6}-[0-9a-f]+\.\d+')"
