@@ -30,7 +30,7 @@ class Found:
 
     drop: Drop
     folder: str | None
-    films: tuple[housekeeping.Film, ...]
+    films: tuple[housekeeping.DeliveredFilm, ...]
     busy: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _names_of(drop: Drop) -> Iterable[str]:
 
 def _found(journal: Journal, line: LineConfig, drop: Drop) -> Found:
     folder = housekeeping.folder_of(line, drop)
-    films = (housekeeping.Film.of(line, drop, job) for job in journal.jobs_of(drop.id))
+    films = (housekeeping.DeliveredFilm.of(line, drop, job) for job in journal.jobs_of(drop.id))
     there = tuple(film for film in films if film is not None and Path(f"{film.base}.mp4").exists())
     busy = drop.state is not DropState.ENDED
     return Found(drop, folder if folder and Path(folder).is_dir() else None, there, busy)

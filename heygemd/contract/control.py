@@ -20,7 +20,7 @@ from typing import Any
 from heygemd.common.aio import ended
 from heygemd.common.errors import HeygemdError, NoDaemon, SetupError
 
-Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Handler = Callable[[dict[str, object]], Awaitable[Mapping[str, object]]]
 
 REQUEST_BYTES = 1 << 20
 REPLY_BYTES = 64 << 20
@@ -55,7 +55,7 @@ class _Sessions:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[object]] = set()
 
     async def end(self) -> None:
         """Hang up on everybody."""
@@ -76,7 +76,7 @@ class _Sessions:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, object]:
         try:
             request = json.loads(line)
         except ValueError:
@@ -88,13 +88,13 @@ class _Sessions:
         except HeygemdError as error:
             return _refusal(error.message)
 
-    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, Any]) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, object]) -> None:
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
 
 
-def _refusal(sentence: str) -> dict[str, Any]:
+def _refusal(sentence: str) -> dict[str, object]:
     return {"ok": False, "error": sentence}
 
 
@@ -146,7 +146,7 @@ def _make_room(path: Path) -> None:
     raise SetupError(f"Another heygemd holds {path}. Stop it first, or give this one its own state_dir.")
 
 
-def call(path: Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+def call(path: Path, request: Mapping[str, object], timeout: float = 10.0) -> dict[str, Any]:
     """Ask the daemon at ``path`` and return its reply, whatever its ``ok``.
 
     Raises NoDaemon where nobody answers, SetupError where this user may not ask or no reply came within

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.aio import ended
@@ -45,7 +44,7 @@ class Server:
         self._page = page
         self._port = 0
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[object]] = set()
         self._problem: str | None = None
         self._log = log.get()
 

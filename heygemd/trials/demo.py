@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heygemd.common import exits
 from heygemd.common.errors import EngineError, InputError
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.common.shipped import shipped
@@ -27,7 +28,6 @@ from heygemd.status.progress import Show, View, on_stderr
 from heygemd.trials import demo_line, portrait
 from heygemd.trials.demo_line import Ask, Stage, running_daemon, signals_interrupt, temporary_line
 
-EXIT_DELIVERED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 3, 130
 ENDED_BADLY = frozenset({"failed", "cancelled"})
 PATIENCE_SECONDS = 600.0  # without any change: nobody waits longer for a demonstration
 REASON_SECONDS = 15.0
@@ -80,9 +80,9 @@ def run(video: Path | None, audio: Path | None, out: Path | None, json_output: b
         return _tell_failure(refusal, json_output)
     except KeyboardInterrupt:
         print("heygemd demo: interrupted; the daemon was stopped.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exits.INTERRUPTED
     _tell_delivery(delivered, time.monotonic() - began, json_output)
-    return EXIT_DELIVERED
+    return exits.OK
 
 
 # What is dropped
@@ -237,7 +237,7 @@ def _tell_failure(refusal: Refused, json_output: bool) -> int:
         print(json.dumps({"ok": False, "reason": refusal.message}, ensure_ascii=False))
     else:
         print(f"The demo's job failed.\n{refusal.message}", file=sys.stderr)
-    return EXIT_FAILED
+    return exits.FAILED
 
 
 def _tell_delivery(delivered: Delivered, seconds: float, json_output: bool) -> None:

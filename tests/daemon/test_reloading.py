@@ -20,7 +20,7 @@ OLD = Config(lines=(A, B))
 
 
 def test_nothing_new_changes_nothing() -> None:
-    assert not any(config_changes.weigh(OLD, OLD, {}).told().values())
+    assert not any(config_changes.weigh(OLD, OLD, {}).names().values())
 
 
 def test_lines_come_and_go_and_take_up_settings() -> None:
