@@ -25,7 +25,11 @@ from heygemd.daemon import hooks
 from heygemd.store.states import Job, JobState
 from tests.site import ROOT, Site
 
-TOLD = {"event": "on_done", "job": "a.1"}
+TOLD: hooks.Notice = {
+    "schema": hooks.NOTICE, "event": "on_done", "time": "2026-11-22T14:02:00.000+00:00", "host": "here", "line": "main",
+    "drop": "a", "job": "a.1", "name": "lesson", "attempts": 1, "film": "/out/lesson.mp4", "held": False,
+    "log": "/out/lesson.json", "reason": None, "since": None,
+}  # fmt: skip
 
 
 def job(**columns: Any) -> Job:
@@ -180,12 +184,12 @@ def test_an_instance_that_says_nothing_sensible_is_a_failed_hook(tmp_path: Path,
 
     async def asked() -> str | None:
         async with await asyncio.start_unix_server(answer, path=str(tmp_path / "s")):
-            return await hooks._asked(tmp_path / "s", Path("/x"), TOLD, 5)
+            return await hooks._ask_systemd(tmp_path / "s", Path("/x"), TOLD, 5)
 
     assert "gave no answer" in (asyncio.run(asked()) or "")
 
 
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, argv: tuple[str, ...]) -> dict[str, Any]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, argv: tuple[str, ...]) -> hooks.HookReply:
     monkeypatch.setattr(hooks, "check_roots_own", lambda source: None)
     return hooks.serve(json.dumps(request).encode(), lambda path: settings(*argv))
 

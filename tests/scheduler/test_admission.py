@@ -638,3 +638,15 @@ def test_a_job_whose_film_would_not_fit_into_the_outbox_waits_with_the_numbers(t
         assert named(site, "job_deferred")[0]["kind"] == "disk"
     finally:
         site.kill()
+
+
+def test_a_new_configuration_is_gone_by_at_the_next_look_without_being_handed_on(tmp_path: Path) -> None:
+    table = Table(tmp_path, free=100)
+    assert table.choose() is None
+    names = table.journal.jobs_of("d")
+    assert asyncio.run(table.admission.choose(names)) is None, "not due yet"
+    render = replace(table.config.render, device="cpu")
+    table.live.replace(replace(table.config, render=render))
+    assert table.admission.status()["devices"]["wav2lip"]["device"] == "cpu"
+    ticket = asyncio.run(table.admission.choose(names))
+    assert isinstance(ticket, Ticket) and ticket.settings["device"] == "cpu"
