@@ -29,17 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HURRY = ROOT / "tests" / "fakes" / "hurry"
 DEATHS = ROOT / "tests" / "fakes" / "deaths"
 LOOKS: dict[str, dict[str, float]] = {
-    "heygemd.scheduler.admission": {"SOON": 0.1, "LATEST": 0.3, "SAMPLE_SECONDS": 0.2},
-    "heygemd.daemon.status_pages": {"SECONDS": 0.3},
-    "heygemd.daemon.service": {"TURN_SECONDS": 0.1},
-    "heygemd.daemon.delivery": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
-    "heygemd.watch.line": {"RETRY_SECONDS": 0.3},
+    "heygemd.common.aio": {
+        "Pace.turn": 0.1, "Pace.retry": 0.3, "Pace.queue_first": 0.1, "Pace.queue_longest": 0.3, "Pace.sample": 0.2,
+        "Pace.free_space": 0.5, "Pace.status_page": 0.3, "Pace.metrics": 0.3,
+    },
     "heygemd.guard.machine": {"_CACHE_SECONDS": 0.05},
-    "heygemd.daemon.monitor": {"SECONDS": 0.3},
-    "heygemd.scheduler.render_loop": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
-    "heygemd.scheduler.free_space": {"ASK_SECONDS": 0.5},
     "heygemd.guard.history": {"RETURN_SECONDS": 2.0},
-}
+}  # fmt: skip
 """Seconds between two looks at the same thing, a tenth of what a daemon takes: by module, see fakes/hurry."""
 
 

@@ -51,7 +51,7 @@ class PurgeDrop:
 
     drop: Drop
     folder: str | None
-    films: tuple[housekeeping.Film, ...]
+    films: tuple[housekeeping.DeliveredFilm, ...]
     busy: bool
 
     def to_json(self) -> PurgeRow:
@@ -130,7 +130,7 @@ def _names_of(drop: Drop) -> Iterable[str]:
 
 def _with_files(journal: Journal, line: LineConfig, drop: Drop) -> PurgeDrop:
     folder = housekeeping.folder_of(line, drop)
-    films = (housekeeping.Film.of(line, drop, job) for job in journal.jobs_of(drop.id))
+    films = (housekeeping.DeliveredFilm.of(line, drop, job) for job in journal.jobs_of(drop.id))
     there = tuple(film for film in films if film is not None and Path(f"{film.base}.mp4").exists())
     busy = drop.state is not DropState.ENDED
     return PurgeDrop(drop, folder if folder and Path(folder).is_dir() else None, there, busy)

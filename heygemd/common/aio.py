@@ -1,10 +1,11 @@
-"""Two helpers for asyncio: ``ended`` cancels tasks until they have ended, ``Later`` holds back a second attempt."""
+"""Helpers for asyncio: cancel tasks until they end, hold back a second attempt, the daemon's waits between turns."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 AGAIN_SECONDS = 1.0
 
@@ -38,3 +39,21 @@ class Later:
             return False
         self._not_before.pop(key, None)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Waits of the daemon, in seconds.  Made once at its start and passed to each task; tests make a faster one."""
+
+    turn: float = 1.0  #: main loop, render loop and delivery: between two turns, unless something wakes them
+    start_turn: float = 0.1  #: main loop, until every line has been looked at
+    retry: float = 5.0  #: before a share that refused, or did not answer, is tried again
+    breath: float = 0.1  #: at least, between two scans of an inbox, however many events arrive
+    queue_first: float = 1.0  #: between two looks at a queue that waits: grows from this …
+    queue_longest: float = 4.0  #: … to this
+    sample: float = 2.0  #: between two measurements of the running job
+    free_space: float = 10.0  #: how long a folder's free space is taken from its last answer
+    status_page: float = 4.0  #: between two looks at the status pages: a share may be slow, people read slower
+    metrics: float = 5.0  #: between two readings; Prometheus asks about every 15 s
+    engine_away: float = 10.0  #: before an engine's server that is away is asked again; this much longer each time …
+    engine_away_longest: float = 120.0  #: … up to this

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from heygemd.common.errors import ConfigError, Fault
 from heygemd.config.load import LINE_PLACES, Config, LineConfig
@@ -15,6 +16,16 @@ from heygemd.config.whole import TABLES
 
 FIXED = ("state_dir", "work_dir", "socket")
 """Of [daemon]: where it lives.  They stay as they are until it is started anew."""
+
+
+class ChangedNames(TypedDict):
+    """What a reload has changed: tables such as "[render]", lines by name."""
+
+    tables: list[str]
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    needs_restart: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +39,8 @@ class Changes:
     tables: tuple[str, ...] = ()  #: such as "[render]"
     restart: tuple[str, ...] = ()  #: such as "[daemon] socket": in force only after a restart
 
-    def told(self) -> dict[str, list[str]]:
-        """As the reply says it."""
+    def names(self) -> ChangedNames:
+        """The names of what has changed, for the log and for people."""
         return {
             "tables": list(self.tables), "added": list(self.added), "removed": list(self.removed),
             "changed": list(self.changed), "needs_restart": list(self.restart),

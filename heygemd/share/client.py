@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from heygemd.common.errors import StorageError
@@ -37,14 +37,19 @@ class Share:
     Raises ``ShareError`` for what the operating system refused and ``StorageError`` for a share that does not answer.
     """
 
-    def __init__(self, name: str, seconds: float, folders: Sequence[str]) -> None:
-        """``name`` is for messages; ``seconds`` is the deadline of an operation that moves no data; below ``folders``
-        no link is followed."""
+    def __init__(self, name: str, seconds: float | Callable[[], float], folders: Sequence[str]) -> None:
+        """``name`` is for messages; ``seconds`` is the deadline of an operation that moves no data, or returns it
+        where it may change; below ``folders`` no link is followed."""
         self.name = name
-        self.seconds = seconds
+        self._seconds = seconds
         self._folders = tuple(folders)
         self._child: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
+
+    @property
+    def seconds(self) -> float:
+        """The deadline of an operation that moves no data, now."""
+        return self._seconds() if callable(self._seconds) else self._seconds
 
     async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
         """Run one operation of ``operations.py``; copies of large files get a longer deadline from the caller."""

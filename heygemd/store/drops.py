@@ -31,6 +31,7 @@ from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, InputError, StorageError
 from heygemd.common.names import display, free_name, safe_component
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Source
+from heygemd.config.live import Live
 from heygemd.config.load import LINE_FOLDERS, Config, LineConfig
 from heygemd.share.client import Share, ShareError
 from heygemd.share.nofollow import BARRED, sync_folder
@@ -50,15 +51,21 @@ _KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 class Store:
     """Moves drops and jobs through their states.  Raises ``StorageError`` where a folder did not answer: try later."""
 
-    def __init__(self, config: Config, journal: Journal, shares: Mapping[str, Share]) -> None:
-        self.config = config
+    def __init__(self, live: Live, journal: Journal, shares: Mapping[str, Share]) -> None:
+        """``shares``: of the lines that are open, by name; they may come and go."""
+        self._live = live
         self.journal = journal
         self.shares = shares
-        self.lines = {line.name: line for line in config.lines}
-        self.work = config.daemon.work_dir
+        self.lines = live.lines
+        self.work = live.now.daemon.work_dir
         self._holds: dict[str, Hold] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = log.get()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._live.now
 
     # ------------------------------------------------------------ places
 
@@ -358,7 +365,7 @@ class Store:
             raise HeygemdError(f"{job.id} is {job.state}; only a failed or cancelled job can be retried.")
         if job.request.problem:
             raise HeygemdError(f"{job.id} cannot be retried unchanged: {job.request.problem}")
-        if drop.line not in self.lines:
+        if drop.line not in self.lines or drop.line not in self.shares:
             raise HeygemdError(f"{job.id} belongs to line {drop.line}, which is no longer configured.")
         if drop.state is DropState.FILING:
             drop = await self._file(drop)

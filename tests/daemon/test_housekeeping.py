@@ -16,6 +16,7 @@ import pytest
 
 from heygemd.cli import main
 from heygemd.common.request import DropRequest, JobRequest, Source
+from heygemd.config.live import Live
 from heygemd.config.load import load
 from heygemd.contract import control
 from heygemd.daemon.housekeeping import Housekeeper
@@ -36,14 +37,14 @@ class OpenLine:
     """What the housekeeper needs of a line."""
 
     def __init__(self, site: Site) -> None:
-        self.line, self.share, self.open = load(site.config).lines[0], Here(), True
+        self.settings, self.share, self.open = load(site.config).lines[0], Here(), True
 
 
 def round_in(site: Site, **days: float) -> None:
     """One round of the housekeeper, so many days from now."""
     journal = Journal(site.state / "journal.sqlite")
     at = datetime.now().astimezone() + timedelta(**days)
-    keeper = Housekeeper(lambda: load(site.config), journal, {"main": OpenLine(site)})  # type: ignore[dict-item]
+    keeper = Housekeeper(Live(load(site.config)), journal, {"main": OpenLine(site)})  # type: ignore[dict-item]
     try:
         asyncio.run(keeper.round(at))
     finally:
@@ -206,7 +207,7 @@ def test_a_drop_that_is_taken_up_again_meanwhile_is_left_alone(filed: Callable[.
 
     line = OpenLine(site)
     line.share = Taken()
-    keeper = Housekeeper(lambda: load(site.config), journal, {"main": line})  # type: ignore[dict-item]
+    keeper = Housekeeper(Live(load(site.config)), journal, {"main": line})  # type: ignore[dict-item]
     asyncio.run(keeper.round(datetime.now().astimezone() + timedelta(days=2)))
     assert [d.state for d in journal.drops(DropState.HELD)] == [DropState.HELD]
     journal.close()

@@ -60,9 +60,8 @@ def line(site: Site, container: Container) -> Site:
     )
     site.write_config()
     timeouts = {"Timeouts.busy": 2.0, "Timeouts.silence": 2.0}
-    rendering = LOOKS["heygemd.scheduler.render_loop"] | {"AWAY_SECONDS": 0.5}
     site.hurry = LOOKS | {
-        "heygemd.scheduler.render_loop": rendering,
+        "heygemd.common.aio": LOOKS["heygemd.common.aio"] | {"Pace.engine_away": 0.5},
         "heygemd.pipeline.engines.duix.submission": timeouts,
     }
     text = site.config.read_text().replace('engine = "command"', 'engine = "duix"')

@@ -12,7 +12,7 @@ import pytest
 from heygemd.common.errors import Cancelled, InputError, StorageError
 from heygemd.guard import host
 from heygemd.scheduler import staging
-from heygemd.scheduler.free_space import Outboxes
+from heygemd.scheduler.free_space import OutboxSpace
 from heygemd.scheduler.staging import Stager
 
 PROBED = {"video": {"video": {"width": 1280, "height": 720}}, "audio": {}}
@@ -177,9 +177,7 @@ def test_a_plan_goes_with_the_job_that_is_cancelled(tmp_path: Path, monkeypatch:
     asyncio.run(story())
 
 
-def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(tmp_path: Path) -> None:
     async def story() -> None:
         answers, busy = [500, 400], asyncio.Event()
 
@@ -189,15 +187,14 @@ def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(
             return answers.pop(0)
 
         store = SimpleNamespace(outbox_free_mib=free, lines={"main": SimpleNamespace(outbox=tmp_path)})
-        room = Outboxes(store)  # type: ignore[arg-type]
-        monkeypatch.setattr("heygemd.scheduler.free_space.ASK_SECONDS", 0.0)
+        room = OutboxSpace(store, 0.0)  # type: ignore[arg-type]
         await room.ask(["main"])
-        assert room.free_mib() == {tmp_path: 500}
+        assert room.by_path() == {tmp_path: 500}
         await asyncio.wait_for(room.ask(["main"]), 5)
-        assert room.free_mib() == {tmp_path: 500}, "a film is being taken; what was known is good enough"
+        assert room.by_path() == {tmp_path: 500}, "a film is being taken; what was known is good enough"
         busy.set()
         await asyncio.sleep(0.01)
-        assert room.free_mib() == {tmp_path: 400}
+        assert room.by_path() == {tmp_path: 400}
         await room.close()
 
     asyncio.run(story())
@@ -209,8 +206,8 @@ def test_an_outbox_that_does_not_answer_is_missing(tmp_path: Path) -> None:
             raise StorageError("the share is away")
 
         store = SimpleNamespace(outbox_free_mib=free, lines={"main": SimpleNamespace(outbox=tmp_path)})
-        room = Outboxes(store)  # type: ignore[arg-type]
+        room = OutboxSpace(store, 10.0)  # type: ignore[arg-type]
         await room.ask(["main"])
-        assert room.free_mib() == {}
+        assert room.by_path() == {}
 
     asyncio.run(story())

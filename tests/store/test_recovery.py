@@ -16,6 +16,7 @@ import pytest
 from heygemd.common.errors import HeygemdError, InputError, StorageError
 from heygemd.common.request import DropRequest, JobRequest, Move, Source, Stamp
 from heygemd.config.line import LineConfig
+from heygemd.config.live import Live
 from heygemd.config.tables import DaemonConfig
 from heygemd.config.whole import Config
 from heygemd.share import __main__
@@ -56,7 +57,7 @@ class Shop:
         (root / "state").mkdir()
         self.share = Files()
         self.journal = Journal(root / "state" / "journal.sqlite")
-        self.store = Store(config, self.journal, {"main": self.share})  # type: ignore[dict-item]
+        self.store = Store(Live(config), self.journal, {"main": self.share})  # type: ignore[dict-item]
 
     async def failed(self) -> tuple[Drop, Job]:
         """A claimed pair, its job failed and filed."""

@@ -9,7 +9,7 @@ import pytest
 from heygemd.common.request import Stamp
 from heygemd.share import operations, queries
 from heygemd.share.entry import Entry
-from heygemd.watch.order_files import meant, read
+from heygemd.watch.order_files import jobs_named, sort_entries
 from tests.daemon.test_service import drop, wait_for
 from tests.intake.test_plan import Inbox, only
 from tests.site import Site
@@ -30,7 +30,7 @@ def entry(path: str, size: int = 0, **more: bool) -> Entry:
     ],
 )
 def test_a_files_name_is_the_order(path: str, kind: str, folder: str, name: str) -> None:
-    found = read([entry(path), entry("lesson.wav", 9)])
+    found = sort_entries([entry(path), entry("lesson.wav", 9)])
     assert [(o.kind, o.folder, o.name) for o in found.orders] == [(kind, folder, name)]
     assert [e.path for e in found.rest] == ["lesson.wav"] and not found.paused
 
@@ -40,20 +40,20 @@ def test_a_files_name_is_the_order(path: str, kind: str, folder: str, name: str)
              entry("a.cancel", 5000), entry("zhang/PAUSE"), entry("pauses"), entry("cancel")],
 )  # fmt: skip
 def test_what_is_no_order_is_left_to_intake(none: Entry) -> None:
-    assert read([none]).rest == (none,) and not read([none]).paused
+    assert sort_entries([none]).rest == (none,) and not sort_entries([none]).paused
 
 
 @pytest.mark.parametrize("name", ["PAUSE", "pause", "Pause.txt"])
 def test_a_file_pause_at_the_top_pauses(name: str) -> None:
-    assert read([entry(name)]).paused and not read([entry(name)]).rest
+    assert sort_entries([entry(name)]).paused and not sort_entries([entry(name)]).rest
 
 
 def named(inbox: Inbox, order: str) -> list[str]:
     """Which of the drop's films an order means."""
     request = only(inbox.plan())
     jobs = [type("J", (), {"request": job})() for job in request.jobs]
-    (found,) = read([entry(order)]).orders
-    return [job.request.name for job in meant(request, jobs, found)]
+    (found,) = sort_entries([entry(order)]).orders
+    return [job.request.name for job in jobs_named(request, jobs, found)]
 
 
 def test_an_order_means_a_drop_by_its_name_or_one_of_its_films() -> None:

@@ -41,13 +41,9 @@ _DROP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ROOT = os.path.dirname(_FILE or "")
 _swapping = False
 
-_QUICK = {
-    "heygemd.daemon.service": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
-    "heygemd.scheduler.render_loop": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.daemon.delivery": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.watch.line": {"BREATH": 0.02, "RETRY_SECONDS": 0.1},
-    "heygemd.scheduler.admission": {"SOON": 0.05, "LATEST": 0.1},
-}
+_PACE = {
+    "turn": 0.05, "start_turn": 0.02, "retry": 0.1, "breath": 0.02, "queue_first": 0.05, "queue_longest": 0.1,
+}  # fmt: skip
 
 
 # ------------------------------------------------------------ what is done
@@ -211,10 +207,16 @@ def _count_operations():
 # ------------------------------------------------------------ what is different
 
 
+def _quicken(init):
+    names = init.__code__.co_varnames[1 : init.__code__.co_argcount]
+    assert _PACE.keys() <= set(names), "a wait has another name now"
+    init.__defaults__ = tuple(_PACE.get(name, value) for name, value in zip(names, init.__defaults__, strict=True))
+
+
 def _after_import(loader, module):
     _exec(loader, module)
-    for name, value in _QUICK.get(module.__name__, {}).items():
-        setattr(module, name, value)
+    if module.__name__ == "heygemd.common.aio":
+        _quicken(module.Pace.__init__)
     if "DEATHS_MUTATION" in os.environ:
         import mutations
 
