@@ -120,8 +120,8 @@ def remove(config: Config, found: Iterable[Found]) -> list[str]:
                 stayed.append(f"{one.drop.id} has not ended; cancel it first.")
                 continue
             if one.folder:
-                told = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
-                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in told["left"]]
+                told = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), housekeeping.OURS)
+                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in told.left]
             for film in one.films:
                 if operations.remove_film(film.base, film.size, film.job) == "changed":
                     stayed.append(f"{display(film.base)}.mp4 or its log is not as it was delivered.")

@@ -12,7 +12,7 @@ from heygemd.common.errors import HeygemdError
 from heygemd.scheduler.render_loop import Rendering
 from heygemd.scheduler.worker import Message
 from heygemd.status.summary import Work, summary
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import now
 from heygemd.watch.line import Line
 
@@ -21,7 +21,7 @@ class Answers:
     """Status, and the orders that people give."""
 
     def __init__(
-        self, journal: Journal, store: Store, lines: Mapping[str, Line], rendering: Rendering,
+        self, journal: Journal, store: DropStore, lines: Mapping[str, Line], rendering: Rendering,
         reload: Callable[[bool], Awaitable[Message]], wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """``lines`` may come and go.  ``wake``: something has changed that may let a job start, or a film go out."""

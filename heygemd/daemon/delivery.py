@@ -14,7 +14,7 @@ from heygemd.common import log
 from heygemd.common.aio import Later
 from heygemd.common.errors import FULL, StorageError
 from heygemd.share.client import ShareError
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import ENDED, DropState
 from heygemd.watch.line import Line
 
@@ -25,7 +25,7 @@ TURN_SECONDS = 1.0
 class Delivery:
     """Takes jobs from RENDERED to DELIVERED and drops from HELD to ENDED."""
 
-    def __init__(self, journal: Journal, store: Store, lines: Mapping[str, Line], later: Later) -> None:
+    def __init__(self, journal: Journal, store: DropStore, lines: Mapping[str, Line], later: Later) -> None:
         """``lines`` may come and go."""
         self._journal, self._store, self._lines, self._later = journal, store, lines, later
         self.news = asyncio.Event()

@@ -41,9 +41,9 @@ from heygemd.daemon.status_pages import Board
 from heygemd.daemon.systemd import Notifier
 from heygemd.scheduler.render_loop import Rendering
 from heygemd.scheduler.worker import Message
-from heygemd.share.client import Share
+from heygemd.share.client import ShareClient
 from heygemd.store import recovery
-from heygemd.store.drops import Job, Journal, Store
+from heygemd.store.drops import DropStore, Job, Journal
 from heygemd.store.states import DropState
 from heygemd.watch.line import Line
 from heygemd.watch.order_files import Orders
@@ -98,8 +98,10 @@ class Daemon:
 
     def __init__(self, config: Config, journal: Journal, *, once: bool) -> None:
         self.config, self.journal, self.once = config, journal, once
-        self.shares = {line.name: Share(line.name, config.intake.share_seconds, line.trusted) for line in config.lines}
-        self.store = Store(config, journal, self.shares)
+        self.shares = {
+            line.name: ShareClient(line.name, config.intake.share_seconds, line.trusted) for line in config.lines
+        }
+        self.store = DropStore(config, journal, self.shares)
         self.lines: dict[str, Line] = {}
         later = Later()
         self.rendering = Rendering(config, journal, self.store, self.lines, later, self._wake)
@@ -168,7 +170,7 @@ class Daemon:
 
     def _open_line(self, settings: LineConfig) -> None:
         name = settings.name
-        self.shares[name] = Share(name, self.config.intake.share_seconds, settings.trusted)
+        self.shares[name] = ShareClient(name, self.config.intake.share_seconds, settings.trusted)
         self.store.lines[name] = settings
         self.lines[name] = Line(self.config, settings, self.store, self._wake, self.orders.obey)
         self._watches[name] = asyncio.create_task(self.lines[name].run())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,7 +54,7 @@ class Board:
         }
         try:
             for file, content in pages.items():
-                await line.share.do("write_whole", str(line.line.outbox / file), base64.b64encode(content).decode())
+                await line.share.write_whole(str(line.line.outbox / file), content)
         except StorageError as error:  # the next change tries again; the line itself says if its share is gone
             if name not in self._refused:
                 self._log.warning("status_page_refused", line=name, problem=str(error))

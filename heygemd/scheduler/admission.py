@@ -34,7 +34,7 @@ from heygemd.guard.turns import MOST, Ageing, Candidate, Turn, look
 from heygemd.scheduler.deferrals import Deferrals
 from heygemd.scheduler.free_space import Folders, Outboxes
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState
 
 SOON, LATEST = 1.0, 4.0  # seconds between two looks at a queue that waits: grows from one to the other
@@ -50,7 +50,7 @@ class Admission:
         self,
         config: Config,
         journal: Journal,
-        store: Store,
+        store: DropStore,
         worker_pid: Callable[[], int | None],
         reader: Callable[..., Readings] = machine.read,
         *,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from heygemd.common.aio import ended
 from heygemd.common.errors import StorageError
-from heygemd.share.client import Share
-from heygemd.store.drops import Store
+from heygemd.share.client import ShareClient
+from heygemd.store.drops import DropStore
 
 ASK_SECONDS = 10.0  # an answer is good for so long
 
@@ -64,7 +64,7 @@ class Rooms:
 class Outboxes(Rooms):
     """Those of the lines, by line."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: DropStore) -> None:
         super().__init__(lambda line: store.outbox_free_mib(line))
         self._store = store
 
@@ -79,8 +79,8 @@ class Folders(Rooms):
 
     def __init__(self, name: str, seconds: float) -> None:
         """``name`` is for messages; ``seconds``: the deadline of an answer."""
-        self._share = Share(name, seconds, ())
-        super().__init__(lambda folder: self._share.do("free_mib", folder))
+        self._share = ShareClient(name, seconds, ())
+        super().__init__(lambda folder: self._share.free_mib(folder))
 
     def free_mib(self) -> dict[Path, int]:
         """MiB by folder; one that did not answer is missing."""

@@ -32,7 +32,7 @@ from heygemd.scheduler.admission import Admission
 from heygemd.scheduler.staging import Stager, task_of
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
 from heygemd.scheduler.worker import Message, Worker
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 from heygemd.watch.line import Line
 
@@ -63,7 +63,7 @@ class Rendering:
     """The worker, what is staged for it, and who lets jobs start."""
 
     def __init__(
-        self, config: Config, journal: Journal, store: Store, lines: Mapping[str, Line], later: Later,
+        self, config: Config, journal: Journal, store: DropStore, lines: Mapping[str, Line], later: Later,
         wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """``lines`` may come and go.  ``wake`` is called when a job's work has ended."""

@@ -6,7 +6,6 @@ Each line has its own task, so that a share that hangs stops nothing but itself.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import time
@@ -25,7 +24,7 @@ from heygemd.intake.view import Clause, consent_of
 from heygemd.share.client import UNREADABLE, ShareError
 from heygemd.share.entry import Entry
 from heygemd.store import recovery
-from heygemd.store.drops import Store
+from heygemd.store.drops import DropStore
 from heygemd.watch import inbox_readme
 from heygemd.watch.order_files import Answer, Desk, Order
 from heygemd.watch.watcher import Watcher
@@ -39,7 +38,7 @@ class Line:
     """The inbox of one line, watched."""
 
     def __init__(
-        self, config: Config, line: LineConfig, store: Store, claimed: Callable[[], None],
+        self, config: Config, line: LineConfig, store: DropStore, claimed: Callable[[], None],
         obey: Callable[[str, Order], Awaitable[Answer]],
     ) -> None:  # fmt: skip
         """``claimed`` is called whenever new jobs are in the journal; ``obey`` carries out people's orders."""
@@ -133,12 +132,12 @@ class Line:
 
         Raises ``StorageError``.
         """
-        found = await self.store.look_at(self.line)
+        opened = await self.store.look_at(self.line)
         if self.open:
             return
         await recovery.line(self.store, self.line)
         await self._explain()
-        self._watch(found["blind"])
+        self._watch(opened.blind)
         self.open, self.problem = True, None
         self._log.info("line_open", root=str(self.line.root), watch=self.watch)
         self.claimed()
@@ -148,13 +147,13 @@ class Line:
         if self.open:
             with contextlib.suppress(StorageError):  # then it is left to the others to find out
                 me = self.store.hold(self.line.name).me()
-                await self.share.do("leave_line", str(self.line.processing), me, seconds=LEAVE_SECONDS)
+                await self.share.leave_line(str(self.line.processing), me, seconds=LEAVE_SECONDS)
 
     async def _explain(self) -> None:
         """Lay the README for people into the inbox; a line works without it."""
-        text = base64.b64encode(inbox_readme.text(self.config, self.line)).decode()
+        text = inbox_readme.text(self.config, self.line)
         try:
-            await self.share.do("lay_down", str(self.line.inbox / inbox_readme.NAME), text)
+            await self.share.lay_down(str(self.line.inbox / inbox_readme.NAME), text)
         except ShareError as error:
             self._log.warning("readme_refused", problem=str(error))
 
@@ -181,8 +180,7 @@ class Line:
     # ------------------------------------------------------------ looking
 
     async def _look(self) -> None:
-        rows = await self.share.do("scan", str(self.line.inbox))
-        entries = await self._heed_orders([Entry.from_list(row) for row in rows])
+        entries = await self._heed_orders(await self.share.scan(str(self.line.inbox)))
         now = time.monotonic()
         settled = self._settler.observe(now, entries)
         if settled.to_inspect:
@@ -214,7 +212,7 @@ class Line:
 
     async def _inspect(self, settled: Settled) -> None:
         paths = [entry.path for entry in settled.to_inspect]
-        found = await self.share.do("inspect", str(self.line.inbox), paths)
+        found = await self.share.inspect(str(self.line.inbox), paths)
         for entry in settled.to_inspect:
             self._settler.inspected(entry.path, entry.stamp, found[entry.path])
 
@@ -247,12 +245,11 @@ class Line:
         """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` where that may pass."""
         limit = self.config.intake.max_manifest_kib * 1024
         try:
-            data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
+            return await self.share.read(f"{self.line.inbox}/{path}", limit)
         except ShareError as error:
             if error.errno not in UNREADABLE:
                 raise
             return f"cannot be read: {os.strerror(error.errno).lower()}"
-        return base64.b64decode(data)
 
     def _library_has(self, path: str) -> str | None:
         """The absolute path of a library file.  Libraries are local or mounted for good; a stat is all it takes."""

@@ -19,9 +19,9 @@ from heygemd.common.messages import say
 from heygemd.common.names import display, folded, parent, safe_component, split
 from heygemd.common.request import AUDIO_SUFFIXES, MANIFEST_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Stamp
 from heygemd.config.load import LineConfig
-from heygemd.share.client import Share, ShareError
+from heygemd.share.client import ShareClient, ShareError
 from heygemd.share.entry import Entry
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 
 ANSWERS = 10
@@ -101,7 +101,7 @@ def meant(request: DropRequest, jobs: Sequence[Job], order: Order) -> list[Job]:
 class Orders:
     """Carries orders out."""
 
-    def __init__(self, journal: Journal, store: Store, cancel: Callable[[Job], None]) -> None:
+    def __init__(self, journal: Journal, store: DropStore, cancel: Callable[[Job], None]) -> None:
         """``cancel`` ends a queued or running job, and raises ``HeygemdError`` for any other."""
         self._journal, self._store, self._cancel = journal, store, cancel
 
@@ -158,7 +158,7 @@ class Desk:
         self._left: set[tuple[str, Stamp]] = set()  # obeyed, but their files could not be removed
         self._log = log.get(line=line)
 
-    async def heed(self, entries: list[Entry], share: Share, line: LineConfig) -> list[Entry]:
+    async def heed(self, entries: list[Entry], share: ShareClient, line: LineConfig) -> list[Entry]:
         """Carry out the orders among ``entries`` where the line takes any; the other entries.
 
         Raises ``StorageError`` where the share does not answer.
@@ -175,9 +175,8 @@ class Desk:
             if (order.path, order.stamp) not in self._left:
                 self._answer(order.path, await self._obey(self._line, order))
                 self._left.add((order.path, order.stamp))
-            stamp = [order.stamp.size, order.stamp.mtime_ns, order.stamp.inode]
             with contextlib.suppress(ShareError):  # it stays there, obeyed; the answer says what was done
-                await share.do("remove_seen", f"{line.inbox}/{order.path}", stamp)
+                await share.remove_seen(f"{line.inbox}/{order.path}", order.stamp)
         return list(found.rest)
 
     def _answer(self, path: str, answer: Answer) -> None:

@@ -381,7 +381,7 @@ def test_a_local_folder_is_not_blind_and_a_missing_one_is_an_error(tmp_path: Pat
 
 def test_a_share_is_blind_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     proc = 0x9FA0
-    monkeypatch.setitem(filesystem._REMOTE, proc, "proc")
+    monkeypatch.setitem(filesystem.NETWORK_FILE_SYSTEMS, proc, "proc")
     assert blind(Path("/proc"))
 
 

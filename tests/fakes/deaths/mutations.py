@@ -17,32 +17,33 @@ def apply(name, module):
     changed = {
         "forget_interrupted": "heygemd.store.recovery",
         "never_sync": "heygemd.share.nofollow",
+        "receipt_first": "heygemd.store.publish",
         "follow_links": "heygemd.share.nofollow",
     }.get(name, "heygemd.store.drops")
     if module.__name__ == changed and f"_{name}" in globals():
         globals()[f"_{name}"](module)
 
 
-def _receipt_first(jobs):
-    honest = jobs.Store._reveal
+def _receipt_first(publish):
+    honest = publish.Publishing._reveal
 
     async def reveal(self, drop, job):
-        final = os.path.join(self.outlet(drop, job), job.base)
-        await self._show(drop, self._part(drop, job, "json"), f"{final}.json")
+        final = os.path.join(self._places.outlet(drop, job), job.base)
+        await self._show(drop, self._places.part(drop, job, "json"), f"{final}.json")
         return await honest(self, drop, job)
 
-    jobs.Store._reveal = reveal
+    publish.Publishing._reveal = reveal
 
 
-def _move_before_record(jobs):
+def _move_before_record(drops):
     async def claim(self, line, request):
-        drop_id = f"20000101-000000-{jobs.secrets.token_hex(3)}"
+        drop_id = f"20000101-000000-{drops.secrets.token_hex(3)}"
         for move in request.moves:
             target = os.path.join(line.processing, drop_id, move.target)
-            await self.shares[line.name].do("move", os.path.join(line.inbox, move.source), target)
+            await self.shares[line.name].move(os.path.join(line.inbox, move.source), target)
         return await self.take(self.journal.add_drop(drop_id, line.name, request, None))
 
-    jobs.Store.claim = claim
+    drops.DropStore.claim = claim
 
 
 def _forget_interrupted(recovery):
