@@ -90,7 +90,11 @@ def take_input(source: str, target: str, stamps: Mapping[str, Sequence[int]]) ->
 def _differs(path: str, stamps: Mapping[str, Sequence[int]], *, inodes: bool) -> bool:
     if not stamps:
         return False
-    infos = {"": nofollow.status(path)} if "" in stamps else _files_in(path)
+    infos = {"": nofollow.status(path)}
+    if "" not in stamps:
+        if not stat.S_ISDIR(infos[""].st_mode):
+            return True  # a link, perhaps, has taken the job folder's place
+        infos = _files_in(path)
     count = 3 if inodes else 2
     here = {name: _stamp(info)[:count] for name, info in infos.items() if stat.S_ISREG(info.st_mode)}
     return here != {name: tuple(stamp[:count]) for name, stamp in stamps.items()}

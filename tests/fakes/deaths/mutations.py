@@ -5,6 +5,7 @@ receipt_first           the log is revealed before its film
 move_before_record      the inputs are moved before anybody has noted that they will be
 forget_interrupted      a start does not take up the jobs that were interrupted
 follow_links            links are followed wherever they are put (test_swaps.py)
+take_blindly            inputs are taken however they have changed since they settled (test_changed_inputs.py)
 never_sync              files are not brought to the disk, only folders are (test_power.py)
 """
 
@@ -17,6 +18,7 @@ def apply(name, module):
     changed = {
         "forget_interrupted": "heygemd.store.recovery",
         "never_sync": "heygemd.share.nofollow",
+        "take_blindly": "heygemd.share.operations",
         "receipt_first": "heygemd.store.publish",
         "follow_links": "heygemd.share.nofollow",
     }.get(name, "heygemd.store.drops")
@@ -54,15 +56,19 @@ def _forget_interrupted(recovery):
     recovery.interrupted = interrupted
 
 
-def _follow_links(handles):
-    handles.os.O_NOFOLLOW = 0
+def _follow_links(nofollow):
+    nofollow.os.O_NOFOLLOW = 0
 
 
-def _never_sync(handles):
-    honest = handles.os.fsync
+def _take_blindly(operations):
+    operations._differs = lambda *_, **__: False
+
+
+def _never_sync(nofollow):
+    honest = nofollow.os.fsync
 
     def fsync(fd):
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             honest(fd)
 
-    handles.os.fsync = fsync
+    nofollow.os.fsync = fsync
