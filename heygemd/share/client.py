@@ -19,7 +19,7 @@ from heygemd.common.request import Stamp
 from heygemd.common.spawn import environment, python
 from heygemd.share import answers
 from heygemd.share.answers import LineOpened, RemovedFiles, StagedFile
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.owner import OwnerRecord
 
 BYTES_PER_SECOND = 2e6  # slower than any share worth the name; sets the deadline of a copy
@@ -139,9 +139,9 @@ class ShareClient:
         """Let others have the line at once."""
         await self._do("leave_line", processing, me.to_json(), seconds=seconds)
 
-    async def scan(self, inbox: str) -> list[Entry]:
+    async def scan(self, inbox: str) -> list[InboxEntry]:
         """Everything below the inbox that is not on the ignore list."""
-        return [Entry.from_list(answers.items(row)) for row in answers.items(await self._do("scan", inbox))]
+        return [InboxEntry.from_list(answers.items(row)) for row in answers.items(await self._do("scan", inbox))]
 
     async def inspect(self, inbox: str, paths: Sequence[str]) -> dict[str, str | None]:
         """For each path: a sentence why the file looks unfinished, or ``None``."""

@@ -19,7 +19,7 @@ from heygemd.common.request import Stamp
 from heygemd.share import completeness, nofollow
 from heygemd.share import owner as share_owner
 from heygemd.share.answers import LineOpened
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.filesystem import blind
 from heygemd.share.ignore import ignored, underway
 from heygemd.share.nofollow import folder, is_gone, open_regular, write_new
@@ -106,14 +106,14 @@ def _read_marker(path: str) -> str | None:
 def scan(inbox: str) -> list[list[str | int | bool]]:
     """Everything below the inbox that is not on the ignore list (files on their way are listed all the same).
 
-    Returns rows as of ``Entry.to_list``; symbolic links are not followed.  Anything more than 64 folders deep is not
+    Returns rows as of ``InboxEntry.to_list``; symbolic links are not followed.  More than 64 folders deep nothing is
     listed.
     """
     with folder(inbox, read=True) as fd:
         return [entry.to_list() for entry in _walk(fd, "")]
 
 
-def _walk(fd: int, prefix: str) -> Iterator[Entry]:
+def _walk(fd: int, prefix: str) -> Iterator[InboxEntry]:
     with os.scandir(fd) as entries:
         for entry in entries:
             if ignored(entry.name) and not underway(entry.name):
@@ -125,7 +125,7 @@ def _walk(fd: int, prefix: str) -> Iterator[Entry]:
             path = prefix + entry.name
             is_dir = stat.S_ISDIR(info.st_mode)
             other = not is_dir and not stat.S_ISREG(info.st_mode)
-            yield Entry(path, is_dir, stamp_of(info), other)
+            yield InboxEntry(path, is_dir, stamp_of(info), other)
             if is_dir and path.count("/") < _DEEPEST:
                 with suppress(PermissionError, FileNotFoundError, NotADirectoryError), _inner(fd, entry.name) as inner:
                     yield from _walk(inner, path + "/")

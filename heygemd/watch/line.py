@@ -22,7 +22,7 @@ from heygemd.intake import plan as intake_plan
 from heygemd.intake.settling import Settled, Settler
 from heygemd.intake.view import Clause, consent_of
 from heygemd.share.client import UNREADABLE, ShareError
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.store import recovery
 from heygemd.store.drops import DropStore
 from heygemd.watch import inbox_readme
@@ -202,7 +202,7 @@ class Line:
         """Whether a file PAUSE lies in the inbox: then no job of this line is begun."""
         return self._desk.paused
 
-    async def _heed_orders(self, entries: list[Entry]) -> list[Entry]:
+    async def _heed_orders(self, entries: list[InboxEntry]) -> list[InboxEntry]:
         """Carry out the orders among what was found; the rest is for intake."""
         before, obeyed = self._desk.paused, self._desk.obeyed
         rest = await self._desk.heed(entries, self.share, self.line)
@@ -216,11 +216,11 @@ class Line:
         for entry in settled.to_inspect:
             self._settler.inspected(entry.path, entry.stamp, found[entry.path])
 
-    async def _plan(self, now: float, entries: list[Entry], settled: Settled) -> intake_plan.Plan:
+    async def _plan(self, now: float, entries: list[InboxEntry], settled: Settled) -> intake_plan.InboxPlan:
         stamps = {entry.path: entry.stamp for entry in entries}
         self._manifests = {p: v for p, v in self._manifests.items() if stamps.get(p) == v[0]}
         while True:
-            view = intake_plan.View(
+            view = intake_plan.InboxView(
                 now=now,
                 entries=tuple(entries),
                 settled=settled.files,

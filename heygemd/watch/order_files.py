@@ -20,7 +20,7 @@ from heygemd.common.names import display, folded, parent, safe_component, split
 from heygemd.common.request import AUDIO_SUFFIXES, MANIFEST_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Stamp
 from heygemd.config.load import LineConfig
 from heygemd.share.client import ShareClient, ShareError
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 
@@ -59,10 +59,10 @@ class Read:
 
     orders: tuple[Order, ...]
     paused: bool
-    rest: tuple[Entry, ...]
+    rest: tuple[InboxEntry, ...]
 
 
-def read(entries: Iterable[Entry]) -> Read:
+def read(entries: Iterable[InboxEntry]) -> Read:
     """Tell the orders of an inbox from what was dropped.  Pure."""
     orders, rest, paused = [], [], False
     for entry in entries:
@@ -76,7 +76,7 @@ def read(entries: Iterable[Entry]) -> Read:
     return Read(tuple(orders), paused, tuple(rest))
 
 
-def _order(entry: Entry) -> Order | None:
+def _order(entry: InboxEntry) -> Order | None:
     folder, _, name = entry.path.rpartition("/")
     stem, suffix = split(name)
     if suffix == ".txt":
@@ -158,7 +158,7 @@ class Desk:
         self._left: set[tuple[str, Stamp]] = set()  # obeyed, but their files could not be removed
         self._log = log.get(line=line)
 
-    async def heed(self, entries: list[Entry], share: ShareClient, line: LineConfig) -> list[Entry]:
+    async def heed(self, entries: list[InboxEntry], share: ShareClient, line: LineConfig) -> list[InboxEntry]:
         """Carry out the orders among ``entries`` where the line takes any; the other entries.
 
         Raises ``StorageError`` where the share does not answer.
