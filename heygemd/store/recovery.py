@@ -1,4 +1,4 @@
-"""What a start does about a life that ended too early: a function of the journal and of what is on disk.
+"""Crash recovery at startup: a function of the journal and of the files on disk.
 
     interrupted   before any share is touched: what says "running" is queued again, unowned work is cleared
     line          once a line's folders answer: claims, returns and filings are finished, unknown drops adopted
@@ -14,7 +14,7 @@ import errno
 import json
 import os
 import shutil
-from typing import Any
+from collections.abc import Mapping
 
 from heygemd.common import log
 from heygemd.common.errors import HeygemdError, StorageError
@@ -117,7 +117,7 @@ def _honest(request: DropRequest, settings: LineConfig) -> bool:
     inner = [path for move in request.moves for path in (move.source, move.target)] + [request.folder]
     libraries: list[str] = []
     for job in request.jobs:
-        for source in (job.audio, job.video):
+        for source in (job.audio, job.video, *job.consents):
             if source is not None:
                 (libraries if source.library else inner).append(source.path)
         inner.append(job.name)
@@ -138,11 +138,11 @@ async def _recall_deliveries(store: DropStore, drop: Drop) -> None:
     ]
     read = [(name, await _log(store, drop, f"{folder}/{name}")) for folder, name in logs if _may_be_ours(name, drop)]
     for job in store.journal.jobs_of(drop.id):
-        mine = next(((name, told) for name, told in read if told.get("job") == job.id), None)
+        mine = next(((name, record) for name, record in read if record.get("job") == job.id), None)
         if mine is not None:
             _recall(store, job, mine[1], mine[0])
-    for name, told in read:
-        if "jobs" in told and isinstance(told.get("drop"), dict) and told["drop"].get("id") == drop.id:
+    for name, record in read:
+        if "jobs" in record and _table(record.get("drop")).get("id") == drop.id:
             store.journal.set_drop(drop, drop.state, batch=name.removesuffix(".batch.json"), batch_ready=1)
 
 
@@ -161,25 +161,29 @@ def _may_be_ours(name: str, drop: Drop) -> bool:
     return name.startswith(begins)
 
 
-async def _log(store: DropStore, drop: Drop, path: str) -> dict[str, Any]:
-    """A film's log; nothing where it is none, or not whole."""
+async def _log(store: DropStore, drop: Drop, path: str) -> Mapping[str, object]:
+    """A film's log; empty if the file is not a whole one."""
     try:
-        told = json.loads(await store.shares[drop.line].read(path, _LARGEST))
+        record = json.loads(await store.shares[drop.line].read(path, _LARGEST))
     except ValueError:
         return {}
     except ShareError as error:
         if error.errno not in UNREADABLE:
             raise
         return {}
-    return told if isinstance(told, dict) else {}
+    return _table(record)
 
 
-def _recall(store: DropStore, job: Job, told: dict[str, Any], name: str) -> None:
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _recall(store: DropStore, job: Job, record: Mapping[str, object], name: str) -> None:
     """A log that was not revealed yet was written after its film, so both are whole: the delivery goes on there."""
     if not name.endswith(".part"):
         store.journal.set_job(job, JobState.DELIVERED, base=name.removesuffix(".json"))
         return
-    base = str(told.get("film", {}).get("file", "")).removesuffix(".mp4")
+    base = str(_table(record.get("film")).get("file", "")).removesuffix(".mp4")
     if base and "/" not in base:
-        result = {"held": bool(told.get("held_for_review")), "has_page": bool(told.get("report"))}
+        result = {"held": bool(record.get("held_for_review")), "has_page": bool(record.get("report"))}
         store.journal.set_job(job, JobState.REVEALING, base=base, result=result)

@@ -187,13 +187,18 @@ def test_a_drop_that_is_back_in_processing_after_it_was_filed_is_filed_again(sit
 
 @pytest.mark.parametrize("path", ["../../secret.wav", "/etc/hostname"])
 @pytest.mark.parametrize("library", [False, True])
-def test_a_forged_record_in_processing_moves_and_reads_nothing_elsewhere(site: Site, path: str, library: bool) -> None:
+@pytest.mark.parametrize("consent", [False, True])
+def test_a_forged_record_in_processing_moves_and_reads_nothing_elsewhere(
+    site: Site, path: str, library: bool, consent: bool
+) -> None:
     """Where processing/ lies on the share, people can write there."""
     secret = site.line.parent / "secret.wav"
     secret.write_text("mine")
     source = {"path": str(secret) if library else path, "library": library}
-    job = {"name": "x", "audio": source, "video": source, "options": {}, "problem": None}
-    moves = [] if library else [{"source": path, "target": "x.wav", "stamps": {}}]
+    inner = {"path": "a.wav", "library": False} if consent else source
+    consents = [source] if consent else []
+    job = {"name": "x", "audio": inner, "video": inner, "options": {}, "problem": None, "consents": consents}
+    moves = [] if library or consent else [{"source": path, "target": "x.wav", "stamps": {}}]
     request = {
         "kind": "pair",
         "name": "x",
