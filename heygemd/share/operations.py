@@ -1,4 +1,4 @@
-"""What is done in a line's folders; with ``queries.py`` the only code that touches them.
+"""Operations that change a line's folders; with ``queries.py`` the only code that touches them.
 
 Every function here is one *operation*: it may be killed at any instant and done again, and says in its docstring what
 a second run does.  They run in a child process (``python -m heygemd.share``, driven by ``client.py``):
@@ -173,7 +173,7 @@ def stage(source: str, target: str) -> StagedFile:
 
 
 def put(source: str, part: str) -> str:
-    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written anew.
+    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written again.
 
     ``ENOSPC`` where there is no room, before anything is copied if that can be seen; no half copy then fills the rest.
     """
@@ -182,8 +182,8 @@ def put(source: str, part: str) -> str:
             os.unlink(name, dir_fd=fd)
         size, free = os.stat(source).st_size, free_bytes(fd)
         if 0 < free < size:
-            said = f"No space left: {free >> 20} MiB are free, the film has {(size >> 20) + 1} MiB"
-            raise OSError(errno.ENOSPC, said, part)
+            message = f"No space left: {free >> 20} MiB are free, the film has {(size >> 20) + 1} MiB"
+            raise OSError(errno.ENOSPC, message, part)
         try:
             digest = _copy(source, fd, name)
         except OSError as error:
@@ -208,9 +208,9 @@ def _copy(source: str, fd: int, name: str) -> str:
 
 
 def write_part(part: str, data: str) -> None:
-    """Write base64 ``data`` to ``part``, fsynced, its name too.  Again: written anew."""
+    """Write base64 ``data`` to ``part``, fsynced, its name too.  Again: written again."""
     with parent(part, make=True) as (fd, name):
-        _write_anew(fd, name, data)
+        _write_part(fd, name, data)
     sync_folder(os.path.dirname(part))
 
 
@@ -236,7 +236,7 @@ def write_whole(path: str, data: str) -> None:
     """Replace one of *our own* files in a folder of ours by base64 ``data``, whole or not at all."""
     with parent(path, make=True) as (fd, name):
         part = f"{PART_PREFIX}{name}.part"
-        _write_anew(fd, part, data)
+        _write_part(fd, part, data)
         os.replace(part, name, src_dir_fd=fd, dst_dir_fd=fd)
     sync_folder(os.path.dirname(path))
 
@@ -249,7 +249,7 @@ def lay_down(path: str, data: str) -> LaidDown:
         unlink(part)  # without renameat2, a death may have left it as a second name
         return "taken"
     with parent(part, make=True) as (fd, new):
-        _write_anew(fd, new, data)
+        _write_part(fd, new, data)
     if rename_new(part, path):
         return "moved"
     unlink(part)
@@ -291,8 +291,8 @@ def remove_seen(path: str, stamp: list[int]) -> Removed:
 
 
 def remove_filed(drop: str, files: Sequence[tuple[str, int, int]], ours: Sequence[str]) -> RemovedFiles:
-    """Remove from a drop's folder what was filed there: ``files`` (path, size, mtime_ns) that are still so, those
-    called as in ``ours`` at its top, and litter of systems; then the folders that are empty.
+    """Remove filed inputs from a drop's folder: unchanged ``files`` (path, size, mtime_ns), those named in ``ours`` at
+    its top, and system litter; then empty folders.
 
     No link is followed.  Again: what is still there.
     """
@@ -352,7 +352,7 @@ def _times(info: os.stat_result) -> tuple[int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def _write_anew(fd: int, part: str, data: str) -> None:
+def _write_part(fd: int, part: str, data: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(part, dir_fd=fd)
     nofollow.write_new(fd, part, base64.b64decode(data))

@@ -45,21 +45,21 @@ def open_line(
     ``OwnerRecord`` as JSON) and ``stale`` (an id and a number) are for ``owner.hold``.
     """
     known, _, apart = (marker or "").partition(" ")
-    found = _the_marker(folders["inbox"], "inbox", known)
+    marker_id = _the_marker(folders["inbox"], "inbox", known)
     device = {name: _device(path) for name, path in folders.items()}
-    if found is None:
-        found = uuid.uuid4().hex
-        _mark(folders["inbox"], found)
+    if marker_id is None:
+        marker_id = uuid.uuid4().hex
+        _mark(folders["inbox"], marker_id)
     for name in ("processing", "done", "failed"):
         if device[name] != device["inbox"]:
             raise OSError(errno.EXDEV, f"{name}/ must lie on the same file system as the inbox", folders[name])
     if apart or device["outbox"] != device["inbox"]:
-        if _the_marker(folders["outbox"], "outbox", found if apart else "") is None:
-            _mark(folders["outbox"], found)
-        found += " apart"
+        if _the_marker(folders["outbox"], "outbox", marker_id if apart else "") is None:
+            _mark(folders["outbox"], marker_id)
+        marker_id += " apart"
     silent = (str(stale[0]), int(stale[1])) if stale else None
     held_by = share_owner.hold(folders["processing"], OwnerRecord.from_json(me), silent) if me else None
-    return LineOpened(found, blind(Path(folders["inbox"])), held_by)
+    return LineOpened(marker_id, blind(Path(folders["inbox"])), held_by)
 
 
 def leave_line(processing: str, me: Mapping[str, object]) -> None:
@@ -83,16 +83,16 @@ def _mark(path: str, marker: str) -> None:
 
 def _the_marker(path: str, called: str, known: str) -> str | None:
     """The id in a folder's marker file; an error where it is not the known one, if there is one."""
-    found = _read_marker(os.path.join(path, MARKER))
-    if known and found != known:
-        seen = "has no marker file" if found is None else "carries another line's marker file"
+    marker = _read_marker(os.path.join(path, MARKER))
+    if known and marker != known:
+        fault = "has no marker file" if marker is None else "carries another line's marker file"
         raise FileNotFoundError(
             errno.ENOENT,
-            f"the {called} {seen}: is the share mounted? (If the folder was replaced on purpose, put the text "
+            f"the {called} {fault}: is the share mounted? (If the folder was replaced on purpose, put the text "
             f"'{known}' into a file named {MARKER} in it.)",
             path,
         )
-    return found
+    return marker
 
 
 def _read_marker(path: str) -> str | None:
@@ -148,17 +148,17 @@ def _inner(fd: int, name: str) -> Iterator[int]:
 
 def inspect(inbox: str, paths: list[str]) -> dict[str, str | None]:
     """For each path: a sentence why the file looks unfinished, or ``None``."""
-    found: dict[str, str | None] = {}
+    sentences: dict[str, str | None] = {}
     for path in paths:
         try:
             with open_regular(os.path.join(inbox, path)) as file:
                 size = os.fstat(file.fileno()).st_size
-                found[path] = completeness.incomplete(file, size, Path(path).suffix.lower())
+                sentences[path] = completeness.incomplete(file, size, Path(path).suffix.lower())
         except PermissionError:
-            found[path] = None  # not ours to read: the job says so when it is staged
+            sentences[path] = None  # not ours to read: the job says so when it is staged
         except OSError as error:
-            found[path] = f"cannot be read ({error.strerror})"
-    return found
+            sentences[path] = f"cannot be read ({error.strerror})"
+    return sentences
 
 
 def read(path: str, limit: int) -> str:

@@ -99,6 +99,7 @@ class Publishing:
     # ------------------------------------------------------------ the log of a batch
 
     async def batch_log(self, drop: Drop, jobs: list[Job]) -> Drop:
+        """Deliver the log of a drop with several jobs; safe to do again after any death."""
         part = self._places.batch_part(drop)
         while True:
             if not drop.batch_ready:
