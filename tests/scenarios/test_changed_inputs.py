@@ -74,7 +74,7 @@ def test_an_input_that_is_written_again_is_claimed_when_it_has_settled_again(tmp
     assert not list((tmp_path / "next").rglob("*.mp4"))
 
 
-@pytest.mark.parametrize("at", random.Random("changed inputs").sample(range(8, 45), 4))
+@pytest.mark.parametrize("at", random.Random("changed inputs").sample(range(22, 38), 4))
 def test_killed_before_some_operations_no_half_film_is_made(tmp_path: Path, at: int) -> None:
     assert killed(tmp_path / "site", at) == []
 
