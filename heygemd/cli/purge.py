@@ -146,9 +146,9 @@ def remove(config: Config, drops: Iterable[PurgeDrop]) -> list[str]:
                 stayed.append(f"{one.drop.id} has not ended; cancel it first (heygemd cancel).")
                 continue
             if one.folder:
-                done = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
+                done = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), housekeeping.OURS)
                 stayed += [
-                    f"{display(one.folder)}/{display(name)} was changed after it was filed." for name in done["left"]
+                    f"{display(one.folder)}/{display(name)} was changed after it was filed." for name in done.left
                 ]
             for film in one.films:
                 if operations.remove_film(film.base, film.size, film.job) == "changed":

@@ -14,7 +14,7 @@ from heygemd.contract import status as contract_status
 from heygemd.contract.status import LineRow, Status, WaitingRow
 from heygemd.scheduler.render_loop import Rendering
 from heygemd.status.summary import DaemonWork, summary
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import now
 from heygemd.watch.line import WatchedLine
 
@@ -32,7 +32,7 @@ class Commands:
     """Carries out what is asked on the control socket."""
 
     def __init__(
-        self, journal: Journal, store: Store, lines: Mapping[str, WatchedLine], rendering: Rendering,
+        self, journal: Journal, store: DropStore, lines: Mapping[str, WatchedLine], rendering: Rendering,
         reloading: Reloads, wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """``lines`` may come and go.  ``wake``: something has changed that may let a job start, or a film be

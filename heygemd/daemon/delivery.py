@@ -14,7 +14,7 @@ from heygemd.common import log
 from heygemd.common.aio import Later, Pace
 from heygemd.common.errors import FULL, StorageError
 from heygemd.share.client import ShareError
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import ENDED, DropState
 from heygemd.watch.line import WatchedLine
 
@@ -23,7 +23,7 @@ class Delivery:
     """Takes jobs from RENDERED to DELIVERED and drops from HELD to ENDED."""
 
     def __init__(
-        self, journal: Journal, store: Store, lines: Mapping[str, WatchedLine], later: Later, pace: Pace
+        self, journal: Journal, store: DropStore, lines: Mapping[str, WatchedLine], later: Later, pace: Pace
     ) -> None:
         """``lines`` may come and go."""
         self._journal, self._store, self._lines, self._later, self._pace = journal, store, lines, later, pace

@@ -31,10 +31,10 @@ OURS = ("request.json", "reason.txt")
 Verdict = Literal["done", "failed"]
 
 
-def inputs_of(drop: Drop) -> list[list[str | int]]:
-    """The files that were filed with a drop, as ``[path in its folder, size, mtime_ns]``.  Pure."""
+def inputs_of(drop: Drop) -> list[tuple[str, int, int]]:
+    """The files that were filed with a drop, as path in its folder, size, mtime_ns.  Pure."""
     stamps = {path: stamp for move in drop.request.moves for path, stamp in move.stamps.items()}
-    return [[path, stamp.size, stamp.mtime_ns] for path, stamp in stamps.items()]
+    return [(path, stamp.size, stamp.mtime_ns) for path, stamp in stamps.items()]
 
 
 def folder_of(line: LineConfig, drop: Drop) -> str | None:
@@ -120,13 +120,13 @@ class Housekeeper:
         folder = folder_of(line.settings, drop)
         if folder is None or self._journal.drop(drop.id) != drop:
             return False
-        gone = await line.share.do("remove_filed", folder, inputs_of(drop), list(OURS))
+        gone = await line.share.remove_filed(folder, inputs_of(drop), OURS)
         if self._journal.drop(drop.id) != drop:
             return False
         self._journal.set_drop(drop, DropState.ENDED, home=None)
         self._log.info(
             "inputs_removed", line=drop.line, drop=drop.id, folder=display(folder), days=days,
-            files=gone["removed"], left=[display(name) for name in gone["left"]],
+            files=gone.removed, left=[display(name) for name in gone.left],
         )  # fmt: skip
         return True
 
@@ -135,7 +135,7 @@ class Housekeeper:
             for job in jobs:
                 film = DeliveredFilm.of(line.settings, self._journal.drop(job.drop_id), job)
                 if film is not None:
-                    what = await line.share.do("remove_film", film.base, film.size, film.job)
+                    what = await line.share.remove_film(film.base, film.size, film.job)
                     self._log.info("held_film_removed", line=line.settings.name, job=job.id, film=display(film.base),
                                    days=line.settings.review_days, found=what)  # fmt: skip
                 self._journal.set_job(job, JobState.DELIVERED, ended=job.ended, base=None)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from heygemd.common.aio import ended
 from heygemd.config.line import LineConfig
 from heygemd.config.live import Live
-from heygemd.share.client import Share
+from heygemd.share.client import ShareClient
 from heygemd.watch.line import WatchedLine
 
 
 @dataclass(frozen=True, slots=True)
 class _OpenLine:
-    share: Share
+    share: ShareClient
     line: WatchedLine
     task: asyncio.Task[None]
 
@@ -24,11 +24,11 @@ class _OpenLine:
 class LineSet(Mapping[str, WatchedLine]):
     """Open lines by name; others only read it, and see lines come and go."""
 
-    def __init__(self, live: Live, watch: Callable[[LineConfig, Share], WatchedLine]) -> None:
+    def __init__(self, live: Live, watch: Callable[[LineConfig, ShareClient], WatchedLine]) -> None:
         """``watch`` makes the watch of a line whose share is given; nothing runs yet."""
         self._live, self._watch = live, watch
         self._open: dict[str, _OpenLine] = {}
-        self.shares: Mapping[str, Share] = _Shares(self._open)
+        self.shares: Mapping[str, ShareClient] = _Shares(self._open)
 
     def __getitem__(self, name: str) -> WatchedLine:
         return self._open[name].line
@@ -46,7 +46,7 @@ class LineSet(Mapping[str, WatchedLine]):
 
     def open(self, settings: LineConfig) -> None:
         """Start to watch a line that the configuration in force has."""
-        share = Share(settings.name, lambda: self._live.now.intake.share_seconds, settings.trusted)
+        share = ShareClient(settings.name, lambda: self._live.now.intake.share_seconds, settings.trusted)
         line = self._watch(settings, share)
         self._open[settings.name] = _OpenLine(share, line, asyncio.create_task(line.run()))
 
@@ -71,13 +71,13 @@ async def _left(lines: Sequence[_OpenLine]) -> None:
         await line.share.close()
 
 
-class _Shares(Mapping[str, Share]):
+class _Shares(Mapping[str, ShareClient]):
     """The shares of the open lines, by the line's name."""
 
     def __init__(self, lines: Mapping[str, _OpenLine]) -> None:
         self._lines = lines
 
-    def __getitem__(self, name: str) -> Share:
+    def __getitem__(self, name: str) -> ShareClient:
         return self._lines[name].share
 
     def __iter__(self) -> Iterator[str]:

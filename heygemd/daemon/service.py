@@ -42,9 +42,9 @@ from heygemd.daemon.reloading import Reloading
 from heygemd.daemon.status_pages import StatusPages
 from heygemd.daemon.systemd import Notifier
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.share.client import Share
+from heygemd.share.client import ShareClient
 from heygemd.store import recovery
-from heygemd.store.drops import Job, Journal, Store
+from heygemd.store.drops import DropStore, Job, Journal
 from heygemd.store.states import DropState
 from heygemd.watch.line import WatchedLine
 from heygemd.watch.order_files import OrderExecutor
@@ -98,7 +98,7 @@ class Daemon:
         self.journal, self.pace, self.once = journal, pace, once
         self.live = Live(config)
         self.lines = LineSet(self.live, self._watch)
-        self.store = Store(self.live, journal, self.lines.shares)
+        self.store = DropStore(self.live, journal, self.lines.shares)
         later = Later()
         self.rendering = Rendering(self.live, journal, self.store, self.lines, later, self._wake, pace)
         self.delivery = Delivery(journal, self.store, self.lines, later, pace)
@@ -194,7 +194,7 @@ class Daemon:
             await self.pages.last()
             await self.monitor.last()
 
-    def _watch(self, settings: LineConfig, share: Share) -> WatchedLine:
+    def _watch(self, settings: LineConfig, share: ShareClient) -> WatchedLine:
         carry_out = self.orders.carry_out
         return WatchedLine(self.live, settings.name, share, self.store, self._wake, carry_out, self.pace)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import Callable, Mapping
 
@@ -61,7 +60,7 @@ class StatusPages:
         }
         try:
             for file, content in pages.items():
-                await line.share.do("write_whole", str(line.settings.outbox / file), base64.b64encode(content).decode())
+                await line.share.write_whole(str(line.settings.outbox / file), content)
         except StorageError as error:  # the next change tries again; the line itself says if its share is gone
             if name not in self._refused:
                 self._log.warning("status_page_refused", line=name, problem=str(error))

@@ -15,7 +15,7 @@ from heygemd.common.errors import Fault
 from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.intake import manifest
 from heygemd.intake.manifest import Manifest, ManifestJob
-from heygemd.intake.view import Clause, Item, Listing, Waiting, be, some, target, urgency, wants_consent
+from heygemd.intake.view import Clause, InboxFile, Listing, Waiting, be, some, target, urgency, wants_consent
 
 #: Parsed manifests that are kept, as a waiting one is planned again at each look.
 _KEPT = 64
@@ -69,7 +69,7 @@ def sort_batches(listing: Listing) -> Batches:
     return found
 
 
-def _sort_one(listing: Listing, item: Item, found: Batches) -> None:
+def _sort_one(listing: Listing, item: InboxFile, found: Batches) -> None:
     view, path = listing.view, item.path
     if path not in view.settled:
         # Bounded, so that a file which some program rewrites for ever does not stop the inbox.
@@ -100,14 +100,14 @@ def _parse(data: bytes, suffix: str, max_jobs: int, limit: int) -> Manifest:
     return manifest.read(data, suffix, max_jobs=max_jobs, max_bytes=limit)
 
 
-def _refused(listing: Listing, item: Item, problem: str) -> DropRequest:
+def _refused(listing: Listing, item: InboxFile, problem: str) -> DropRequest:
     """The drop of a manifest that cannot be used: only the manifest itself is moved."""
     folder, priority = listing.place(item.folder)
     name = names.safe_component(item.stem)
     return DropRequest("manifest", name, folder, (_move(item),), (), priority or "normal", problem)
 
 
-def _move(item: Item, base: str | None = None) -> Move:
+def _move(item: InboxFile, base: str | None = None) -> Move:
     there = target(item.path, item.folder if base is None else base)
     return Move(item.path, there, {there: item.stamp})
 
@@ -117,10 +117,10 @@ class _Batch:
     """One readable manifest and the files that it names."""
 
     listing: Listing
-    item: Item
+    item: InboxFile
     parsed: Manifest
     found: Batches
-    named: dict[str, Item] = field(default_factory=dict)  # inbox files, each once, by their path
+    named: dict[str, InboxFile] = field(default_factory=dict)  # inbox files, each once, by their path
     sources: dict[str, Source] = field(default_factory=dict)  # as named -> where it is
     missing: dict[str, str] = field(default_factory=dict)  # as named -> why it cannot be used
     beside: dict[str, tuple[Source, ...]] = field(default_factory=dict)  # consents by the template as named

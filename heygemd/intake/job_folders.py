@@ -12,11 +12,11 @@ from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.intake import manifest
 from heygemd.intake.batches import Batches
 from heygemd.intake.manifest import FolderOptions
-from heygemd.intake.view import JOB_FILE, Clause, Item, Listing, Waiting, some, target, urgency
+from heygemd.intake.view import JOB_FILE, Clause, InboxFile, Listing, Waiting, some, target, urgency
 
 
 @dataclass(slots=True)
-class Folders:
+class JobFolders:
     """What job folders make of an inbox.
 
     ``taken``: folders whose files are no pairs, whether their drop was made or waits.  ``lone_pairs``:
@@ -32,9 +32,9 @@ class Folders:
     due: list[float] = field(default_factory=list)
 
 
-def sort_folders(listing: Listing, batches: Batches) -> Folders:
+def sort_folders(listing: Listing, batches: Batches) -> JobFolders:
     """Every folder of the listing that is a job folder or may become one."""
-    found = Folders()
+    found = JobFolders()
     for folder, items in listing.folders.items():
         if not listing.always_plain(folder):
             _Folder(listing, batches, folder, items, found).sort()
@@ -46,8 +46,8 @@ class _Folder:
     listing: Listing
     batches: Batches
     path: str
-    items: list[Item]
-    found: Folders
+    items: list[InboxFile]
+    found: JobFolders
 
     def sort(self) -> None:
         """Adds the folder's drop, or what it waits for, or nothing if it is a plain folder."""
@@ -63,7 +63,7 @@ class _Folder:
         else:
             self._with_job_file(job_file)
 
-    def _kind(self, kind: str) -> list[Item]:
+    def _kind(self, kind: str) -> list[InboxFile]:
         return [item for item in self.items if item.kind == kind]
 
     def _looks_like_one(self) -> bool:
@@ -110,7 +110,7 @@ class _Folder:
             self.found.due.append(since + view.patience)
         self.found.waiting.append(Waiting(self.path, reason, since, view.now - since >= view.patience))
 
-    def _with_job_file(self, job_file: Item) -> None:
+    def _with_job_file(self, job_file: InboxFile) -> None:
         view, name = self.listing.view, names.display(job_file.name)
         limit = view.rules.max_manifest_kib * 1024
         if job_file.path in view.unreadable:
@@ -144,24 +144,24 @@ class _Folder:
         else:
             self.found.drops.append(self._drop(sound, visuals, options))
 
-    def _lacks_consent(self, visuals: list[Item], options: FolderOptions) -> str | None:
+    def _lacks_consent(self, visuals: list[InboxFile], options: FolderOptions) -> str | None:
         if options.consent is None:
             return self.listing.lacks_consent(visuals)
         if self._consent(options.consent) is None:
             return f"waits for {names.display(options.consent)}, which {JOB_FILE} names as the consent"
         return None
 
-    def _consent(self, wanted: str) -> Item | None:
+    def _consent(self, wanted: str) -> InboxFile | None:
         """The file in this folder that is named as the consent for all of it."""
         same = [item for item in self.items if names.folded(item.name) == names.folded(wanted) and item.stamp.size]
         return same[0] if len(same) == 1 else None
 
-    def _agreed(self, visual: Item, options: FolderOptions) -> tuple[Source, ...]:
+    def _agreed(self, visual: InboxFile, options: FolderOptions) -> tuple[Source, ...]:
         named = self._consent(options.consent) if options.consent is not None else None
         found = [named] if named is not None else self.listing.consents(visual)
         return tuple(Source(target(item.path, names.parent(self.path))) for item in found)
 
-    def _sound(self, wanted: str | None) -> tuple[Item | None, str | None]:
+    def _sound(self, wanted: str | None) -> tuple[InboxFile | None, str | None]:
         """The sound file that the videos shall speak, or what is wrong."""
         sounds = self._kind("audio")
         if wanted is not None:
@@ -180,7 +180,7 @@ class _Folder:
     def _refuse(self, problem: str) -> None:
         self.found.drops.append(self._request((), problem))
 
-    def _drop(self, sound: Item, visuals: list[Item], options: FolderOptions) -> DropRequest:
+    def _drop(self, sound: InboxFile, visuals: list[InboxFile], options: FolderOptions) -> DropRequest:
         parent = names.parent(self.path)
         audio = Source(target(sound.path, parent))
         return self._request(
@@ -209,7 +209,7 @@ class _Folder:
         return DropRequest("folder", name, kept, (move,), jobs, asked, problem)
 
 
-def film_names(visuals: list[Item]) -> list[str]:
+def film_names(visuals: list[InboxFile]) -> list[str]:
     """Names for the films of one folder, after the videos.
 
     ``a.mp4`` and ``a.mov`` would make two films of one name: they are called ``a (mp4)`` and ``a (mov)``, so

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from heygemd.common.names import display, folded, nfc, parent, split
 from heygemd.common.request import (
@@ -22,7 +22,7 @@ from heygemd.common.request import (
     Priority,
     Stamp,
 )
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.ignore import ignored
 
 JOB_FILE = "job.toml"
@@ -37,7 +37,7 @@ _KINDS.update(dict.fromkeys(VIDEO_SUFFIXES | STILL_SUFFIXES, "visual"))
 _KINDS.update(dict.fromkeys(MANIFEST_SUFFIXES, "manifest"))
 
 
-class Line(Protocol):
+class LineRules(Protocol):
     """What intake needs of ``config.LineConfig``."""
 
     @property
@@ -52,7 +52,7 @@ class Line(Protocol):
     def require_consent(self) -> bool: ...
 
 
-class Rules(Protocol):
+class IntakeRules(Protocol):
     """What intake needs of ``config.IntakeConfig``."""
 
     @property
@@ -74,23 +74,23 @@ def _none(_: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class InboxView:
     """One look at one inbox; ``Settler.observe`` gives most of it.
 
     ``now`` and ``first_seen`` are on the same monotonic clock.  ``manifest_bytes``: the content of files
-    that the last plan asked for (``Plan.manifests_to_read``); the same ``bytes`` object each time saves
+    that the last plan asked for (``InboxPlan.manifests_to_read``); the same ``bytes`` object each time saves
     parsing it anew.  ``unreadable``: why one of them cannot be read, as a clause.  ``library_has``: the
     absolute path of a file in a library folder by its path relative to that folder, or ``None``;
     ``library_consents``: the consent files beside a library file, by its absolute path.
     """
 
     now: float
-    entries: Sequence[Entry]
+    entries: Sequence[InboxEntry]
     settled: frozenset[str]
     quiet_dirs: frozenset[str]
     first_seen: Mapping[str, float]
-    line: Line
-    rules: Rules
+    line: LineRules
+    rules: IntakeRules
     incomplete: Mapping[str, str] = field(default_factory=dict)
     manifest_bytes: Mapping[str, bytes] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -119,9 +119,9 @@ class Clause(str):
     """A reason in English that knows itself in other languages too: ``waits:<code>`` of ``wording``, with values."""
 
     code: str
-    values: dict[str, Any]
+    values: dict[str, str]
 
-    def __new__(cls, text: str, code: str, **values: Any) -> Clause:
+    def __new__(cls, text: str, code: str, **values: str) -> Clause:
         """``text`` is what ``code`` and ``values`` say."""
         made = super().__new__(cls, text)
         made.code, made.values = code, values
@@ -142,7 +142,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InboxFile:
     """One regular file; ``key`` is equal for files of the same name but for their kind."""
 
     path: str
@@ -158,13 +158,13 @@ class Item:
 class Listing:
     """The view's entries by path and by folder, without what is ignored."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: InboxView) -> None:
         self.view = view
-        self.items: dict[str, Item] = {}
-        self.folders: dict[str, list[Item]] = {}
+        self.items: dict[str, InboxFile] = {}
+        self.folders: dict[str, list[InboxFile]] = {}
         self.others: dict[str, list[str]] = {}  # folder -> paths of links, pipes, sockets
         self.deep: set[str] = set()  # folders with anything in a folder below
-        self._consents: dict[tuple[str, str], list[Item]] = {}  # by folder and key of the template
+        self._consents: dict[tuple[str, str], list[InboxFile]] = {}  # by folder and key of the template
         self._folded: dict[str, list[str]] | None = None
         self._defaults = {folded(nfc(name.strip("/"))): o for name, o in view.line.folders.items()}
         for entry in view.entries:
@@ -174,7 +174,7 @@ class Listing:
             while folder := parent(folder):
                 self.deep.add(folder)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: InboxEntry) -> None:
         folder, _, name = entry.path.rpartition("/")
         if ignored(name):
             return
@@ -187,17 +187,17 @@ class Listing:
             kind = "job"
         if self.view.line.require_consent and (whose := consent_of(name)) is not None:
             stem, kind = whose, "consent"
-        item = Item(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
+        item = InboxFile(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
         if kind == "consent" and entry.stamp.size:  # an empty file says nothing
             self._consents.setdefault((folder, item.key), []).append(item)
         self.items[item.path] = item
         self.folders.setdefault(folder, []).append(item)
 
-    def consents(self, template: Item) -> list[Item]:
+    def consents(self, template: InboxFile) -> list[InboxFile]:
         """The consent files beside a template, by name."""
         return sorted(self._consents.get((template.folder, template.key), []), key=lambda item: item.name)
 
-    def lacks_consent(self, templates: Sequence[Item]) -> str | None:
+    def lacks_consent(self, templates: Sequence[InboxFile]) -> str | None:
         """A clause where the line asks for the consent of the people shown and it is not there."""
         if not self.view.line.require_consent:
             return None
@@ -255,7 +255,7 @@ class Listing:
             code = "engine_not_allowed"
         return replace(job, options=options, problem=problem, problem_code=code)
 
-    def arriving(self, items: Sequence[Item]) -> str | None:
+    def arriving(self, items: Sequence[InboxFile]) -> str | None:
         """Why these files are not all at rest, or ``None`` if they are."""
         moving = [item for item in items if item.path not in self.view.settled]
         if not moving:

@@ -30,7 +30,7 @@ from heygemd.scheduler.free_space import FolderSpace, OutboxSpace
 from heygemd.scheduler.judge import Judge
 from heygemd.scheduler.sampling import Sampling
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState
 
 JITTER = (0.75, 1.25)  # so that two daemons do not keep meeting
@@ -79,7 +79,7 @@ class Admission:
         self,
         live: Live,
         journal: Journal,
-        store: Store,
+        store: DropStore,
         worker_pid: Callable[[], int | None],
         pace: Pace,
         reader: Callable[..., Readings] = machine.read,

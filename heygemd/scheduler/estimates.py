@@ -14,7 +14,7 @@ from heygemd.guard.decide import Need, Way
 from heygemd.guard.devices import Devices, TorchBuild
 from heygemd.guard.needs import Asked, Peak
 from heygemd.guard.readings import Readings
-from heygemd.store.drops import Job, Journal, Store
+from heygemd.store.drops import DropStore, Job, Journal
 
 SIZES_KEPT = 10_000  # of inputs, by job
 _DEVICE_TABLES = ("guard", "render", "command", "limits", "wav2lip")
@@ -47,7 +47,7 @@ class Estimates:
     """Needs of jobs, in MiB."""
 
     def __init__(
-        self, live: Live, journal: Journal, store: Store, devices: EngineDevices, frame_of: Callable[[str], str]
+        self, live: Live, journal: Journal, store: DropStore, devices: EngineDevices, frame_of: Callable[[str], str]
     ) -> None:
         """``frame_of``: a job's frame size class as far as it is known, by the job's id."""
         self._live, self._journal, self._store = live, journal, store

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from heygemd.common.aio import ended
 from heygemd.common.errors import StorageError
-from heygemd.share.client import Share
-from heygemd.store.drops import Store
+from heygemd.share.client import ShareClient
+from heygemd.store.drops import DropStore
 
 
 class FreeSpace:
@@ -63,7 +63,7 @@ class FreeSpace:
 class OutboxSpace(FreeSpace):
     """Free space in the outboxes, by the line's name."""
 
-    def __init__(self, store: Store, keep_seconds: float) -> None:
+    def __init__(self, store: DropStore, keep_seconds: float) -> None:
         super().__init__(lambda line: store.outbox_free_mib(line), keep_seconds)
         self._store = store
 
@@ -78,8 +78,8 @@ class FolderSpace(FreeSpace):
 
     def __init__(self, name: str, seconds: Callable[[], float], keep_seconds: float) -> None:
         """``name`` is for messages; ``seconds`` returns the deadline of an answer."""
-        self._share = Share(name, seconds, ())
-        super().__init__(lambda folder: self._share.do("free_mib", folder), keep_seconds)
+        self._share = ShareClient(name, seconds, ())
+        super().__init__(lambda folder: self._share.free_mib(folder), keep_seconds)
 
     def by_path(self) -> dict[Path, int]:
         """MiB by folder; one that did not answer is missing."""

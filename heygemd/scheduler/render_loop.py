@@ -30,7 +30,7 @@ from heygemd.scheduler.outcomes import Outcomes
 from heygemd.scheduler.staging import Stager, task_of
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
 from heygemd.scheduler.worker import Message, Worker
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 
 _DRAWING = ("render", "verify", "report")  # stages before which everything learned of a template was kept
@@ -65,7 +65,7 @@ class Rendering:
     """The worker, what is staged for it, and who lets jobs start."""
 
     def __init__(
-        self, live: Live, journal: Journal, store: Store, lines: Mapping[str, LineState], later: Later,
+        self, live: Live, journal: Journal, store: DropStore, lines: Mapping[str, LineState], later: Later,
         wake: Callable[[], None], pace: Pace,
     ) -> None:  # fmt: skip
         """``lines`` may come and go.  ``wake`` is called when a job's work has ended."""

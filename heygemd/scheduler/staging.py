@@ -8,17 +8,17 @@ that the first frame follows at once.  All that is a favour: where it fails, the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.aio import ended
 from heygemd.common.errors import Cancelled, HeygemdError, InputError, StorageError
 from heygemd.guard import host, needs
 from heygemd.scheduler.worker import Message, Worker
-from heygemd.store.drops import Job, Store
+from heygemd.store.drops import DropStore, Job
+from heygemd.store.stage import StagedInputs
 
 LOOK_SECONDS = 120.0
 PLAN_NICE = 5  # more than the renderer, which must not be held up
@@ -26,14 +26,14 @@ PLAN_NICE = 5  # more than the renderer, which must not be held up
 
 @dataclass(frozen=True, slots=True)
 class _Staged:
-    inputs: dict[str, Any]
+    inputs: StagedInputs
     probed: Message | None
 
 
 class Stager:
     """One staging a job, begun ahead or at its turn."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: DropStore) -> None:
         self._store = store
         self._tasks: dict[str, asyncio.Task[_Staged]] = {}
         self._plans: dict[str, asyncio.Task[None]] = {}
@@ -48,9 +48,10 @@ class Stager:
         if (host.disk_free_mib(self._store.work) or 0) >= wanted + keep_free_mib:
             self._begin(job, settings)
 
-    async def take(self, job: Job, settings: Message) -> tuple[dict[str, Any], Message | None]:
-        """The job's inputs as ``Store.stage`` returns them, and what the child says that the files are, where it can
-        say it.  Raises ``InputError`` where one cannot be read, ``StorageError``: try later, ``Cancelled``.
+    async def take(self, job: Job, settings: Message) -> tuple[StagedInputs, Message | None]:
+        """The job's inputs, staged, and what the child says that the files are, where it can say it.
+
+        Raises ``InputError`` where one cannot be read, ``StorageError``: try later, ``Cancelled``.
         """
         staged = await _result(self._tasks[job.id]) if job.id in self._tasks else None
         if staged is None or isinstance(staged, InputError | StorageError) or not _intact(staged):
@@ -110,10 +111,11 @@ class Stager:
         return _Staged(inputs, probed)
 
 
-async def _look(inputs: dict[str, Any], settings: Message) -> Message | None:
+async def _look(inputs: StagedInputs, settings: Message) -> Message | None:
     """What the staged files are; ``None`` where they cannot be used, which the job itself will say better."""
     worker = Worker(stall_seconds=LOOK_SECONDS)
-    files = {role: {"path": inputs[role]["path"], "name": inputs[role]["name"]} for role in ("audio", "video")}
+    staged = {"audio": inputs["audio"], "video": inputs["video"]}
+    files = {role: {"path": file["path"], "name": file["name"]} for role, file in staged.items()}
     try:
         return await worker.run({"task": "look", **files, "settings": settings}, lambda _: None)
     except HeygemdError:
@@ -133,7 +135,7 @@ async def _plan(request: Message, nice: int) -> None:
         await worker.stop()
 
 
-def task_of(store: Store, job: Job, staged: Mapping[str, Any], probed: Message | None, settings: Message) -> Message:
+def task_of(store: DropStore, job: Job, staged: StagedInputs, probed: Message | None, settings: Message) -> Message:
     """A job as the child reads it (``pipeline.settings.Task``)."""
     audio, video = staged["audio"], staged["video"]
     return {
@@ -157,7 +159,7 @@ def _intact(staged: _Staged | HeygemdError) -> bool:
     """A work folder goes when its drop has ended; one that is asked for again begins anew."""
     if isinstance(staged, HeygemdError):
         return True
-    files = [(Path(told["path"]), told["size"]) for told in (staged.inputs[role] for role in ("audio", "video"))]
+    files = [(Path(file["path"]), file["size"]) for file in (staged.inputs["audio"], staged.inputs["video"])]
     return all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 

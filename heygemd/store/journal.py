@@ -19,10 +19,12 @@ from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest
 from heygemd.contract.status import GradeReason, JobRow
 from heygemd.guard.needs import Kind, Peak
-from heygemd.share.filesystem import NETWORK_FILE_SYSTEMS, _file_system
+from heygemd.share.filesystem import network_file_system
 from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
 
 SCHEMA = 2
+Column = str | int | None | Mapping[str, object]
+"""A column's value; an object is stored as JSON."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -99,11 +101,15 @@ class Journal:
 
     def _refuse_network(self) -> None:
         """SQLite's locks and shared memory are not safe on a network file system."""
-        kind = _file_system(self.path.parent)
-        if kind in NETWORK_FILE_SYSTEMS:
+        folder = self.path.parent
+        try:
+            name = network_file_system(folder)
+        except OSError:
+            return  # SQLite says better what is wrong with the folder
+        if name is not None:
             raise SetupError(
-                f"state_dir {self.path.parent} is on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); the "
-                "journal needs a local disk. Set [daemon] state_dir to a local folder."
+                f"state_dir {folder} is on a network file system or FUSE ({name}), where the journal is not safe; it "
+                "needs a local disk. Set [daemon] state_dir to a local folder."
             )
 
     def _check(self) -> None:
@@ -216,7 +222,7 @@ class Journal:
         )
         return self._jobs(where, (JobState.DELIVERED, line, stamp, limit))
 
-    def set_drop(self, drop: Drop, state: DropState, **columns: Any) -> Drop:
+    def set_drop(self, drop: Drop, state: DropState, **columns: Column) -> Drop:
         """Change a drop's state and any of its columns, durably."""
         with self.change():
             self._update("drops", drop.id, {"state": state, **columns})
@@ -249,13 +255,10 @@ class Journal:
         query = _IN_TURN.format(",".join("?" * len(states)))
         return [_job(row, self._request(row["drop_id"])) for row in self._db.execute(query, states).fetchall()]
 
-    def set_job(self, job: Job, state: JobState, **columns: Any) -> Job:
+    def set_job(self, job: Job, state: JobState, **columns: Column) -> Job:
         """Change a job's state and any of its columns, durably."""
         if state in ENDED:
             columns.setdefault("ended", now())
-        for key in ("result", "inputs"):
-            if key in columns and columns[key] is not None:
-                columns[key] = json.dumps(columns[key])
         with self.change():
             self._update("jobs", job.id, {"state": state, **columns})
         if state != job.state:
@@ -265,11 +268,12 @@ class Journal:
         self.changed(job, after)
         return after
 
-    def _update(self, table: str, row_id: str, columns: dict[str, Any]) -> None:
+    def _update(self, table: str, row_id: str, columns: Mapping[str, Column]) -> None:
         names = ",".join(f"{name}=?" for name in columns)
-        self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*columns.values(), row_id))
+        values = [json.dumps(value) if isinstance(value, Mapping) else value for value in columns.values()]
+        self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*values, row_id))
 
-    def _jobs(self, where: str, values: Iterable[Any]) -> list[Job]:
+    def _jobs(self, where: str, values: Iterable[str | int]) -> list[Job]:
         rows = self._db.execute(f"SELECT jobs.* FROM jobs {where}", tuple(values)).fetchall()
         return [_job(row, self._request(row["drop_id"])) for row in rows]
 

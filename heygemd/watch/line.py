@@ -6,7 +6,6 @@ Each line has its own task, so that a share that hangs stops nothing but itself.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,10 +21,10 @@ from heygemd.config.tables import IntakeConfig
 from heygemd.intake import plan as intake_plan
 from heygemd.intake.settling import Settled, Settler
 from heygemd.intake.view import Clause
-from heygemd.share.client import Share, ShareError
-from heygemd.share.entry import Entry
+from heygemd.share.client import ShareClient, ShareError
+from heygemd.share.entry import InboxEntry
 from heygemd.store import recovery
-from heygemd.store.drops import Store
+from heygemd.store.drops import DropStore
 from heygemd.watch import inbox_readme
 from heygemd.watch.obstacles import Obstacles
 from heygemd.watch.order_files import LineOrders, LoggedReply, OrderFile, OrderReply
@@ -53,7 +52,7 @@ class WatchedLine:
     """The inbox of one line, watched."""
 
     def __init__(
-        self, live: Live, name: str, share: Share, store: Store, on_news: Callable[[], None],
+        self, live: Live, name: str, share: ShareClient, store: DropStore, on_news: Callable[[], None],
         carry_out: Callable[[str, OrderFile], Awaitable[OrderReply]], pace: Pace,
     ) -> None:  # fmt: skip
         """``on_news`` is called when new jobs are in the journal or a job may start now; ``carry_out`` does what an
@@ -148,12 +147,12 @@ class WatchedLine:
 
         Raises ``StorageError``.
         """
-        folders = await self._store.look_at(self.settings)
+        opened = await self._store.look_at(self.settings)
         if self.open:
             return
         await recovery.line(self._store, self.settings)
         await self._write_readme()
-        self._start_watcher(folders["blind"])
+        self._start_watcher(opened.blind)
         self.open, self.problem = True, None
         self._log.info("line_open", root=str(self.settings.root), watch=self.watch)
         self._on_news()
@@ -163,13 +162,13 @@ class WatchedLine:
         if self.open:
             with contextlib.suppress(StorageError):  # then it is left to the others to find out
                 me = self._store.hold(self.name).me()
-                await self.share.do("leave_line", str(self.settings.processing), me, seconds=LEAVE_SECONDS)
+                await self.share.leave_line(str(self.settings.processing), me, seconds=LEAVE_SECONDS)
 
     async def _write_readme(self) -> None:
         """Put the README for people into the inbox; a line works without it."""
-        text = base64.b64encode(inbox_readme.text(self._config, self.settings)).decode()
+        text = inbox_readme.text(self._config, self.settings)
         try:
-            await self.share.do("lay_down", str(self.settings.inbox / inbox_readme.NAME), text)
+            await self.share.lay_down(str(self.settings.inbox / inbox_readme.NAME), text)
         except ShareError as error:
             self._log.warning("readme_refused", problem=str(error))
 
@@ -192,8 +191,7 @@ class WatchedLine:
     # ------------------------------------------------------------ looking
 
     async def _look(self) -> None:
-        rows = await self.share.do("scan", str(self.settings.inbox))
-        entries = await self._take_orders([Entry.from_list(row) for row in rows])
+        entries = await self._take_orders(await self.share.scan(str(self.settings.inbox)))
         now = time.monotonic()
         settled = self._settler.observe(now, entries)
         if settled.to_inspect:
@@ -210,7 +208,7 @@ class WatchedLine:
         self.at_rest = not plan.drops and self._settler.next_due(now) is None
         self.looked += 1
 
-    async def _take_orders(self, entries: list[Entry]) -> list[Entry]:
+    async def _take_orders(self, entries: list[InboxEntry]) -> list[InboxEntry]:
         """Carry out the order files among the entries; the rest is for intake."""
         before = self._orders.paused, self._orders.count
         rest = await self._orders.take(entries, self.share, self.settings)
@@ -220,7 +218,7 @@ class WatchedLine:
 
     async def _inspect(self, settled: Settled) -> None:
         paths = [entry.path for entry in settled.to_inspect]
-        problems = await self.share.do("inspect", str(self.settings.inbox), paths)
+        problems = await self.share.inspect(str(self.settings.inbox), paths)
         for entry in settled.to_inspect:
             self._settler.inspected(entry.path, entry.stamp, problems[entry.path])
 

@@ -19,9 +19,9 @@ from heygemd.common.messages import say
 from heygemd.common.names import display, folded, parent, safe_component, split
 from heygemd.common.request import AUDIO_SUFFIXES, MANIFEST_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES, DropRequest, Stamp
 from heygemd.config.line import LineConfig
-from heygemd.share.client import Share, ShareError
-from heygemd.share.entry import Entry
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.share.client import ShareClient, ShareError
+from heygemd.share.entry import InboxEntry
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 
 REPLIES = 10
@@ -68,10 +68,10 @@ class SortedEntries:
 
     orders: tuple[OrderFile, ...]
     paused: bool
-    rest: tuple[Entry, ...]
+    rest: tuple[InboxEntry, ...]
 
 
-def sort_entries(entries: Iterable[Entry]) -> SortedEntries:
+def sort_entries(entries: Iterable[InboxEntry]) -> SortedEntries:
     """Separate the order files of an inbox from what was dropped.  Pure."""
     orders, rest, paused = [], [], False
     for entry in entries:
@@ -85,7 +85,7 @@ def sort_entries(entries: Iterable[Entry]) -> SortedEntries:
     return SortedEntries(tuple(orders), paused, tuple(rest))
 
 
-def _order(entry: Entry) -> OrderFile | None:
+def _order(entry: InboxEntry) -> OrderFile | None:
     folder, _, name = entry.path.rpartition("/")
     stem, suffix = split(name)
     if suffix == ".txt":
@@ -110,7 +110,7 @@ def jobs_named(request: DropRequest, jobs: Sequence[Job], order: OrderFile) -> l
 class OrderExecutor:
     """Carries orders out."""
 
-    def __init__(self, journal: Journal, store: Store, cancel: Callable[[Job], None]) -> None:
+    def __init__(self, journal: Journal, store: DropStore, cancel: Callable[[Job], None]) -> None:
         """``cancel`` ends a queued or running job, and raises ``HeygemdError`` for any other."""
         self._journal, self._store, self._cancel = journal, store, cancel
 
@@ -167,7 +167,7 @@ class LineOrders:
         self._left: set[tuple[str, Stamp]] = set()  # carried out, but their files could not be removed
         self._log = log.get(line=line)
 
-    async def take(self, entries: list[Entry], share: Share, line: LineConfig) -> list[Entry]:
+    async def take(self, entries: list[InboxEntry], share: ShareClient, line: LineConfig) -> list[InboxEntry]:
         """Carry out the order files among ``entries`` if the line allows them; the other entries.
 
         Raises ``StorageError`` where the share does not answer.
@@ -184,9 +184,8 @@ class LineOrders:
             if (order.path, order.stamp) not in self._left:
                 self._reply(order.path, await self._carry_out(self._line, order))
                 self._left.add((order.path, order.stamp))
-            stamp = [order.stamp.size, order.stamp.mtime_ns, order.stamp.inode]
             with contextlib.suppress(ShareError):  # the file stays, carried out; the reply says what was done
-                await share.do("remove_seen", f"{line.inbox}/{order.path}", stamp)
+                await share.remove_seen(f"{line.inbox}/{order.path}", order.stamp)
         return list(parts.rest)
 
     def _reply(self, path: str, reply: OrderReply) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,20 @@ from heygemd.config.tables import IntakeConfig
 from heygemd.intake import plan as intake_plan
 from heygemd.intake.settling import Settled
 from heygemd.intake.view import consent_of
-from heygemd.share.client import UNREADABLE, Share, ShareError
-from heygemd.share.entry import Entry
+from heygemd.share.client import UNREADABLE, ShareClient, ShareError
+from heygemd.share.entry import InboxEntry
 
 
 class InboxPlanner:
     """Plans one inbox; each version of a manifest is read once."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: ShareClient) -> None:
         self._share = share
         self._manifests: dict[str, tuple[Stamp, bytes | str]] = {}  # content, or why it cannot be read
 
     async def plan(
-        self, now: float, entries: Sequence[Entry], settled: Settled, line: LineConfig, rules: IntakeConfig
-    ) -> intake_plan.Plan:
+        self, now: float, entries: Sequence[InboxEntry], settled: Settled, line: LineConfig, rules: IntakeConfig
+    ) -> intake_plan.InboxPlan:
         """The plan for what was scanned at ``now`` (monotonic clock).
 
         Raises ``StorageError`` where the share does not answer.
@@ -44,10 +43,10 @@ class InboxPlanner:
                 self._manifests[path] = (stamps[path], await self._read(f"{line.inbox}/{path}", rules))
 
     def _view(
-        self, now: float, entries: Sequence[Entry], settled: Settled, line: LineConfig, rules: IntakeConfig
-    ) -> intake_plan.View:
+        self, now: float, entries: Sequence[InboxEntry], settled: Settled, line: LineConfig, rules: IntakeConfig
+    ) -> intake_plan.InboxView:
         contents: Mapping[str, bytes | str] = {path: content for path, (_, content) in self._manifests.items()}
-        return intake_plan.View(
+        return intake_plan.InboxView(
             now=now,
             entries=tuple(entries),
             settled=settled.files,
@@ -65,12 +64,11 @@ class InboxPlanner:
     async def _read(self, path: str, rules: IntakeConfig) -> bytes | str:
         """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` where that may pass."""
         try:
-            data = await self._share.do("read", path, rules.max_manifest_kib * 1024)
+            return await self._share.read(path, rules.max_manifest_kib * 1024)
         except ShareError as error:
             if error.errno not in UNREADABLE:
                 raise
             return f"cannot be read: {os.strerror(error.errno).lower()}"
-        return base64.b64decode(data)
 
 
 def library_file(library: Sequence[Path], path: str) -> str | None:

@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,24 +19,19 @@ from heygemd.config.live import Live
 from heygemd.config.load import load
 from heygemd.contract import control
 from heygemd.daemon.housekeeping import Housekeeper
-from heygemd.share import __main__, operations
+from heygemd.share import operations
+from heygemd.share.answers import RemovedFiles
 from heygemd.store.drops import DropState, JobState, Journal
 from tests.daemon.test_service import drop
+from tests.share.here import Here, client
 from tests.site import Site
-
-
-class Here:
-    """A share whose operations are done at once, here."""
-
-    async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
-        return __main__.OPERATIONS[operation](*args)
 
 
 class OpenLine:
     """What the housekeeper needs of a line."""
 
     def __init__(self, site: Site) -> None:
-        self.settings, self.share, self.open = load(site.config).lines[0], Here(), True
+        self.settings, self.share, self.open = load(site.config).lines[0], client(Here()), True
 
 
 def round_in(site: Site, **days: float) -> None:
@@ -110,12 +104,12 @@ def test_a_folder_that_was_put_in_place_of_ours_is_not_followed(tmp_path: Path) 
     home.mkdir(parents=True)
     (home / "course").symlink_to(away / "course")
     info = os.stat(away / "course/a.mp4")
-    told = operations.remove_filed(str(home), [["course/a.mp4", info.st_size, info.st_mtime_ns]], [])
-    assert told["removed"] == 0 and (away / "course/a.mp4").exists()
+    told = operations.remove_filed(str(home), [("course/a.mp4", info.st_size, info.st_mtime_ns)], [])
+    assert told.removed == 0 and (away / "course/a.mp4").exists()
     home.joinpath("course").unlink()
     home.rmdir()
     home.symlink_to(away)
-    operations.remove_filed(str(home), [["course/a.mp4", info.st_size, info.st_mtime_ns]], [])
+    operations.remove_filed(str(home), [("course/a.mp4", info.st_size, info.st_mtime_ns)], [])
     assert (away / "course/a.mp4").exists()
 
 
@@ -200,13 +194,13 @@ def test_a_drop_that_is_taken_up_again_meanwhile_is_left_alone(filed: Callable[.
     class Taken(Here):
         """Somebody tries the drop again before the housekeeper's operation is done."""
 
-        async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
+        async def ask(self, operation: str, args: Sequence[object], seconds: float) -> object:
             (drop,) = (d for d in journal.drops(DropState.ENDED) if d.verdict == "failed")
             journal.set_drop(drop, DropState.HELD, home=None, verdict=None, ended=None)
             return {"removed": 0, "left": []}
 
     line = OpenLine(site)
-    line.share = Taken()
+    line.share = client(Taken())
     keeper = Housekeeper(Live(load(site.config)), journal, {"main": line})  # type: ignore[dict-item]
     asyncio.run(keeper.round(datetime.now().astimezone() + timedelta(days=2)))
     assert [d.state for d in journal.drops(DropState.HELD)] == [DropState.HELD]
@@ -214,4 +208,4 @@ def test_a_drop_that_is_taken_up_again_meanwhile_is_left_alone(filed: Callable[.
 
 
 def test_a_folder_that_is_gone_is_no_fault(tmp_path: Path) -> None:
-    assert operations.remove_filed(str(tmp_path / "gone"), [], []) == {"removed": 0, "left": []}
+    assert operations.remove_filed(str(tmp_path / "gone"), [], []) == RemovedFiles(0, ())

@@ -14,7 +14,7 @@ from heygemd.config.live import Live
 from heygemd.config.tables import IntakeConfig
 from heygemd.config.whole import Config
 from heygemd.daemon.line_set import LineSet
-from heygemd.share.client import Share
+from heygemd.share.client import ShareClient
 from heygemd.watch.line import WatchedLine
 
 A, B = LineConfig("a", Path("/srv/a")), LineConfig("b", Path("/srv/b"))
@@ -24,7 +24,7 @@ A, B = LineConfig("a", Path("/srv/a")), LineConfig("b", Path("/srv/b"))
 class Watch:
     """What ``LineSet`` needs of a line; notes the order in which it is ended."""
 
-    share: Share
+    share: ShareClient
     diary: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -38,7 +38,7 @@ class Watch:
 
 
 def line_set(live: Live) -> LineSet:
-    def make(_: LineConfig, share: Share) -> WatchedLine:
+    def make(_: LineConfig, share: ShareClient) -> WatchedLine:
         return cast(WatchedLine, Watch(share))
 
     return LineSet(live, make)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from heygemd.common.request import DropRequest, JobOptions, Source, Stamp
-from heygemd.intake.plan import Plan, View, Waiting, plan
-from heygemd.share.entry import Entry
+from heygemd.intake.plan import InboxPlan, InboxView, Waiting, plan
+from heygemd.share.entry import InboxEntry
 
 
 @dataclass(frozen=True)
-class Rules:
+class IntakeRules:
     partner_minutes: float = 30.0
     incomplete_seconds: float = 60.0
     max_jobs: int = 1000
@@ -22,7 +22,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineRules:
     name: str = "main"
     options: JobOptions = JobOptions()  # noqa: RUF009 - it is frozen
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Inbox:
         self.incomplete: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.library: dict[str, str] = {}
-        self.line: Any = Line()
-        self.rules = Rules()
+        self.line: Any = LineRules()
+        self.rules = IntakeRules()
         for path, data in contents.items():
             self.files[path] = data
 
@@ -66,11 +66,11 @@ class Inbox:
                 found.add(path)
         return found
 
-    def view(self, read: Mapping[str, bytes]) -> View:
-        entries = [Entry(path, True, Stamp(0, 1, 1)) for path in sorted(self.folders())]
-        entries += [Entry(path, False, Stamp(len(data), 1, 1)) for path, data in self.files.items()]
-        entries += [Entry(path, False, STAMP, True) for path in self.others]
-        return View(
+    def view(self, read: Mapping[str, bytes]) -> InboxView:
+        entries = [InboxEntry(path, True, Stamp(0, 1, 1)) for path in sorted(self.folders())]
+        entries += [InboxEntry(path, False, Stamp(len(data), 1, 1)) for path, data in self.files.items()]
+        entries += [InboxEntry(path, False, STAMP, True) for path in self.others]
+        return InboxView(
             now=self.now,
             entries=entries,
             settled=frozenset(self.files.keys() - self.moving),
@@ -84,7 +84,7 @@ class Inbox:
             library_has=self.library.get,
         )
 
-    def plan(self) -> Plan:
+    def plan(self) -> InboxPlan:
         """As the daemon does: what is asked for is read, then planned again."""
         read: dict[str, bytes] = {}
         while True:
@@ -94,17 +94,17 @@ class Inbox:
             read |= {path: self.files[path] for path in found.manifests_to_read}
 
 
-def drops(found: Plan) -> dict[str, list[str]]:
+def drops(found: InboxPlan) -> dict[str, list[str]]:
     """Each drop's first source with the names of its films."""
     return {drop.moves[0].source: [job.name for job in drop.jobs] for drop in found.drops}
 
 
-def only(found: Plan) -> DropRequest:
+def only(found: InboxPlan) -> DropRequest:
     assert len(found.drops) == 1, found
     return found.drops[0]
 
 
-def waits(found: Plan) -> dict[str, str]:
+def waits(found: InboxPlan) -> dict[str, str]:
     assert len({w.path for w in found.waiting}) == len(found.waiting)
     return {w.path: w.reason for w in found.waiting}
 
@@ -313,7 +313,7 @@ def test_two_videos_of_one_name_in_a_job_folder_make_two_films_told_apart() -> N
 @pytest.mark.parametrize("folder", ["zhang", "high", "Low", "high/zhang", "zhang/kurs"])
 def test_a_configured_or_priority_folder_is_never_a_job_folder(folder: str) -> None:
     inbox = Inbox(f"{folder}/s.wav", f"{folder}/a.mp4", f"{folder}/b.mp4")
-    inbox.line = Line(folders={"Zhang": JobOptions(), "zhang/kurs": JobOptions()})
+    inbox.line = LineRules(folders={"Zhang": JobOptions(), "zhang/kurs": JobOptions()})
     found = inbox.plan()
     assert found.drops == ()
     assert len(found.waiting) == 3
@@ -347,7 +347,7 @@ def test_a_job_folder_called_like_a_file_of_ours_does_not_collide_with_it() -> N
 
 def test_too_many_videos_in_a_folder_are_refused() -> None:
     inbox = Inbox("c/s.wav", *(f"c/{n}.mp4" for n in range(4)))
-    inbox.rules = Rules(max_jobs=3)
+    inbox.rules = IntakeRules(max_jobs=3)
     assert only(inbox.plan()).problem == "The folder requests 4 films; at most 3 are allowed."
 
 
@@ -408,7 +408,7 @@ def test_a_job_toml_that_cannot_be_read_or_is_huge_fails_the_folder() -> None:
     inbox.unreadable = {"c/job.toml": "cannot be read: permission denied"}
     assert only(inbox.plan()).problem == "job.toml cannot be read: permission denied."
     inbox = Inbox("c/a.wav", "c/a.mp4").put("c/job.toml", b"#" * 3000)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     assert "is larger than 2 KiB" in (only(inbox.plan()).problem or "")
 
 
@@ -436,7 +436,7 @@ def test_a_job_folder_in_high_lands_below_the_top() -> None:
 
 
 def test_options_come_from_the_job_then_the_manifest_then_the_folder_then_the_line() -> None:
-    line = Line(
+    line = LineRules(
         options=JobOptions("footage", "low", 10, "slow", "hold", "right"),
         folders={"zhang": JobOptions(crf=11, preset="fast"), "zhang/kurs": JobOptions(preset="faster")},
     )
@@ -637,7 +637,7 @@ def test_a_faulty_manifest_fails_alone_and_lets_its_files_go() -> None:
 )
 def test_a_bad_manifest_goes_to_failed_with_its_reason(name: str, data: bytes, words: str) -> None:
     inbox = Inbox().put(name, data)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     drop = only(inbox.plan())
     assert words in (drop.problem or "")
     assert [move.source for move in drop.moves] == [name]
@@ -645,7 +645,7 @@ def test_a_bad_manifest_goes_to_failed_with_its_reason(name: str, data: bytes, w
 
 def test_a_manifest_too_large_is_never_asked_for() -> None:
     inbox = Inbox().put("m.json", b"x" * 2049)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     assert plan(inbox.view({})).manifests_to_read == ()
 
 

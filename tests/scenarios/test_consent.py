@@ -13,10 +13,10 @@ import pytest
 from heygemd.common.request import DropRequest, Source
 from heygemd.intake.view import consent_of
 from tests.daemon.test_service import drop
-from tests.intake.test_plan import LATE, Inbox, Line, drops, only, waits
+from tests.intake.test_plan import LATE, Inbox, LineRules, drops, only, waits
 from tests.site import Site
 
-ASKING = Line(require_consent=True)
+ASKING = LineRules(require_consent=True)
 
 
 def inbox(*paths: str) -> Inbox:

@@ -14,11 +14,12 @@ from heygemd.common.errors import StorageError
 from heygemd.common.request import DropRequest, JobRequest, Source
 from heygemd.config import load as configuration
 from heygemd.config.live import Live
-from heygemd.share.client import Share
-from heygemd.store.drops import Drop, Job, JobState, Journal, Store
+from heygemd.share.client import ShareClient
+from heygemd.store.drops import Drop, DropStore, Job, JobState, Journal
+from heygemd.store.publish import Publishing
 
 
-class Interrupted(Store):
+class Interrupted(Publishing):
     """Dies between writing a film's parts and revealing them."""
 
     async def _reveal(self, drop: Drop, job: Job) -> Job:
@@ -33,9 +34,9 @@ async def _published(
     (tmp_path / "config.toml").write_text(f'{text}on_poor = "{on_poor}"\n')
     config = configuration.load(tmp_path / "config.toml")
     (tmp_path / "state").mkdir()
-    journal, share = Journal(tmp_path / "state/journal.sqlite"), Share("main", 60, [])
+    journal, share = Journal(tmp_path / "state/journal.sqlite"), ShareClient("main", 60, [])
     live = Live(config)
-    store = Store(live, journal, {"main": share})
+    store = DropStore(live, journal, {"main": share})
     wanted = JobRequest(name="lesson", audio=Source("a.wav"), video=Source("v.mp4"))
     drop = journal.add_drop("d1", "main", DropRequest("pair", "lesson", "zhang", (), (wanted,)), None)
     job = journal.jobs_of(drop.id)[0]
@@ -47,7 +48,7 @@ async def _published(
     try:
         if changed is not None:
             with pytest.raises(StorageError):
-                await Interrupted(live, journal, {"main": share}).publish(job)
+                await Interrupted(store.places, journal, {"main": share}).publish(job)
             live.replace(replace(config, lines=(replace(config.lines[0], on_poor=changed),)))
             job = journal.job(job.id)
             assert job.state is JobState.REVEALING

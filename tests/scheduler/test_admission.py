@@ -36,7 +36,7 @@ from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations
 from heygemd.scheduler.admission import Admission
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
-from heygemd.store.drops import Job, Journal, Store
+from heygemd.store.drops import DropStore, Job, Journal
 from heygemd.store.states import DropState, JobState, now
 from tests.fakes.stub import GIB, Driver, compiled, holder
 from tests.site import Site
@@ -343,7 +343,7 @@ class Table:
         drop = self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
         self.journal.set_drop(drop, DropState.HELD)
         self.live = Live(self.config)
-        self.store = store = Store(self.live, self.journal, {})
+        self.store = store = DropStore(self.live, self.journal, {})
         store.outbox_free_mib = self._plenty  # type: ignore[method-assign]
         self.free, self.total, self.ram, self.tick = free, total, 1 << 20, 0.0
         self.frame = ""

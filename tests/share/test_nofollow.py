@@ -13,6 +13,7 @@ import pytest
 
 from heygemd.config.line import LineConfig
 from heygemd.share import __main__, nofollow, operations, owner, queries
+from heygemd.share.answers import RemovedFiles
 from heygemd.share.owner import Hold
 
 DATA = base64.b64encode(b"ours").decode()
@@ -46,7 +47,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_a_link_at_or_above_the_root_is_the_operators_and_works(line: Path) -> None:
     folders = {name: str(line / name) for name in FOLDERS}
-    assert queries.open_line(folders, None)["held_by"] is None
+    assert queries.open_line(folders, None).held_by is None
     (line / "inbox" / "zhang").mkdir()
     (line / "inbox" / "zhang" / "a.mp4").write_bytes(b"x")
     assert [row[0] for row in queries.scan(folders["inbox"])] == ["zhang", "zhang/a.mp4"]
@@ -66,8 +67,14 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
         "listing": lambda: queries.listing(str(zhang)),
         "owner": lambda: queries.owner(film),
         "open_drop": lambda: operations.open_drop(str(zhang / "drop"), {}),
-        "discard_drop": lambda: operations.discard_drop(str(zhang)),
+        "discard_drop": lambda: operations.discard_drop(str(zhang), ["course"]),
         "move out": lambda: operations.move(film, str(zhang.parent / "out")),
+        "take_input": lambda: operations.take_input(film, str(zhang.parent / "out"), {"": [size, mtime, info.st_ino]}),
+        "take_input below": lambda: operations.take_input(
+            str(zhang / "course"), str(zhang.parent / "out"), {"a.mp4": [1]}
+        ),
+        "put_back": lambda: operations.put_back(ours, film),
+        "put_back from": lambda: operations.put_back(film, str(zhang.parent / "out")),
         "move in": lambda: operations.move(ours, film + ".new"),
         "stage": lambda: operations.stage(film, str(work / "copy")),
         "sync_folders": lambda: operations.sync_folders([str(zhang)]),
@@ -80,7 +87,7 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
         "file_drop": lambda: operations.file_drop(ours, str(zhang / "drop")),
         "file_drop out": lambda: operations.file_drop(str(zhang / "course"), str(zhang.parent / "course")),
         "remove_seen": lambda: operations.remove_seen(film, [size, mtime, info.st_ino]),
-        "remove_filed": lambda: operations.remove_filed(str(zhang), [["a.mp4", size, mtime]], ["a.json"]),
+        "remove_filed": lambda: operations.remove_filed(str(zhang), [("a.mp4", size, mtime)], ["a.json"]),
         "remove_filed below": lambda: operations.remove_filed(str(zhang / "course"), [], ["a.mp4"]),
         "remove_film": lambda: operations.remove_film(str(zhang / "a"), 14, "j-1"),
         "remove_empty": lambda: operations.remove_empty(str(zhang / "course")),
@@ -93,8 +100,9 @@ def calls(zhang: Path, work: Path) -> dict[str, Callable[[], Any]]:
 #: what they say; the others raise ELOOP
 SAID = {
     "inspect": "cannot be read (zhang is a symbolic link; links are not followed here)",
-    "owner": None, "discard_drop": None, "move out": "gone", "sync_folders": None,
-    "file_drop": "barred", "remove_filed": {"removed": 0, "left": []}, "remove_filed below": {"removed": 0, "left": []},
+    "owner": None, "discard_drop": None, "move out": "gone", "take_input": "gone", "take_input below": "gone",
+    "sync_folders": None,
+    "file_drop": "barred", "remove_filed": RemovedFiles(0, ()), "remove_filed below": RemovedFiles(0, ()),
     "remove_film": "gone", "remove_empty": None,
 }  # fmt: skip
 

@@ -8,15 +8,15 @@ import pytest
 
 from heygemd.common.request import Stamp
 from heygemd.share import operations, queries
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.watch.order_files import jobs_named, sort_entries
 from tests.daemon.test_service import drop, wait_for
 from tests.intake.test_plan import Inbox, only
 from tests.site import Site
 
 
-def entry(path: str, size: int = 0, **more: bool) -> Entry:
-    return Entry(path, more.get("is_dir", False), Stamp(size, 1, 1), more.get("other", False))
+def entry(path: str, size: int = 0, **more: bool) -> InboxEntry:
+    return InboxEntry(path, more.get("is_dir", False), Stamp(size, 1, 1), more.get("other", False))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_files_name_is_the_order(path: str, kind: str, folder: str, name: str)
     "none", [entry(".cancel"), entry("lesson.txt"), entry("a.cancel", is_dir=True), entry("a.cancel", other=True),
              entry("a.cancel", 5000), entry("zhang/PAUSE"), entry("pauses"), entry("cancel")],
 )  # fmt: skip
-def test_what_is_no_order_is_left_to_intake(none: Entry) -> None:
+def test_what_is_no_order_is_left_to_intake(none: InboxEntry) -> None:
     assert sort_entries([none]).rest == (none,) and not sort_entries([none]).paused
 
 

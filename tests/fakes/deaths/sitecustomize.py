@@ -11,6 +11,8 @@ journal), ``look`` for what only reads the line.  What then happens is told by
                              (``lasting``), or once and ``after`` they have been done all the same, as on NFS
     DEATHS_SWAP=LINE:FOLDER  before the first such line FOLDER (a pattern below the line) is put aside, and a link to
                              the folder ``secret`` takes its place
+    DEATHS_REPLACE=LINE:NAME;…  before such a line somebody puts the first that is left of 1/NAME, 2/NAME … in the
+                             folder ``next`` into the inbox, over NAME
     DEATHS_NFS=1           the file systems know no renameat2
     DEATHS_UNCOUNTED=1     nothing of all this, only the renderer and the hurry
     DEATHS_MUTATION=NAME   the order of operations is changed: mutations.py
@@ -34,6 +36,7 @@ _FILE = os.environ.get("DEATHS_FILE")
 _AT = os.environ.get("DEATHS_AT", "0")
 _ERROR, _HOW, _SIGN = (os.environ.get("DEATHS_FAULT", "::").split(":", 2) + [""] * 3)[:3]
 _SWAP_AT, _, _SWAP = os.environ.get("DEATHS_SWAP", "").partition(":")
+_REPLACE = [word.partition(":")[::2] for word in os.environ.get("DEATHS_REPLACE", "").split(";") if word]
 _NFS = "DEATHS_NFS" in os.environ
 _FILES = "heygemd.share" in sys.orig_argv
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h; 2: without writing its journal out
@@ -78,6 +81,7 @@ def _come_to(kind, sign):
         file.flush()
         if f"{kind} {sign}" == _SWAP_AT and _SWAP_AT not in lines:
             _swap()
+        _replace(f"{kind} {sign}")
         if kind == "do" and _AT in (sign, str(1 + sum(line.startswith("do ") for line in lines))):
             _die()
         if sign != _SIGN:
@@ -102,6 +106,13 @@ def _swap():
         with _open(f"{_FILE}.swapped", "w") as file:
             file.write(names[0])
     _swapping = False
+
+
+def _replace(line):
+    for number, (at, name) in enumerate(_REPLACE, 1):
+        if at == line and _exists(f"{_ROOT}/next/{number}/{name}"):
+            _os_rename(f"{_ROOT}/next/{number}/{name}", f"{_ROOT}/line/inbox/{name}")
+            return
 
 
 def _die():
