@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from heygemd import __version__
 from heygemd.common import log
 from heygemd.common.errors import HeygemdError
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.scheduler.worker import Message
 from heygemd.status.summary import Work, summary
 from heygemd.store.drops import Job, JobState, Journal, Store
 from heygemd.store.states import now
@@ -22,7 +22,7 @@ class Answers:
 
     def __init__(
         self, journal: Journal, store: Store, lines: Mapping[str, Line], rendering: Rendering,
-        reload: Callable[[bool], Awaitable[Message]], wake: Callable[[], None],
+        reload: Callable[[bool], Awaitable[Mapping[str, object]]], wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """``lines`` may come and go.  ``wake``: something has changed that may let a job start, or a film go out."""
         self._journal, self._store, self._lines, self._rendering = journal, store, lines, rendering
@@ -30,7 +30,7 @@ class Answers:
         self.started = now()
         self._log = log.get()
 
-    async def answer(self, request: Message) -> Message:
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request's reply.  Raises ``HeygemdError`` where it cannot be done."""
         command = request.get("cmd")
         if command == "ping":
@@ -46,7 +46,7 @@ class Answers:
             self._wake()
             return {"state": self.state}
         if command == "reload":
-            return await self._reload(bool(request.get("wait")))
+            return {**await self._reload(bool(request.get("wait")))}
         if command in ("cancel", "retry"):
             job = self._job(str(request.get("job", "")))
             if command == "cancel":
@@ -75,7 +75,7 @@ class Answers:
         """``running``, ``paused`` or ``stopping``."""
         return "stopping" if self._rendering.stopping else "paused" if self._rendering.paused else "running"
 
-    def status(self) -> Message:
+    def status(self) -> dict[str, Any]:
         """What ``heygemd status`` shows."""
         now_running, running = self._rendering.running, []
         if now_running is not None:

@@ -40,7 +40,6 @@ from heygemd.daemon.monitor import Monitor
 from heygemd.daemon.status_pages import Board
 from heygemd.daemon.systemd import Notifier
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.scheduler.worker import Message
 from heygemd.share.client import Share
 from heygemd.store import recovery
 from heygemd.store.drops import Job, Journal, Store
@@ -244,7 +243,7 @@ class Daemon:
 
         self._hangup = asyncio.create_task(answer())
 
-    async def _reload(self, wait: bool) -> Message:
+    async def _reload(self, wait: bool) -> dict[str, object]:
         """Read the file again; all of it comes into force, or nothing.  With ``wait`` each line has taken it up."""
         source = self.config.source
         if self.rendering.stopping:

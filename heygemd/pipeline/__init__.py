@@ -42,7 +42,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         if task.probed is None:
             audio, video = look(task.audio, task.audio_name, task.video, task.video_name, settings)
         else:
-            audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+            audio, video = map(from_exact, (task.probed.audio, task.probed.video))
     if settings.engine == "command":
         return command.make_film(task, audio, video, stages)
     if settings.engine == "duix":
@@ -167,7 +167,7 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     from heygemd.pipeline.media.read.probe import from_exact
 
     engine, stages = engines.load(task.settings.engine), result.Stages(tell)
-    audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+    audio, video = map(from_exact, (task.probed.audio, task.probed.video))
     if plan_file.recalled(task, video, engine, stages) is not None:
         return True
     assert audio.audio is not None

@@ -23,6 +23,7 @@ from heygemd.common import log
 from heygemd.common.errors import EngineError, HeygemdError, WorkerDied
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
+from heygemd.contract.job import Settings
 from heygemd.guard import decide, host, machine, needs
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way
 from heygemd.guard.devices import Devices, TorchBuild, torch_build
@@ -137,10 +138,10 @@ class Admission:
     def _engine(self, job: Job) -> str:
         return job.request.options.engine or self.config.render.engine
 
-    def settings(self, job: Job) -> dict[str, Any]:
+    def settings(self, job: Job) -> Settings:
         """The renderer's, with the device that was chosen for the engine."""
         settings = settings_for(self.config, job.request.options)
-        return {**settings, "device": self.devices.of(settings["engine"])}
+        return replace(settings, device=self.devices.of(settings.engine))
 
     def _judge(self, need: Need, readings: Readings) -> Verdict:
         seen = [*list(self._watching.history)[:-1], readings]
@@ -165,8 +166,9 @@ class Admission:
         ticket = Ticket(job, self.settings(job), self._what(job), need, go, overtaken=turn.overtaken)
         ticket.sampled_at, self._ticket, self._asked = time.monotonic(), ticket, []
         if ticket.asked.device == "cuda" and go.device is not None and ticket.asked.engine != "command":
-            ticket.settings["batch"] = go.batch_size
-        if ticket.settings["encoder"] == "auto" and go.device is None:
+            wav2lip = replace(ticket.settings.wav2lip, batch=go.batch_size)
+            ticket.settings = replace(ticket.settings, wav2lip=wav2lip)
+        if ticket.settings.encoder == "auto" and go.device is None:
             self._offer_encoder(ticket, readings)
         ticket.free_before = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == ticket.device), 0)
         return ticket
@@ -178,7 +180,7 @@ class Admission:
             verdict = self._judge(Need(ways), readings)
             ticket.encoder = self._reserve(Need(ways), verdict, readings) if isinstance(verdict, Go) else None
         if ticket.encoder is None:
-            ticket.settings["encoder"] = "libx264"
+            ticket.settings = replace(ticket.settings, encoder="libx264")
 
     def _reserve(self, need: Need, go: Go, readings: Readings) -> Go | None:
         """Under the GPU's lock, decide again with what others have reserved until now; nothing where it is too late."""
@@ -268,7 +270,7 @@ class Admission:
             encoder = self._still(Need(ways), ticket.encoder, readings)
             ticket.encoder = encoder if isinstance(encoder, Go) else None
             if ticket.encoder is None:
-                ticket.settings["encoder"] = "libx264"
+                ticket.settings = replace(ticket.settings, encoder="libx264")
                 self.reservations.release()
 
     def _still(self, need: Need, go: Go, readings: Readings) -> Go | Wait:
@@ -362,7 +364,7 @@ class Admission:
             self._watching.expect_back(ticket.device, ticket.vram_mib_reserved, ticket.free_before)
         if job.state is JobState.RENDERED and job.result is not None:
             sampled = (ticket.vram_mib, ticket.ram_mib)
-            self.journal.add_peak(needs.peak_of(ticket.settings["engine"], job.result, sampled))
+            self.journal.add_peak(needs.peak_of(ticket.settings.engine, job.result, sampled))
             self._peaks = self.journal.peaks()
             self._smaller.pop(job.id, None)
 

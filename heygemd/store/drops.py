@@ -38,7 +38,17 @@ from heygemd.share.owner import Hold
 from heygemd.store import receipts
 from heygemd.store.journal import Journal
 from heygemd.store.receipts import machine_facts
-from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
+from heygemd.store.states import (
+    ENDED,
+    Drop,
+    DropState,
+    Job,
+    JobState,
+    StagedConsent,
+    StagedInput,
+    StagedInputs,
+    now,
+)
 
 __all__ = ["Drop", "DropState", "Job", "JobState", "Journal", "Store"]
 
@@ -172,27 +182,30 @@ class Store:
 
     # ------------------------------------------------------------ stage
 
-    async def stage(self, job: Job) -> dict[str, Any]:
+    async def stage(self, job: Job) -> StagedInputs:
         """Copy the job's inputs to the work folder; return ``{"audio": {path, name, sha256, size}, "video": …}``, and
         under ``"consents"`` a list of the same, whose copies are not kept.
 
         Raises ``InputError`` where an input cannot be read.
         """
         drop = self.journal.drop(job.drop_id)
-        staged = {}
+        staged: list[StagedInput] = []
         for role, source in (("audio", job.request.audio), ("video", job.request.video)):
             assert source is not None
             suffix = os.path.splitext(source.path)[1].lower()
             local = self.scratch(job) / f"{role}{suffix if suffix in _KNOWN else ''}"
             copy = await self._stage_steady(drop, source, str(local))
-            staged[role] = {"path": str(local), "name": display(os.path.basename(source.path)), **copy}
-        return {**staged, "consents": [await self._read_consent(drop, job, source) for source in job.request.consents]}
+            name = display(os.path.basename(source.path))
+            staged.append({"path": str(local), "name": name, "sha256": copy["sha256"], "size": copy["size"]})
+        consents = [await self._read_consent(drop, job, source) for source in job.request.consents]
+        return {"audio": staged[0], "video": staged[1], "consents": consents}
 
-    async def _read_consent(self, drop: Drop, job: Job, source: Source) -> dict[str, Any]:
+    async def _read_consent(self, drop: Drop, job: Job, source: Source) -> StagedConsent:
         local = self.scratch(job) / "consent"
         copy = await self._stage_steady(drop, source, str(local))
         local.unlink()
-        return {"name": display(os.path.basename(source.path)), "library": source.library, **copy}
+        name = display(os.path.basename(source.path))
+        return {"name": name, "library": source.library, "sha256": copy["sha256"], "size": copy["size"]}
 
     async def _stage_steady(self, drop: Drop, source: Source, local: str) -> dict[str, Any]:
         path = source.path if source.library else os.path.join(self.held(drop), source.path)

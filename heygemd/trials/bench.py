@@ -26,6 +26,7 @@ from typing import Any
 from heygemd.common.errors import EngineError, InputError, SetupError
 from heygemd.common.shipped import shipped
 from heygemd.common.spawn import environment, python
+from heygemd.contract.job import Settings, Task
 from heygemd.guard.host import cpu_model
 from heygemd.scheduler.worker import render_once
 from heygemd.store.receipts import machine_facts
@@ -164,10 +165,8 @@ def _speaking_template(case: Case, sound: Path, folder: Path) -> Path:
     still.write_bytes(shipped("portrait.jpg"))
     portrait.film(still, film, case.seconds)
     work.mkdir()
-    task = {
-        "audio": str(sound), "video": str(film), "work": str(work), "audio_name": sound.name,
-        "video_name": film.name, "settings": {"preset": "ultrafast", "crf": 12, "report": "off"},
-    }  # fmt: skip
+    settings = Settings(preset="ultrafast", crf=12, report="off")
+    task = Task(sound, film, work, sound.name, film.name, settings)
     result = render_once(task, lambda _message: None)
     template = folder / "template.mp4"
     width = case.height * 16 // 9

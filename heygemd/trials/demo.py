@@ -22,6 +22,7 @@ from typing import Any
 from heygemd.common.errors import EngineError, InputError
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.common.shipped import shipped
+from heygemd.contract.renderer import SheetReply, SheetRequest
 from heygemd.scheduler.worker import run_once
 from heygemd.status.progress import Show, View, on_stderr
 from heygemd.trials import demo_line, portrait
@@ -223,12 +224,12 @@ def _free_names(folder: Path, name: str) -> Delivered:
         n += 1
 
 
-def draw_sheet(before: Path, after: Path, out: Path) -> dict[str, Any]:
-    """Have the child draw the sheet; what ``heygemd.pipeline.sheet.make`` returned there.
+def draw_sheet(before: Path, after: Path, out: Path) -> SheetReply:
+    """Have the child draw the sheet.
 
     Raises the error that the child reports, WorkerDied where it ended without one.
     """
-    request = {"task": "sheet", "before": str(before), "after": str(after), "out": str(out)}
+    request = SheetRequest(str(before), str(after), str(out))
     return run_once(request, lambda _message: None, stall_seconds=SHEET_SECONDS)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from heygemd import __version__
 from heygemd.common.messages import advice, say
+from heygemd.contract.figures import Figures
 
 WIDTH, HEIGHT = 960, 150  # of the curves, px
 
@@ -94,10 +95,16 @@ class Views:
     passed: Sequence[tuple[float, float]] = field(default_factory=tuple)  # seconds
 
 
-def page(quality: Mapping[str, Any], views: Views, video: str, audio: str, engine: str, language: str = "en") -> str:
+class _Word(Protocol):
+    """A text of ``_WORDS`` in the page's language, with its values filled in, escaped for HTML."""
+
+    def __call__(self, name: str, **values: object) -> str: ...
+
+
+def page(quality: Figures, views: Views, video: str, audio: str, engine: str, language: str = "en") -> str:
     """The page.  ``quality`` is what ``pipeline.quality.report`` gives; ``video`` and ``audio`` the inputs' names."""
 
-    def word(name: str, **values: Any) -> str:
+    def word(name: str, **values: object) -> str:
         return html.escape(_WORDS[name][language == "zh"].format(**values))
 
     grade = quality.get("grade")
@@ -119,7 +126,7 @@ def page(quality: Mapping[str, Any], views: Views, video: str, audio: str, engin
     )
 
 
-def _reasons(quality: Mapping[str, Any], language: str, word: Any) -> str:
+def _reasons(quality: Figures, language: str, word: _Word) -> str:
     if quality.get("grade") is None:
         return f"<section><p>{word('not_measured', problem=quality.get('problem', ''))}</p></section>"
     if not quality["reasons"]:
@@ -132,33 +139,43 @@ def _reasons(quality: Mapping[str, Any], language: str, word: Any) -> str:
     return f"<section>{''.join(rows)}</section>"
 
 
-def _figures(quality: Mapping[str, Any], word: Any) -> str:
-    sync, picture = quality.get("sync") or {}, quality.get("picture") or {}
-    file = quality.get("structure") or {}
-    tables = []
-    for name, keys, values in (("sync", _SYNC, sync), ("picture", _PICTURE, picture), ("structure", _STRUCTURE, file)):
-        rows = [(word(k, **({"chance_r": values.get("chance_r")} if k == "r" else {})), values[k])
-                for k in keys if values.get(k) is not None]  # fmt: skip
-        closed = values.get("closures") or {}
-        if closed.get("seen") is not None:
-            rows.append((word("closures", heard=closed["heard"]), f"{100 * closed['seen']:.0f} %"))
-        if name == "structure" and "mark" in values:
-            rows.append((word("mark"), str(word("yes" if values["mark"] else "no"))))
-        if name == "structure" and values.get("label") is not None:
-            rows.append((word("label"), str(word("yes" if values["label"] else "no"))))
-        if rows:
-            cells = "".join(f"<tr><th>{k}</th><td>{_shown(v, word)}</td></tr>" for k, v in rows)
-            tables.append(f"<section><h2>{word(name)}</h2><table>{cells}</table></section>")
-    return "".join(tables)
+def _figures(quality: Figures, word: _Word) -> str:
+    sync, file = quality.get("sync", {}), quality.get("structure", {})
+    rows = _rows(sync, _SYNC, word)
+    closed = sync.get("closures")
+    if closed is not None and closed["seen"] is not None:
+        rows.append((word("closures", heard=closed["heard"]), f"{100 * closed['seen']:.0f} %"))
+    of_file = _rows(file, _STRUCTURE, word)
+    if "mark" in file:
+        of_file.append((word("mark"), word("yes" if file["mark"] else "no")))
+    if file.get("label") is not None:
+        of_file.append((word("label"), word("yes" if file["label"] else "no")))
+    tables = (("sync", rows), ("picture", _rows(quality.get("picture", {}), _PICTURE, word)), ("structure", of_file))
+    return "".join(_table(word(name), lines, word) for name, lines in tables if lines)
 
 
-def _shown(value: Any, word: Any) -> str:
-    if value in ("high", "low", "none"):
-        return str(word(value))
+def _rows(values: Mapping[str, object], keys: Sequence[str], word: _Word) -> list[tuple[str, object]]:
+    """The name and the value of each figure that is known."""
+    chance = values.get("chance_r")
+    return [
+        (word(key, chance_r=chance) if key == "r" else word(key), values[key])
+        for key in keys
+        if values.get(key) is not None
+    ]
+
+
+def _table(title: str, rows: Sequence[tuple[str, object]], word: _Word) -> str:
+    cells = "".join(f"<tr><th>{name}</th><td>{_shown(value, word)}</td></tr>" for name, value in rows)
+    return f"<section><h2>{title}</h2><table>{cells}</table></section>"
+
+
+def _shown(value: object, word: _Word) -> str:
+    if isinstance(value, str) and value in ("high", "low", "none"):
+        return word(value)
     return html.escape(f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _curves(quality: Mapping[str, Any], views: Views, word: Any) -> str:
+def _curves(quality: Figures, views: Views, word: _Word) -> str:
     if not views.loudness or not views.seconds:
         return ""
     half = HEIGHT / 2
@@ -169,8 +186,9 @@ def _curves(quality: Mapping[str, Any], views: Views, word: Any) -> str:
         f'<path d="{_path(views.times, values, views.seconds)}" fill="none" stroke="{colour}" stroke-width="1.4"/>'
         for values, colour in ((views.heard, "#2563c9"), (views.seen, "#e07b1a"))
     )
-    measured = quality.get("measured") or {}
-    note = f'<p class="small">{word("looked", **{k: measured[k] for k in ("frames", "of")})}</p>' if measured else ""
+    measured = quality.get("measured")
+    looked = word("looked", frames=measured["frames"], of=measured["of"]) if measured else ""
+    note = f'<p class="small">{looked}</p>' if measured else ""
     return (
         f'<section><h2>{word("curves")}</h2><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
         f'<path d="{bars}" stroke="#c3c9d2" stroke-width="{max(0.6, step * 0.7):.2f}"/>{lines}</svg>'
@@ -198,9 +216,8 @@ def _axis(seconds: float) -> str:
     return f'<svg viewBox="0 0 {WIDTH} 14">{marks}</svg>'
 
 
-def _timeline(quality: Mapping[str, Any], views: Views, word: Any) -> str:
-    structure = quality.get("structure") or {}
-    frames = structure.get("frames")
+def _timeline(quality: Figures, views: Views, word: _Word) -> str:
+    frames, measured = quality.get("structure", {}).get("frames"), quality.get("measured")
     if not frames or not views.seconds:
         return ""
     rate = frames / views.seconds
@@ -210,15 +227,15 @@ def _timeline(quality: Mapping[str, Any], views: Views, word: Any) -> str:
         return f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="8" fill="{colour}"/>'
 
     bars = [f'<rect x="0" y="4" width="{WIDTH}" height="24" fill="#eceff3"/>']
-    bars += [bar(a / rate, (b + 1) / rate, "#7cc49c", 4) for a, b in (quality.get("measured") or {}).get("ranges", [])]
+    bars += [bar(a / rate, (b + 1) / rate, "#7cc49c", 4) for a, b in (measured["ranges"] if measured else [])]
     bars += [bar(a, b, "#c0392b", 12) for a, b in views.passed]
-    held = (quality.get("picture") or {}).get("held", [])
+    held = quality.get("picture", {}).get("held", [])
     bars += [bar(a / rate, (b + 1) / rate, "#e07b1a", 20) for a, b in held]
     drawn = f'<svg viewBox="0 0 {WIDTH} 32">{"".join(bars)}</svg>'
     return f"<section><h2>{word('timeline')}</h2>{drawn}{_axis(views.seconds)}</section>"
 
 
-def _pictures(views: Views, word: Any) -> str:
+def _pictures(views: Views, word: _Word) -> str:
     out = ""
     if views.pairs:
         both = any(template for _, _, template in views.pairs)
