@@ -59,8 +59,8 @@ class DeliveredFilm:
             return None
         result = job.result or {}
         folder = line.review if result.get("held") else line.outbox
-        size = int((result.get("film_file") or {}).get("bytes") or 0)
-        return DeliveredFilm(str(folder / drop.request.folder / job.base), size, job.id)
+        file = result.get("film_file")
+        return DeliveredFilm(str(folder / drop.request.folder / job.base), file["bytes"] if file else 0, job.id)
 
 
 class Housekeeper:

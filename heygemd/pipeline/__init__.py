@@ -44,7 +44,7 @@ def lipsync(task: Task, tell: Tell) -> Result:
         if task.probed is None:
             audio, video = look(task.audio, task.audio_name, task.video, task.video_name, settings)
         else:
-            audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+            audio, video = map(from_exact, (task.probed.audio, task.probed.video))
     if settings.engine in ("command", "duix"):
         result = _film_from_outside(task, audio, video, stages)
         return result if settings.report == "off" else _judged_from_outside(task, result, stages)
@@ -192,7 +192,7 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     from heygemd.pipeline.result import Stages
 
     engine, stages = engines.load(task.settings.engine), Stages(tell)
-    audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+    audio, video = map(from_exact, (task.probed.audio, task.probed.video))
     if plan_file.recalled(task, video, engine, stages) is not None:
         return True
     assert audio.audio is not None

@@ -12,9 +12,10 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,13 @@ _PICTURES = ("index", "y", "u", "v")
 _LATER = frozenset({"crf", "preset", "encoder", "segment_seconds", "mark", "producer"})
 """Settings that matter only when the plan is there."""
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class _Identity(TypedDict):
+    """What an input is: its size, time of change (ns) and inode, and its hash."""
+
+    stat: list[int]
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ def forget(folder: Path) -> None:
         path.unlink()
 
 
-def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays) -> hashlib._Hash:
+def _written(folder: Path, about: Mapping[str, object], arrays: template_cache.Arrays) -> hashlib._Hash:
     (folder / RECEIPT).unlink(missing_ok=True)
     with (folder / PLAN).open("wb") as out:
         template_cache.write_arrays(out, arrays)
@@ -157,12 +165,12 @@ def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays)
 
 def _subject(settings: Settings, engine: str) -> str:
     """What a plan depends on beside its inputs."""
-    told = settings.to_json()
+    told = settings.flat()
     chosen = {k: v for k, v in told.items() if k not in BESIDE | _LATER and not k.startswith(("report", "label"))}
     return hashlib.sha256(json.dumps([engine, chosen, *template_cache.versions()], sort_keys=True).encode()).hexdigest()
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def _identity(path: Path) -> _Identity:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return {"stat": _stat(path), "sha256": sha256}
@@ -173,7 +181,7 @@ def _stat(path: Path) -> list[int]:
     return [told.st_size, told.st_mtime_ns, told.st_ino]
 
 
-def _same_inputs(task: Task, known: list[dict[str, Any]]) -> bool:
+def _same_inputs(task: Task, known: list[_Identity]) -> bool:
     """Staged copies do not change; those that were staged anew are read."""
     paths = (task.audio, task.video)
     return all(

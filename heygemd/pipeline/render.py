@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,7 @@ class _Board:
         with self._one:
             self._tell.progress(stage, frame, of)
 
-    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+    def event(self, name: str, level: str = "info", **fields: object) -> None:
         """See ``Tell``."""
         with self._one:
             self._tell.event(name, level, **fields)

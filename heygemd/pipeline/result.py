@@ -6,13 +6,15 @@ import contextlib
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import heygemd
+from heygemd.contract.figures import Report
 from heygemd.contract.job import Tell
+from heygemd.contract.renderer import FilmWarning, StageTime
 from heygemd.pipeline.ffmpeg import ffmpeg_version
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Stages:
     """How long each stage took and how many frames it saw, in the order in which they ended."""
 
     tell: Tell
-    done: list[dict[str, Any]] = field(default_factory=list)
+    done: list[StageTime] = field(default_factory=list)
 
     @contextlib.contextmanager
     def __call__(self, name: str, frames: int = 0) -> Iterator[None]:
@@ -46,26 +48,29 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that the job's log says of how its film was made."""
+    """Everything that the job's log says of how its film was made: ``contract.renderer.FilmFacts``."""
 
     film: Path
-    engine: dict[str, Any]  # name, renderer, reasons and the engine's own facts
-    inputs: dict[str, Any]  # {"audio": probe, "video": probe}
-    output: dict[str, Any]  # measured on the finished film
-    stages: list[dict[str, Any]]
+    engine: Mapping[str, object]  # name, renderer, reasons and the engine's own facts: EngineFacts
+    inputs: Mapping[str, object]  # {"audio": probe, "video": probe}
+    output: Mapping[str, object]  # measured on the finished film: OutputFacts
+    stages: list[StageTime]
     face_finder: str | None = None
     warnings: list[tuple[str, str]] = field(default_factory=list)  # (code, sentence)
     passed_through: list[tuple[int, int]] = field(default_factory=list)  # output frames, both ends included
-    quality: dict[str, Any] | None = None  # what the finished film was measured to be; None: it was not asked for
+    quality: Report | None = None  # None: not asked for
 
-    def to_json(self) -> dict[str, Any]:
-        """As the child reports it."""
+    def to_json(self) -> dict[str, object]:
+        """As the child reports it; the parent checks it when it arrives."""
+        warnings: list[FilmWarning] = [
+            {"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)
+        ]
         return {
             "film": str(self.film),
             "engine": self.engine,
             "face_finder": self.face_finder,
             "stages": self.stages,
-            "warnings": [{"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)],
+            "warnings": warnings,
             "passed_through": [[first, last] for first, last in self.passed_through],
             "quality": self.quality,
             "inputs": self.inputs,

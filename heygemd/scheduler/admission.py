@@ -166,8 +166,9 @@ class Admission:
         self.sampling.begin(ticket)
         self.next_look.at_once()
         if ticket.asked.device == "cuda" and go.device is not None and ticket.asked.engine != "command":
-            ticket.settings["batch"] = go.batch_size
-        if ticket.settings["encoder"] == "auto" and go.device is None:
+            wav2lip = replace(ticket.settings.wav2lip, batch=go.batch_size)
+            ticket.settings = replace(ticket.settings, wav2lip=wav2lip)
+        if ticket.settings.encoder == "auto" and go.device is None:
             self._offer_encoder(ticket, readings)
         ticket.free_before = next((gpu.free_mib for gpu in readings.gpus if gpu.uuid == ticket.device), 0)
         return ticket
@@ -179,7 +180,7 @@ class Admission:
             verdict = self.judge.decide(need, readings)
             ticket.encoder = self.judge.reserve(need, verdict, readings) if isinstance(verdict, Go) else None
         if ticket.encoder is None:
-            ticket.settings["encoder"] = "libx264"
+            ticket.settings = replace(ticket.settings, encoder="libx264")
 
     def _log_start(self, job: Job, go: Go, turn: Choice[str]) -> None:
         self.deferrals.end(job.id)
@@ -208,7 +209,7 @@ class Admission:
             encoder = self.judge.confirm(self.estimates.encoder_need(ticket.asked, readings), ticket.encoder, readings)
             ticket.encoder = encoder if isinstance(encoder, Go) else None
             if ticket.encoder is None:
-                ticket.settings["encoder"] = "libx264"
+                ticket.settings = replace(ticket.settings, encoder="libx264")
                 self.judge.reservations.release()
 
     def put_back(self, job: Job, wait: Wait) -> Job:

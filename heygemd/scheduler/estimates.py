@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from heygemd.config.live import Live
 from heygemd.config.render_settings import settings_for
+from heygemd.contract.job import Settings
 from heygemd.guard import needs
 from heygemd.guard.decide import Need, Way
 from heygemd.guard.devices import Devices, TorchBuild
@@ -61,10 +61,10 @@ class Estimates:
         """The engine that makes the job's film."""
         return job.request.options.engine or self._live.now.render.engine
 
-    def settings(self, job: Job) -> dict[str, Any]:
+    def settings(self, job: Job) -> Settings:
         """The renderer's settings, with the device that was chosen for the engine."""
         settings = settings_for(self._live.now, job.request.options)
-        return {**settings, "device": self._devices.now.of(settings["engine"])}
+        return replace(settings, device=self._devices.now.of(settings.engine))
 
     def shared_folders(self, engine: str) -> tuple[Path, ...]:
         """The folders outside of line and state that an engine's jobs fill, if any."""

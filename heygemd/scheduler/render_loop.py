@@ -25,11 +25,12 @@ from heygemd.common.errors import (
     WorkerDied,
 )
 from heygemd.config.live import Live
+from heygemd.contract.renderer import News, ProgressMessage, RenderRequest
 from heygemd.scheduler.admission import Admission
 from heygemd.scheduler.outcomes import Outcomes
 from heygemd.scheduler.staging import Stager, task_of
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
-from heygemd.scheduler.worker import Message, Worker
+from heygemd.scheduler.worker import Worker
 from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import DropState, now
 
@@ -57,7 +58,7 @@ class Running:
     """The job that the worker has, as status shows it."""
 
     job: Job
-    progress: Message = field(default_factory=dict)
+    progress: dict[str, object] = field(default_factory=dict)
     cancelled: bool = False
 
 
@@ -186,25 +187,24 @@ class Rendering:
 
     async def _make(self, job: Job, ticket: Ticket) -> Job:
         await self.worker.use(ticket.device, self._live.now.limits.nice)
-        await self.worker.warm(ticket.settings["engine"])
+        await self.worker.warm(ticket.settings.engine)
         staged, probed = await self.stager.take(job, ticket.settings)
         await self.stager.planned(job)
         await self.admission.confirm(ticket)
         task = task_of(self._store, job, staged, probed, ticket.settings)
-        job = self._journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings})
+        job = self._journal.set_job(job, JobState.RUNNING, inputs={**staged, "settings": ticket.settings.flat()})
         if self.running is not None and self.running.cancelled:
             raise Cancelled("Cancelled before it started.")
-        result = await self.worker.run({"task": "render", "job": task}, self._hear)
+        result = await self.worker.run(RenderRequest(task), self._hear)
         await self._store.keep_film(job)
         return self._journal.set_job(job, JobState.RENDERED, result={**result, "rendered": now()})
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: News) -> None:
         if self.running is None:
             return
         self.heard_at = time.time()
-        if message["type"] == "progress":
-            self.running.progress = {k: message.get(k) for k in ("stage", "frame", "of", "fps", "eta")}
-        elif message["type"] == "event":
-            fields = {k: v for k, v in message.items() if k not in ("id", "type", "level", "event")}
-            write = self._log.warning if message.get("level") == "warning" else self._log.info
-            write(str(message.get("event")), job=self.running.job.id, **fields)
+        if isinstance(message, ProgressMessage):
+            self.running.progress = message.to_json()
+        else:
+            write = self._log.warning if message.level == "warning" else self._log.info
+            write(message.name, job=self.running.job.id, **message.fields)

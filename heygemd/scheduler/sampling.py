@@ -108,7 +108,7 @@ class Sampling:
             self._judge.watching.expect_back(ticket.device, ticket.vram_mib_reserved, ticket.free_before)
         if job.state is JobState.RENDERED and job.result is not None:
             sampled = (ticket.vram_mib, ticket.ram_mib)
-            self._estimates.learn(needs.peak_of(ticket.settings["engine"], job.result, sampled))
+            self._estimates.learn(needs.peak_of(ticket.settings.engine, job.result, sampled))
             self._estimates.forget_overrun(job)
 
 

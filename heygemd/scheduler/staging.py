@@ -15,10 +15,12 @@ from pathlib import Path
 from heygemd.common import log
 from heygemd.common.aio import ended
 from heygemd.common.errors import Cancelled, HeygemdError, InputError, StorageError
+from heygemd.contract.job import Probed, Settings, Task
+from heygemd.contract.renderer import LookRequest, NamedFile, PlanRequest
 from heygemd.guard import host, needs
-from heygemd.scheduler.worker import Message, Worker
+from heygemd.scheduler.worker import Worker
 from heygemd.store.drops import DropStore, Job
-from heygemd.store.stage import StagedInputs
+from heygemd.store.states import StagedInputs
 
 LOOK_SECONDS = 120.0
 PLAN_NICE = 5  # more than the renderer, which must not be held up
@@ -27,7 +29,7 @@ PLAN_NICE = 5  # more than the renderer, which must not be held up
 @dataclass(frozen=True, slots=True)
 class _Staged:
     inputs: StagedInputs
-    probed: Message | None
+    probed: Probed | None
 
 
 class Stager:
@@ -39,7 +41,7 @@ class Stager:
         self._plans: dict[str, asyncio.Task[None]] = {}
         self._frames: dict[str, str] = {}  # by job
 
-    def ahead(self, job: Job, settings: Message, keep_free_mib: int) -> None:
+    def ahead(self, job: Job, settings: Settings, keep_free_mib: int) -> None:
         """Begin to stage a job whose turn is still to come, if nothing else is on its way and the disk has room for
         that beside ``keep_free_mib``."""
         if job.id in self._tasks or any(not task.done() for task in self._tasks.values()):
@@ -48,9 +50,8 @@ class Stager:
         if (host.disk_free_mib(self._store.work) or 0) >= wanted + keep_free_mib:
             self._begin(job, settings)
 
-    async def take(self, job: Job, settings: Message) -> tuple[StagedInputs, Message | None]:
-        """The job's inputs, staged, and what the child says that the files are, where it can say it.
-
+    async def take(self, job: Job, settings: Settings) -> tuple[StagedInputs, Probed | None]:
+        """The job's inputs as ``Store.stage`` returns them, and what probing them has found, ``None`` where it failed.
         Raises ``InputError`` where one cannot be read, ``StorageError``: try later, ``Cancelled``.
         """
         staged = await _result(self._tasks[job.id]) if job.id in self._tasks else None
@@ -60,14 +61,14 @@ class Stager:
             raise staged
         return staged.inputs, staged.probed
 
-    def plan(self, job: Job, settings: Message, nice: int) -> None:
+    def plan(self, job: Job, settings: Settings, nice: int) -> None:
         """Begin to make the plan of a job that is staged, once; ``nice`` is the renderer's."""
         task = self._tasks.get(job.id)
         if job.id in self._plans or task is None or not task.done() or task.cancelled() or task.exception():
             return
         staged = task.result()
         if staged.probed is not None:
-            request = {"task": "plan", "job": task_of(self._store, job, staged.inputs, staged.probed, settings)}
+            request = PlanRequest(task_of(self._store, job, staged.inputs, staged.probed, settings))
             self._plans[job.id] = asyncio.create_task(_plan(request, nice + PLAN_NICE))
 
     async def planned(self, job: Job) -> None:
@@ -95,36 +96,34 @@ class Stager:
         """End what is on its way."""
         await ended([*self._tasks.values(), *self._plans.values()])
 
-    def _begin(self, job: Job, settings: Message) -> asyncio.Task[_Staged]:
+    def _begin(self, job: Job, settings: Settings) -> asyncio.Task[_Staged]:
         task = self._tasks[job.id] = asyncio.create_task(self._stage(job, settings))
         task.add_done_callback(_seen)
         if job.id in self._plans:
             self._plans.pop(job.id).cancel()
         return task
 
-    async def _stage(self, job: Job, settings: Message) -> _Staged:
+    async def _stage(self, job: Job, settings: Settings) -> _Staged:
         inputs = await self._store.stage(job)
         probed = await _look(inputs, settings)
-        video = ((probed or {}).get("video") or {}).get("video") or {}
-        if video:
-            self._frames[job.id] = needs.frame_class(video["width"], video["height"])
+        if probed is not None:
+            self._frames[job.id] = needs.frame_class(*probed.frame)
         return _Staged(inputs, probed)
 
 
-async def _look(inputs: StagedInputs, settings: Message) -> Message | None:
+async def _look(inputs: StagedInputs, settings: Settings) -> Probed | None:
     """What the staged files are; ``None`` where they cannot be used, which the job itself will say better."""
     worker = Worker(stall_seconds=LOOK_SECONDS)
-    staged = {"audio": inputs["audio"], "video": inputs["video"]}
-    files = {role: {"path": file["path"], "name": file["name"]} for role, file in staged.items()}
+    audio, video = (NamedFile(Path(file["path"]), file["name"]) for file in (inputs["audio"], inputs["video"]))
     try:
-        return await worker.run({"task": "look", **files, "settings": settings}, lambda _: None)
+        return await worker.run(LookRequest(audio, video, settings), lambda _: None)
     except HeygemdError:
         return None
     finally:
         await worker.stop()
 
 
-async def _plan(request: Message, nice: int) -> None:
+async def _plan(request: PlanRequest, nice: int) -> None:
     """Have a plan made; a failure is left to the render to tell."""
     worker = Worker(stall_seconds=LOOK_SECONDS, nice=min(nice, 19))
     try:
@@ -135,13 +134,12 @@ async def _plan(request: Message, nice: int) -> None:
         await worker.stop()
 
 
-def task_of(store: DropStore, job: Job, staged: StagedInputs, probed: Message | None, settings: Message) -> Message:
-    """A job as the child reads it (``pipeline.settings.Task``)."""
+def task_of(store: DropStore, job: Job, staged: StagedInputs, probed: Probed | None, settings: Settings) -> Task:
+    """A staged job as the renderer's task."""
     audio, video = staged["audio"], staged["video"]
-    return {
-        "audio": audio["path"], "video": video["path"], "work": str(store.scratch(job)), "audio_name": audio["name"],
-        "video_name": video["name"], "probed": probed, "settings": settings,
-    }  # fmt: skip
+    return Task(
+        Path(audio["path"]), Path(video["path"]), store.scratch(job), audio["name"], video["name"], settings, probed
+    )
 
 
 async def _result(task: asyncio.Task[_Staged]) -> _Staged | HeygemdError:

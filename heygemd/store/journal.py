@@ -387,5 +387,5 @@ def _job(row: sqlite3.Row, request: DropRequest) -> Job:
     )  # fmt: skip
 
 
-def _loads(text: str | None) -> dict[str, Any] | None:
+def _loads(text: str | None) -> Any:  # our own record, of whatever version
     return json.loads(text) if text else None

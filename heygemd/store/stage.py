@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Mapping
-from typing import TypedDict
 
 from heygemd.common import log
 from heygemd.common.errors import HeygemdError, InputError, StorageError
@@ -17,35 +16,9 @@ from heygemd.share.answers import StagedFile
 from heygemd.share.client import ShareClient, ShareError
 from heygemd.store.journal import Journal
 from heygemd.store.places import Places
-from heygemd.store.states import Drop, Job
+from heygemd.store.states import Drop, Job, StagedConsent, StagedInput, StagedInputs
 
 _KNOWN_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
-
-
-class StagedInput(TypedDict):
-    """One staged input: its local copy, the name that people gave it, the copy's hash and size in bytes."""
-
-    path: str
-    name: str
-    sha256: str
-    size: int
-
-
-class StagedConsent(TypedDict):
-    """One consent file, whose copy is not kept."""
-
-    name: str
-    library: bool
-    sha256: str
-    size: int
-
-
-class StagedInputs(TypedDict):
-    """What a job works with; stored in the journal and in the film's log."""
-
-    audio: StagedInput
-    video: StagedInput
-    consents: list[StagedConsent]
 
 
 class Staging:

@@ -25,11 +25,12 @@ from pathlib import Path
 from heygemd.common import checked
 from heygemd.common.checked import Row
 from heygemd.common.errors import EngineError, InputError, SetupError
+from heygemd.contract.job import Settings, Task
 from heygemd.guard.host import cpu_model
 from heygemd.scheduler.worker import render_once
 from heygemd.store.receipts import machine_facts
 from heygemd.trials import bench_network, portrait_film
-from heygemd.trials.temporary_daemon import Settings, TemporaryLine, start_daemon, stop_daemon
+from heygemd.trials.temporary_daemon import ConfigTables, TemporaryLine, start_daemon, stop_daemon
 
 SAMPLE_SECONDS = 0.25
 TURNS = 3
@@ -78,7 +79,7 @@ class Rig:
     engine: str
     models: Path
 
-    def settings(self, report: str) -> Settings:
+    def settings(self, report: str) -> ConfigTables:
         """The daemon's settings for one run."""
         return {
             "daemon": {"models_dir": self.models},
@@ -150,10 +151,8 @@ def _speaking_template(case: Case, sound: Path, folder: Path) -> Path:
     film, work = folder / "portrait.mp4", folder / "speaking"
     portrait_film.make_portrait_film(film, case.seconds)
     work.mkdir()
-    task = {
-        "audio": str(sound), "video": str(film), "work": str(work), "audio_name": sound.name,
-        "video_name": film.name, "settings": {"preset": "ultrafast", "crf": 12, "report": "off"},
-    }  # fmt: skip
+    settings = Settings(preset="ultrafast", crf=12, report="off")
+    task = Task(sound, film, work, sound.name, film.name, settings)
     result = render_once(task, lambda _message: None)
     template = folder / "template.mp4"
     width = case.height * 16 // 9

@@ -20,13 +20,14 @@ from pathlib import Path
 from heygemd.common.errors import EngineError, InputError
 from heygemd.common.exits import FAILED, INTERRUPTED, OK
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
+from heygemd.contract.renderer import SheetReply, SheetRequest
 from heygemd.scheduler.worker import run_once
 from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.trials import portrait_film, temporary_daemon
 from heygemd.trials.follow_job import Ending, follow
 from heygemd.trials.temporary_daemon import (
     Ask,
-    Settings,
+    ConfigTables,
     TemporaryLine,
     running_daemon,
     signals_interrupt,
@@ -36,7 +37,7 @@ from heygemd.trials.temporary_daemon import (
 PATIENCE_SECONDS = 600.0  # without any change: nobody waits longer for a demonstration
 REASON_SECONDS = 15.0
 SHEET_SECONDS = 600.0
-SETTINGS: Settings = {
+SETTINGS: ConfigTables = {
     "daemon": {"stop_seconds": 10.0},
     "intake": {"poll_seconds": 0.5, "rescan_seconds": 2.0, "settle_readings": 2, "settle_seconds": 1.0},
     "limits": {"attempts": 1, "free_disk_mib": 256, "free_ram_mib": 256},
@@ -203,13 +204,13 @@ def _free_names(folder: Path, name: str) -> Delivered:
         n += 1
 
 
-def draw_sheet(before: Path, after: Path, out: Path) -> None:
-    """Have the child draw the sheet (``heygemd.pipeline.sheet.make``).
+def draw_sheet(before: Path, after: Path, out: Path) -> SheetReply:
+    """Have the child draw the sheet.
 
     Raises the error that the child reports, WorkerDied where it ended without one.
     """
-    request = {"task": "sheet", "before": str(before), "after": str(after), "out": str(out)}
-    run_once(request, lambda _message: None, stall_seconds=SHEET_SECONDS)
+    request = SheetRequest(str(before), str(after), str(out))
+    return run_once(request, lambda _message: None, stall_seconds=SHEET_SECONDS)
 
 
 def _print_failure(failure: DemoFailed, json_output: bool) -> int:

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.3
 SOCKET_PATH_BYTES = 100  # the kernel's limit for AF_UNIX is 107
 OUTPUT_LINES = 15
 Ask = Callable[[str], Row]
-Settings = Mapping[str, Mapping[str, Setting]]
+ConfigTables = Mapping[str, Mapping[str, Setting]]
 """Values by key by table; those of the one line are in the table ``line``."""
 
 
@@ -63,7 +63,7 @@ class TemporaryLine:
         """What the daemon prints."""
         return self.home / "daemon.txt"
 
-    def write_config(self, name: str, settings: Settings) -> None:
+    def write_config(self, name: str, settings: ConfigTables) -> None:
         """Write the configuration: the line ``name`` with these settings, everything else at its default."""
         places = {"state_dir": self.state, "socket": self.socket}
         tables = {**settings, "daemon": {**settings.get("daemon", {}), **places}}
@@ -82,7 +82,7 @@ def _table(heading: str, values: Mapping[str, Setting]) -> str:
 
 
 @contextlib.contextmanager
-def temporary_line(name: str, settings: Settings) -> Iterator[TemporaryLine]:
+def temporary_line(name: str, settings: ConfigTables) -> Iterator[TemporaryLine]:
     """A configured line in a temporary folder, removed at the end."""
     home = Path(tempfile.mkdtemp(prefix=f"heygemd-{name}-"))
     if len(os.fsencode(TemporaryLine(home).socket)) > SOCKET_PATH_BYTES:

@@ -13,7 +13,7 @@ import pytest
 
 import heygemd.pipeline
 from heygemd.common.errors import EngineError
-from heygemd.contract.job import Quiet, Task
+from heygemd.contract.job import LabelSettings, Probed, Quiet, Task
 from heygemd.pipeline import engines, lipsync, look, plan_ahead, plan_file, render
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import KNOWN
 from heygemd.pipeline.media.info import exact, from_exact
@@ -51,7 +51,7 @@ def task_in(folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Task:
     film, voice = (Path(shutil.copy(path, folder / f"staged-{path.name}")) for path in inputs)
     settings = replace(QUICK, segment_seconds=0.6, cache_dir=str(folder.parent / "cache"), **changes)
     found = look(voice, "voice.wav", film, "template.mp4", settings)
-    probed = dict(zip(("audio", "video"), map(exact, found), strict=True))
+    probed = Probed(*map(exact, found), (480, 360))
     return Task(voice, film, folder, "voice.wav", "template.mp4", settings, probed)
 
 
@@ -85,7 +85,7 @@ def test_a_job_that_goes_on_reads_its_plan_and_keeps_its_segments(
 def _is_recalled_only_where_it_is_this_jobs_and_whole(task: Task, folder: Path) -> None:
     def found(job: Task) -> tuple[bool, list[str]]:
         ear = Ear()
-        video = from_exact(task.probed["video"])
+        video = from_exact(task.probed.video)
         return plan_file.recalled(job, video, engines.load("footage"), Stages(ear)) is not None, ear.heard
 
     def copied(name: str) -> Task:
@@ -98,7 +98,7 @@ def _is_recalled_only_where_it_is_this_jobs_and_whole(task: Task, folder: Path) 
     ffmpeg("-i", task.audio, "-af", "volume=0.5", anew.audio)
     assert found(anew) == (False, []), "another voice"
     assert found(replace(task, settings=replace(task.settings, extend="loop"))) == (False, [])
-    assert found(replace(task, settings=replace(task.settings, crf=3, report="on", label="start")))[0]
+    assert found(replace(task, settings=replace(task.settings, crf=3, report="on", label=LabelSettings("start"))))[0]
     for name, at in ((plan_file.PLAN, 2000), (KNOWN, 0)):
         damaged = copied(f"damaged {name}")
         with (damaged.work / name).open("r+b") as file:

@@ -383,8 +383,8 @@ def test_out_of_gpu_memory_halves_the_batch_and_after_the_smallest_the_job_waits
     table = Table(tmp_path)
     batches = []
     while (ticket := table.choose()) is not None:
-        batches.append(ticket.settings["batch"])
-        assert ticket.settings["device"] == "cuda" and len(batches) < 20
+        batches.append(ticket.settings.wav2lip.batch)
+        assert ticket.settings.device == "cuda" and len(batches) < 20
         if table.admission.sampling.had_all(ticket):
             break
         table.run_out(ticket)
@@ -525,21 +525,21 @@ def test_what_was_chosen_is_read_again_right_before_it_starts(tmp_path: Path) ->
 def test_a_film_of_the_processor_is_encoded_on_a_gpu_that_has_room_and_reserved_there(tmp_path: Path) -> None:
     table = Table(tmp_path, engine="footage")
     ticket = table.choose()
-    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "auto"
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings.encoder == "auto"
     assert ticket.vram_mib_reserved == NVENC_MIB["2160p"], "nobody has looked at the frames yet"
     other = Reservations(table.admission.judge.reservations.folder)
     assert [held.mib for held in other.others("GPU-a")] == [NVENC_MIB["2160p"]]
     asyncio.run(table.admission.confirm(ticket))
-    assert ticket.settings["encoder"] == "auto"
+    assert ticket.settings.encoder == "auto"
     table.free = 100
     asyncio.run(table.admission.confirm(ticket))
-    assert ticket.settings["encoder"] == "libx264" and ticket.device is None
+    assert ticket.settings.encoder == "libx264" and ticket.device is None
     assert other.others("GPU-a") == []
 
 
 def test_a_film_of_the_processor_does_not_wait_for_a_gpu_to_encode_it(tmp_path: Path) -> None:
     ticket = Table(tmp_path, free=100, engine="footage").choose()
-    assert ticket is not None and ticket.device is None and ticket.settings["encoder"] == "libx264"
+    assert ticket is not None and ticket.device is None and ticket.settings.encoder == "libx264"
 
 
 def test_nvenc_that_was_asked_for_is_waited_for_with_the_numbers(tmp_path: Path) -> None:
@@ -548,7 +548,7 @@ def test_nvenc_that_was_asked_for_is_waited_for_with_the_numbers(tmp_path: Path)
     assert f"needs {NVENC_MIB['2160p']} MiB of GPU memory" in str(table.journal.jobs_of("d")[0].deferred_reason)
     table.free = 9000
     ticket = table.choose()
-    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "h264_nvenc"
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings.encoder == "h264_nvenc"
 
 
 def test_frames_that_turn_out_larger_raise_the_reservation_or_make_the_job_wait(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         film=film,
         engine={
             "name": "command",
-            "renderer": Path(settings.command[0]).name,
+            "renderer": Path(settings.command.argv[0]).name,
             "reasons": ["the operator's command makes the film"],
-            "argv": list(settings.command),
+            "argv": list(settings.command.argv),
         },
         inputs={"audio": audio.to_json(), "video": video.to_json()},
         output=describe(measured, frames, heard)
@@ -77,7 +77,7 @@ def _labelled(
 ) -> tuple[dict[str, object] | None, dict[str, str]] | None:
     """Lay the label over the film, which costs a second encode, and look at it again: what the log and the metadata
     tell of it.  ``None`` where labels are off."""
-    if task.settings.label == "off":
+    if task.settings.label.when == "off":
         return None
     from heygemd.pipeline.marking import label
 
@@ -114,10 +114,10 @@ def run_command(task: Task, output: Path, tell: Tell) -> float:
 
 def fill(settings: Settings, audio: Path, video: Path, output: Path) -> list[str]:
     """The argv with its places filled in; ``SetupError`` names every fault of the template."""
-    if not settings.command:
+    if not settings.command.argv:
         raise SetupError('The engine "command" has no command.  Cure: set argv in [command] of config.toml.')
     places = {"audio": str(audio), "video": str(video), "output": str(output)}
-    used = {place for word in settings.command for place in _PLACE.findall(word)}
+    used = {place for word in settings.command.argv for place in _PLACE.findall(word)}
     unknown = sorted(used - places.keys())
     missing = [place for place in _KNOWN if place not in used]
     if unknown or missing:
@@ -126,12 +126,12 @@ def fill(settings: Settings, audio: Path, video: Path, output: Path) -> list[str
             f"argv in [command] of config.toml is faulty: {', '.join(faults)}; it must contain {audio}, {video} "
             f"and {output}."
         )
-    return [_PLACE.sub(lambda found: places[found.group(1)], word) for word in settings.command]
+    return [_PLACE.sub(lambda found: places[found.group(1)], word) for word in settings.command.argv]
 
 
 def _watch(argv: list[str], task: Task, tell: Tell, began: float) -> tuple[int, str]:
     """Run it to its end or its deadline, with a sign of life each second: exit code and the end of its output."""
-    seconds = task.settings.command_seconds
+    seconds = task.settings.command.seconds
     spared = descendants(os.getpid())
     child = Child(argv, stall=_GRACE, merged=True, folder=task.work)
     try:

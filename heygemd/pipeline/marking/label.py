@@ -87,22 +87,22 @@ def made(
 
     Raises ``SetupError`` where ffmpeg cannot draw letters or the font lacks some of them.
     """
-    if settings.label == "off":
+    if settings.label.when == "off":
         return None
-    shown = frames if settings.label == "always" else min(frames, math.ceil(settings.label_seconds * fps))
+    shown = frames if settings.label.when == "always" else min(frames, math.ceil(settings.label.seconds * fps))
     width, height = size
     shorter = min(float(width * sar), float(height))
-    em = max(_LEAST_EM, math.ceil(settings.label_percent / 100 * shorter / _CAPITAL))
-    letters = _set(settings.label_text, em, width * float(sar), settings)
+    em = max(_LEAST_EM, math.ceil(settings.label.percent / 100 * shorter / _CAPITAL))
+    letters = _set(settings.label.text, em, width * float(sar), settings)
     if sar != 1:  # players stretch the picture by it
         drawn = max(1, round(letters.shape[1] / float(sar))), letters.shape[0]
         letters = np.asarray(cv2.resize(letters, drawn, interpolation=cv2.INTER_AREA), np.uint8)
     opacity, luma = _plate(letters, em, full_range)
     tall, wide = min(opacity.shape[0], height // 2 * 2), min(opacity.shape[1], width // 2 * 2)
-    x, y = _corner(settings.label_position, (width, height), (wide, tall), em)
+    x, y = _corner(settings.label.position, (width, height), (wide, tall), em)
     grey = np.full((tall // 2 * (wide // 2)) * 2, 128, np.uint8)
     planes = b"".join(p.tobytes() for p in (luma[:tall, :wide], grey, opacity[:tall, :wide]))
-    return Label(settings.label_text, (x, y, x + wide, y + tall), planes, shown, em * _CAPITAL)
+    return Label(settings.label.text, (x, y, x + wide, y + tall), planes, shown, em * _CAPITAL)
 
 
 def of(settings: Settings, clip: Clip, frames: int) -> Label | None:
@@ -154,7 +154,7 @@ def facts(label: Label | None, fps: Fraction, settings: Settings) -> LabelFacts 
     seconds = round(float(label.frames / fps), 3)
     return {
         "text": label.text,
-        "position": settings.label_position,
+        "position": settings.label.position,
         "box": list(label.box),
         "frames": label.frames,
         "seconds": seconds,
@@ -166,7 +166,7 @@ def entries(label: Label | None, settings: Settings) -> dict[str, str]:
     """The metadata that lets a later look find it."""
     if label is None or settings.mark == "off":
         return {}
-    told = {"text": label.text, "position": settings.label_position, "percent": settings.label_percent}
+    told = {"text": label.text, "position": settings.label.position, "percent": settings.label.percent}
     return {TAG: json.dumps(told | {"frames": label.frames}, ensure_ascii=False)}
 
 
@@ -183,9 +183,9 @@ def claimed(
         return None
     if not (0 < len(text) <= LABEL_LETTERS and position in LABEL_POSITIONS and 1 <= percent <= 50 and shown > 0):
         return None
-    theirs = replace(settings, label="always", label_text=text, label_position=position, label_percent=percent)
+    asked = replace(settings.label, when="always", text=text, position=position, percent=percent)
     try:
-        return made(theirs, size, sar, Fraction(1), min(shown, frames), full_range=False)
+        return made(replace(settings, label=asked), size, sar, Fraction(1), min(shown, frames), full_range=False)
     except HeygemdError:
         return None
 
@@ -224,7 +224,7 @@ def _broken(text: str, lines: int) -> str:
 
 def _letters(text: str, em: int, settings: Settings) -> Bytes:
     """White on black, cut to the ink: how much of each pixel the letters cover, uint8 (h, w)."""
-    font = Path(settings.label_font) if settings.label_font else fonts.OURS
+    font = Path(settings.label.font) if settings.label.font else fonts.OURS
     try:
         lacking = fonts.missing(text.replace("\n", ""), font)
     except (OSError, ValueError) as error:

@@ -8,12 +8,12 @@ no comparison is measured.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from heygemd.common.request import EXTENDS
+from heygemd.contract.figures import Figures
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline import media
 from heygemd.pipeline.face import detect
@@ -23,7 +23,7 @@ from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.marking.label import Box, Label, claimed
 from heygemd.pipeline.quality import Evidence, guarded, measure
 from heygemd.pipeline.quality.look import Known
-from heygemd.pipeline.quality.windows import Crop, Window, open_film, read
+from heygemd.pipeline.quality.windows import Crop, Film, Window, open_film, read
 
 _LOOKS = 6  # moments at which the film is compared with the template
 _ALIKE = 10.0  # mean grey levels by which a film may differ from its template: a mouth is small
@@ -32,7 +32,7 @@ _SIDE = 64  # px of what is compared
 
 def report(
     film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
-) -> tuple[dict[str, Any], Evidence | None]:
+) -> tuple[Figures, Evidence | None]:
     """Measure ``film``; ``video`` is the template and ``audio`` the sound that it was made from, where they are known.
     What goes wrong is told as a problem, see ``quality.report``."""
     return guarded(lambda: _measured(film, video, audio, settings, tell), tell)
@@ -40,7 +40,7 @@ def report(
 
 def _measured(
     film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
-) -> tuple[dict[str, Any], Evidence]:
+) -> tuple[Figures, Evidence]:
     label = _label(film, settings)
     known = _beside(film, video, label, settings, tell) if video is not None else None
     if known is None:
@@ -97,7 +97,7 @@ def _label(film: Path, settings: Settings) -> Label | None:
     return claimed(metadata.tags(film, settings), settings, (info.width, info.height), info.sar, frames)
 
 
-def _first(film: Any, number: int, label: Label | None, settings: Settings) -> Bytes | None:
+def _first(film: Film, number: int, label: Label | None, settings: Settings) -> Bytes | None:
     whole = Crop(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
     for _, frame in read(film, Window(number, number + 1), whole, settings):
         return _small(frame.y, label.at(number) if label else None)

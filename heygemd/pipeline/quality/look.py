@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +43,7 @@ class Known:
     reference: FaceTrack | None = None
     template: Clip | None = None
     order: npt.NDArray[np.int64] | None = None
-    region: Any = None
+    region: Callable[[int], tuple[int, int, int, int] | None] | None = None
     passed_through: list[tuple[int, int]] = field(default_factory=list)
     ours: bool = True
     label: Label | None = None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from heygemd.contract.figures import PictureFigures
 from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.image.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cropped, scale_of
@@ -39,7 +40,7 @@ class FramePair:
     free: Bytes
 
 
-def compare(pairs: Sequence[FramePair], mouth: Mouth) -> dict[str, float | None]:
+def compare(pairs: Sequence[FramePair], mouth: Mouth) -> PictureFigures:
     """Medians over the pairs: ``sharpness`` and ``seam`` (1: as in the template), ``outside_db`` (PSNR of what must
     not have changed)."""
     sharp, seam, outside = [], [], []

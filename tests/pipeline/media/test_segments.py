@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.contract.job import Settings, Task
+from heygemd.contract.job import Settings, Task, Wav2LipSettings
 from heygemd.pipeline import media
 from heygemd.pipeline.media.write.segments import key_of
 from tests.site import ROOT, ffmpeg, make_film, make_wav
@@ -73,7 +73,9 @@ def test_the_key_changes_with_everything_that_decides_a_picture(change: str) -> 
     whole = {"settings": Settings(), "plan": "a", "frames": 75, "tools": ("libx264",)}
     other = {"settings": Settings(crf=1), "plan": "b", "frames": 76, "tools": ("h264_nvenc",)}
     assert key_of(**whole) != key_of(**whole | {change: other[change]})
-    assert key_of(**whole) == key_of(**whole | {"settings": Settings(batch=4, report="off")}), "these decide none"
+    assert key_of(**whole) == key_of(
+        **whole | {"settings": Settings(wav2lip=Wav2LipSettings(batch=4), report="off")}
+    ), "these decide none"
 
 
 def render(task: Task, kill_at: int = 0) -> dict[str, object] | None:

@@ -52,7 +52,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     it cannot do it, ``SetupError`` where the engine is not configured.
     """
     settings = task.settings
-    if not settings.duix_shared:
+    if not settings.duix.shared:
         raise SetupError('The engine "duix" is not configured.  Cure: set shared in [duix] of config.toml.')
     assert audio.audio is not None and video.video is not None
     with stages("audio"):
@@ -62,7 +62,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     with stages("template", clip.count):
         clip.learn(stages.tell)
     frames = media.wanted_frames(seconds, clip.fps)
-    parts = chunks.divide(samples, clip.fps, frames, settings.duix_part_seconds)
+    parts = chunks.divide(samples, clip.fps, frames, settings.duix.part_seconds)
     order = media.output_order(clip.count, parts[-1].made.stop, settings.extend)
     with stages("duix", frames):
         maker = _Maker(task, clip, samples, order, parts, stages.tell)
@@ -107,10 +107,10 @@ class _Maker:
         self.warnings: list[tuple[str, str]] = []
         self._at = 0  # frames of the finished parts, and of the running one
         self._record = TaskRecord(task.work / "duix.json", key)
-        self._shared = Shared(Path(settings.duix_shared))
-        timeouts = Timeouts(poll=settings.duix_poll_seconds, task=settings.duix_seconds)
+        self._shared = Shared(Path(settings.duix.shared))
+        timeouts = Timeouts(poll=settings.duix.poll_seconds, task=settings.duix.seconds)
         self._runner = Submitter(
-            Client(settings.duix_url), self._shared, self._record, timeouts, tell, self._on_progress
+            Client(settings.duix.url), self._shared, self._record, timeouts, tell, self._on_progress
         )
 
     def make(self) -> None:
@@ -216,7 +216,7 @@ class _Maker:
         for code in dict.fromkeys(self._record.orphans):
             self._runner.clean(code)
         try:
-            swept = self._shared.sweep(time.time() - self._settings.duix_seconds - ABANDONED_SECONDS)
+            swept = self._shared.sweep(time.time() - self._settings.duix.seconds - ABANDONED_SECONDS)
         except OSError:
             return  # who needs the folder will say what is wrong with it
         if swept:
@@ -235,7 +235,7 @@ class _Maker:
         fps = float(self._clip.fps)
         return {
             "name": "duix",
-            "renderer": f"the Duix.Avatar container at {self._settings.duix_url}",
+            "renderer": f"the Duix.Avatar container at {self._settings.duix.url}",
             "reasons": ["the container renders the mouths and chooses the face"],
             "server": self._runner.server,
             "parts": [

@@ -166,7 +166,7 @@ class Wav2Lip:
             boxes=Boxes(clip, track, runner.size, tones),
             painter=Painter(track.transforms, runner.size, clip.width, clip.height, tones),
             sounds=quietened(mel.spectrogram(samples), spoken),
-            offset=settings.av_offset_ms / 1000,
+            offset=settings.wav2lip.av_offset_ms / 1000,
             order=order,
             weights=_weights(usable, spoken, order, fps, _own_gate(template_audio, clip.count)),
             runner=runner,
@@ -176,14 +176,14 @@ class Wav2Lip:
             warnings=_terms(model),
             ahead=Ahead() if runner.on_gpu else None,
         )
-        amount, ratio = _sharpness(plan, clip, settings.sharpen)
+        amount, ratio = _sharpness(plan, clip, settings.wav2lip.sharpen)
         plan.painter.sharpen = amount
         times = (np.arange(len(order)) + 0.5) / fps
         plan.facts = {
             "renderer": f"wav2lip-{runner.size}",
             "reasons": [f"the imported model {model.name} is a Wav2Lip with {runner.size} px"],
             **_network_facts(model, runner),
-            "av_offset_ms": settings.av_offset_ms,
+            "av_offset_ms": settings.wav2lip.av_offset_ms,
             "eye_px": round(track.eye_px, 1),
             "enlarged": round(plan.painter.enlargement(order), 2),
             "sharpened": round(amount, 2),
@@ -199,17 +199,17 @@ class Wav2Lip:
 
     def _network(self, settings: Settings, tell: Tell) -> tuple[Model, Runner]:
         store = ModelStore(Path(settings.models_dir))
-        model = store.one("wav2lip", settings.wav2lip_model)
+        model = store.one("wav2lip", settings.wav2lip.model)
         if model is None:
             raise SetupError(
                 'The engine "wav2lip" needs a checkpoint, but none is imported.  Cure: heygemd models import '
                 "wav2lip_gan.pth"
             )
-        key = (str(store.folder), model, settings.device, settings.threads, settings.batch)
+        key = (str(store.folder), model, settings.device, settings.threads, settings.wav2lip.batch)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # gives the memory back first
             files = store.trusted(model)
-            runner = runners.load(files, model.size, settings.device, settings.threads, settings.batch, tell)
+            runner = runners.load(files, model.size, settings.device, settings.threads, settings.wav2lip.batch, tell)
             self._loaded = (key, runner)
             tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
         return model, self._loaded[1]

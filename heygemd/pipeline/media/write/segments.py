@@ -75,7 +75,7 @@ class Segment:
 def key_of(settings: Settings, plan: str, frames: int, tools: Sequence[str] = ()) -> str:
     """What decides every picture of the film: the plan by its hash, the settings, the number of frames, this version,
     and the ``tools`` that the settings leave open: which encoder, which model."""
-    told = settings.to_json()
+    told = settings.flat()
     chosen = {key: told[key] for key in told if key not in BESIDE and not key.startswith("report")}
     return hashlib.sha256(json.dumps([__version__, plan, frames, chosen, *tools], sort_keys=True).encode()).hexdigest()
 
