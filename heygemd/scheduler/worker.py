@@ -21,7 +21,6 @@ from heygemd.contract.job import Task
 from heygemd.contract.renderer import (
     DoneMessage,
     FailedMessage,
-    FilmFacts,
     News,
     ProgressMessage,
     RenderRequest,
@@ -30,6 +29,7 @@ from heygemd.contract.renderer import (
     decode_message,
     encode_request,
 )
+from heygemd.contract.replies import FilmFacts
 
 Reply = TypeVar("Reply")
 
