@@ -36,19 +36,22 @@ from heygemd.contract.renderer import (
     FailedMessage,
     LookRequest,
     Message,
+    PeakUse,
+    PingReply,
     PingRequest,
+    PlanReply,
     PlanRequest,
     ProbeRequest,
     ProgressMessage,
     RenderRequest,
     ReportRequest,
     Request,
+    SheetReply,
     SheetRequest,
     WarmRequest,
     decode_request,
     encode_message,
 )
-from heygemd.contract.replies import PeakUse, PingReply, PlanReply, SheetReply
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts

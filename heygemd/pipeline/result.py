@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import heygemd
 from heygemd.contract.figures import Report
 from heygemd.contract.job import Tell
-from heygemd.contract.replies import FilmWarning, StageTime
+from heygemd.contract.renderer import FilmWarning, StageTime
 from heygemd.pipeline.ffmpeg import ffmpeg_version
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from heygemd.contract.job import Task
 from heygemd.contract.renderer import (
     DoneMessage,
     FailedMessage,
+    FilmFacts,
     News,
     ProgressMessage,
     RenderRequest,
@@ -29,7 +30,6 @@ from heygemd.contract.renderer import (
     decode_message,
     encode_request,
 )
-from heygemd.contract.replies import FilmFacts
 
 Reply = TypeVar("Reply")
 

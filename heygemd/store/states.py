@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from heygemd.common.request import DropRequest, JobRequest
-from heygemd.contract.replies import FilmFacts
+from heygemd.contract.renderer import FilmFacts
 
 
 class DropState(StrEnum):

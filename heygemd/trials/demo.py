@@ -20,8 +20,7 @@ from pathlib import Path
 from heygemd.common.errors import EngineError, InputError
 from heygemd.common.exits import FAILED, INTERRUPTED, OK
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
-from heygemd.contract.renderer import SheetRequest
-from heygemd.contract.replies import SheetReply
+from heygemd.contract.renderer import SheetReply, SheetRequest
 from heygemd.scheduler.worker import run_once
 from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.trials import portrait_film, temporary_daemon
