@@ -28,6 +28,7 @@ from typing import IO
 from heygemd.common.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
 from heygemd.contract import wire
 from heygemd.contract.figures import PagedReport
+from heygemd.contract.film_facts import PeakUse
 from heygemd.contract.job import Probed
 from heygemd.contract.renderer import (
     DoneMessage,
@@ -35,7 +36,6 @@ from heygemd.contract.renderer import (
     FailedMessage,
     LookRequest,
     Message,
-    PeakUse,
     PingReply,
     PingRequest,
     PlanReply,

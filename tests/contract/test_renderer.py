@@ -124,7 +124,7 @@ def test_an_error_of_no_known_kind_is_an_engine_error() -> None:
 
 
 def test_a_result_of_another_form_is_refused() -> None:
-    with pytest.raises(wire.NotUnderstood, match="result.engine is missing"):
+    with pytest.raises(wire.NotUnderstood, match=r"result\.engine is missing"):
         RenderRequest(TASK).reply({"film": "/w/film.mp4"})
-    with pytest.raises(wire.NotUnderstood, match="result.planned must be bool"):
+    with pytest.raises(wire.NotUnderstood, match=r"result\.planned must be bool"):
         PlanRequest(TASK).reply({"planned": "yes"})
