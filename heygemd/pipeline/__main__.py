@@ -29,6 +29,7 @@ from heygemd.common.errors import EngineError, GpuMemoryError, HeygemdError, Wor
 from heygemd.common.spawn import end_with_parent
 from heygemd.contract import wire
 from heygemd.contract.figures import PagedReport
+from heygemd.contract.film_facts import PeakUse
 from heygemd.contract.job import Probed
 from heygemd.contract.renderer import (
     DoneMessage,
@@ -36,7 +37,6 @@ from heygemd.contract.renderer import (
     FailedMessage,
     LookRequest,
     Message,
-    PeakUse,
     PingReply,
     PingRequest,
     PlanReply,

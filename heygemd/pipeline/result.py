@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import heygemd
 from heygemd.contract.figures import Report
+from heygemd.contract.film_facts import FilmWarning, StageTime
 from heygemd.contract.job import Tell
-from heygemd.contract.renderer import FilmWarning, StageTime
 from heygemd.pipeline.ffmpeg import ffmpeg_version
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that the job's log says of how its film was made: ``contract.renderer.FilmFacts``."""
+    """Everything that the job's log says of how its film was made: ``contract.film_facts.FilmFacts``."""
 
     film: Path
     engine: Mapping[str, object]  # name, renderer, reasons and the engine's own facts: EngineFacts

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 from heygemd.common.errors import Cancelled, HeygemdError, WorkerDied
 from heygemd.common.spawn import environment, python
+from heygemd.contract.film_facts import FilmFacts
 from heygemd.contract.job import Task
 from heygemd.contract.renderer import (
     DoneMessage,
     FailedMessage,
-    FilmFacts,
     News,
     ProgressMessage,
     RenderRequest,

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from heygemd.common.request import DropRequest, JobRequest
-from heygemd.contract.renderer import FilmFacts
+from heygemd.contract.film_facts import FilmFacts
 
 
 class DropState(StrEnum):

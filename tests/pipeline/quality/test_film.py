@@ -16,7 +16,6 @@ from heygemd.contract.job import Quiet, Settings, Task
 from heygemd.pipeline import lipsync, media, quality
 from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
-from heygemd.store import receipts
 from tests.pipeline.films import ffmpeg, film_sound, swaying
 from tests.pipeline.quality import sabotage
 from tests.site import ROOT
@@ -119,7 +118,3 @@ def test_what_cannot_be_measured_fails_nothing_and_is_told(made: Made, tmp_path:
     (tmp_path / "film.mp4").write_bytes(made.film.read_bytes()[:3000])
     told, evidence = quality.report(tmp_path / "film.mp4", made.known, SETTINGS, Quiet())
     assert told["grade"] is None and told["problem"] and evidence is None
-
-
-def test_a_report_that_was_not_asked_for_is_not_in_the_log() -> None:
-    assert receipts._rendering({})["quality"] is None
