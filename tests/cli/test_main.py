@@ -240,7 +240,7 @@ def test_check_notes_what_a_file_cannot_show(here: Path, capsys: pytest.CaptureF
     (here / "config.toml").chmod(0o666)
     assert main.main(["check", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
-    assert any("is the same folder as that of line main: outbox" in note for note in notes)
+    assert any("is the same folder as line main: outbox" in note for note in notes)
     assert any("is writable by everybody" in note for note in notes)
 
 

@@ -135,7 +135,7 @@ def test_a_path_too_long_for_the_kernel_is_told_with_the_cure(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="cannot be made"):
+    with pytest.raises(SetupError, match="cannot be created"):
         with_daemon(tmp_path / "file" / "s", lambda: None)
 
 
