@@ -56,7 +56,7 @@ class JobRow(_HeldBack):
 
 
 class Progress(TypedDict, total=False):
-    """The renderer's last progress message: frame ``frame`` of ``of``, ``fps`` frames a second, ``eta`` seconds."""
+    """The renderer's last progress message: frame ``frame`` of ``of``, ``fps`` frames per second, ``eta`` seconds."""
 
     stage: str | None
     frame: int | None

@@ -14,7 +14,7 @@ from heygemd.contract.status import GradeReason, JobRow, Json, OrderRow, Running
 
 
 class RunningJob(TypedDict):
-    """The job that is being made; ``percent`` of its frames, ``fps`` frames a second, ``eta`` seconds."""
+    """The job that is being made; ``percent`` of its frames, ``fps`` frames per second, ``eta`` seconds."""
 
     job: str
     name: str
