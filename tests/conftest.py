@@ -13,11 +13,26 @@ import pytest
 from tests.site import ROOT, Site, make_film, make_wav
 
 CLIPS = ROOT.parent / "shared" / "clips"
-LONG_FOLDERS = ("bundle", "models", "scenarios", "systemd", "training", "trials")
-"""Below ``tests``: stories with a real daemon, and what installs, imports, trains or times."""
+LONG_FOLDERS = ("bundle", "models", "pipeline", "scenarios", "systemd", "training", "trials")
+"""Below ``tests``: stories with a real daemon, and what installs, imports, renders, trains or times."""
 LONG_FILES = ("cli/test_render.py",)
-LONG_NAMES = frozenset({"Site", "site", "swaying"})
-"""Fixtures and functions that start a daemon or make films which are then rendered."""
+QUICK_FILES = (
+    "pipeline/engines/duix/test_api.py",
+    "pipeline/engines/duix/test_chunks.py",
+    "pipeline/engines/footage/test_parts.py",
+    "pipeline/face/test_scrfd.py",
+    "pipeline/image/test_compose.py",
+    "pipeline/image/test_parallel.py",
+    "pipeline/image/test_smoothing.py",
+    "pipeline/media/test_segment_bounds.py",
+    "pipeline/quality/test_parts.py",
+    "pipeline/speech/test_mel.py",
+    "pipeline/test_ffmpeg.py",
+    "pipeline/test_result.py",
+)
+"""Of ``LONG_FOLDERS``, and yet quick: each took less than 4 s of processor time (2026-12-01)."""
+LONG_NAMES = frozenset({"Site", "site"})
+"""Fixtures and functions that start a daemon."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +56,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_long(item: pytest.Item) -> bool:
     """Whether a test starts a daemon or takes long: by its place, its fixtures and what it calls."""
     place = item.path.relative_to(ROOT / "tests")
-    if place.parts[0] in LONG_FOLDERS or str(place) in LONG_FILES or item.get_closest_marker("slow"):
+    if item.get_closest_marker("slow") or str(place) in LONG_FILES:
+        return True
+    if place.parts[0] in LONG_FOLDERS and str(place) not in QUICK_FILES:
         return True
     if not isinstance(item, pytest.Function):
         return False

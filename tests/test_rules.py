@@ -18,6 +18,7 @@ import pytest
 from heygemd.cli import main
 from heygemd.common import messages
 from heygemd.config import template
+from tests import conftest
 from tests.imports import (
     MAY_IMPORT,
     MODULES,
@@ -176,6 +177,11 @@ def texts_of_the_program() -> dict[str, str]:
 def test_what_people_read_is_plain_english(texts: Callable[[], dict[str, str]]) -> None:
     jargon = {where: JARGON.findall(" ".join(text.split())) for where, text in texts().items()}
     assert not {where: words for where, words in jargon.items() if words}
+
+
+def test_the_quick_loop_names_files_that_exist() -> None:
+    named = (*conftest.LONG_FOLDERS, *conftest.LONG_FILES, *conftest.QUICK_FILES)
+    assert not [name for name in named if not (ROOT / "tests" / name).exists()]
 
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
