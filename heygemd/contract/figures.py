@@ -9,20 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-
-class Reason(TypedDict):
-    """Why a film is not ``good``: a code of ``common.messages`` with its values."""
-
-    code: str
-    level: str  # fair | poor
-    values: Mapping[str, float | None]
-
-
-class WordedReason(Reason):
-    """A reason with its sentence, and what to do about it."""
-
-    message: str
-    advice: str
+from heygemd.common.messages import ExplainedReason, Reason
 
 
 class Closures(TypedDict):
@@ -123,7 +110,7 @@ class Figures(Graded, total=False):
 class Report(Graded, total=False):
     """``Figures`` with their reasons in words, as the film log has them."""
 
-    reasons: list[WordedReason]
+    reasons: list[ExplainedReason]
 
 
 class PagedReport(Report, total=False):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Settings
+from heygemd.contract.renderer import Moment
 from heygemd.pipeline import media
 
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR or (h, w) luma
@@ -35,14 +36,6 @@ SMOOTHING = 1 / 80  # of the picture's width: wider than grain, narrower than a 
 STRONG = 0.12  # of the greatest difference: what moves most, not all that moves a little with it
 MARGIN = 0.25  # of the changed place's size, on each side
 MOST = 0.5  # of the picture's area: what changed everywhere is not one place
-
-
-class Moment(TypedDict):
-    """One column: seconds in the film, the film's frame and the template's below it."""
-
-    seconds: float
-    frame: int
-    template_frame: int
 
 
 class SheetFacts(TypedDict):

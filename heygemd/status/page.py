@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from heygemd.common.messages import say, waits, why
 from heygemd.common.names import display
 from heygemd.common.shipped import filled
-from heygemd.status.page_data import PageData, QueuedJob, RunningJob, WaitingFile
+from heygemd.status.page_data import PageData, PageWaiting, QueuedJob, RunningJob
 
 PAGE, DATA = "STATUS.html", "status.json"
 REFRESH_SECONDS = 10
@@ -73,7 +73,7 @@ class _Words:
         holders = f" {self.word('held_by', who=display(', '.join(unnamed)))}" if unnamed else ""
         return f"{display(reason)}{holders}{self._since(job['since'])}"
 
-    def why_waiting(self, file: WaitingFile) -> str:
+    def why_waiting(self, file: PageWaiting) -> str:
         """What a file of the inbox waits for."""
         reason = waits(self._language, file["code"], file["values"], file["reason"])
         return f"{display(reason)}{self._since(file['since'])}"

@@ -38,7 +38,7 @@ class QueuedJob(TypedDict):
     values: Json | None
 
 
-class WaitingFile(TypedDict):
+class PageWaiting(TypedDict):
     """A file of the inbox that no drop has taken yet."""
 
     path: str
@@ -48,7 +48,7 @@ class WaitingFile(TypedDict):
     values: Json | None
 
 
-class DeliveredFilm(TypedDict):
+class PageFilm(TypedDict):
     """A film in the outbox, or ``held`` for review; ``folder`` is below the outbox."""
 
     job: str
@@ -84,8 +84,8 @@ class PageData(TypedDict):
     running: Sequence[RunningJob]
     elsewhere: bool
     queue: Sequence[QueuedJob]
-    waiting: Sequence[WaitingFile]
-    delivered: Sequence[DeliveredFilm]
+    waiting: Sequence[PageWaiting]
+    delivered: Sequence[PageFilm]
     failed: Sequence[FailedJob]
 
 
@@ -131,14 +131,14 @@ def _queued(job: JobRow) -> QueuedJob:
     }  # fmt: skip
 
 
-def _waiting(row: WaitingRow) -> WaitingFile:
+def _waiting(row: WaitingRow) -> PageWaiting:
     return {
         "path": row["path"], "reason": row["reason"], "since": row["since"], "code": row.get("code"),
         "values": row.get("values"),
     }  # fmt: skip
 
 
-def _delivered(job: JobRow) -> DeliveredFilm:
+def _delivered(job: JobRow) -> PageFilm:
     base = display(job["film"] or "")
     return {
         "job": job["id"], "name": _name(job), "at": job["ended"], "grade": job["grade"],

@@ -1,4 +1,4 @@
 """Checks and converts model files, in a child process that is thrown away.
 
-May import: common, models, pipeline.engines.wav2lip.
+May import: common, contract, models, pipeline.engines.wav2lip.
 """

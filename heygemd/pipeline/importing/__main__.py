@@ -20,7 +20,7 @@ from heygemd.common.errors import HeygemdError, InputError, SetupError
 from heygemd.common.spawn import end_with_parent
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.importing.answer import Imported
+    from heygemd.contract.model_import import ImportedModel
 
 _GIB = 1 << 30
 LIMITS = {
@@ -50,7 +50,7 @@ def confine() -> str:
     return "no network" if alone else "limits only"
 
 
-def bring(path: Path, name: str, target: Path) -> Imported:
+def bring(path: Path, name: str, target: Path) -> ImportedModel:
     """Look into ``path``, write what is worth keeping into ``target``, and say what it is.
 
     Raises InputError in one sentence where it is no model that heygemd can use.

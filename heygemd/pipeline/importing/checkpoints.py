@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heygemd.common.errors import InputError
+from heygemd.contract.model_import import OpenedModel
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.importing import torchscript
-from heygemd.pipeline.importing.answer import Opened
 
 FORMAT = "heygemd wav2lip 1"
 _PREFIX = "module."  # of torch's DataParallel, which the reference trained with
@@ -72,7 +72,7 @@ def _zip_format(path: Path, name: str) -> str:
     return "script" if any("/code/" in n for n in names) else "torch"
 
 
-def bring(path: Path, kind: str, name: str, target: Path) -> Opened:
+def bring(path: Path, kind: str, name: str, target: Path) -> OpenedModel:
     """Read the weights in ``path``, see what network they are of, write them to ``target`` as safetensors."""
     reader = {"torch": _torch, "script": _script, "safetensors": _safetensors}[kind]
     weights = _flat(reader(path, name), name)

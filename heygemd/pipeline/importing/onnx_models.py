@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from heygemd.common.errors import InputError
-from heygemd.pipeline.importing.answer import Imported, Opened, StoredFile
+from heygemd.contract.model_import import ImportedModel, OpenedModel, StoredFile
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _LARGEST_ENTRY = 2 << 30  # bytes: protobuf cannot hold more
@@ -27,7 +27,7 @@ def _bad(sentence: str) -> InputError:
     return InputError(sentence, reason="bad_model")
 
 
-def single(path: Path, name: str, target: Path) -> Opened:
+def single(path: Path, name: str, target: Path) -> OpenedModel:
     """One ONNX file: a face detector by itself, or a Wav2Lip."""
     role = role_of(path, name)
     if role == "wav2lip":
@@ -39,7 +39,7 @@ def single(path: Path, name: str, target: Path) -> Opened:
     return {"kind": "faces", "size": 0, "files": [{"name": "detector.onnx", "role": "detector"}]}
 
 
-def pack(folder: Path, name: str, target: Path) -> Imported:
+def pack(folder: Path, name: str, target: Path) -> ImportedModel:
     """An insightface pack in a folder; its hash is that of the sorted list of its files' hashes."""
     paths = sorted(p for p in folder.glob("**/*.onnx") if p.is_file() and not p.is_symlink())
     if not paths:
@@ -52,7 +52,7 @@ def pack(folder: Path, name: str, target: Path) -> Imported:
     return {**_gather(paths, name, target), "sha256": sha256}
 
 
-def zipped_pack(path: Path, name: str, target: Path) -> Opened:
+def zipped_pack(path: Path, name: str, target: Path) -> OpenedModel:
     """An insightface pack as the zip that it comes in."""
     inside = target / "unpacked"
     inside.mkdir()
@@ -82,7 +82,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, out: Path, name: s
     return out
 
 
-def _gather(paths: Sequence[Path], name: str, target: Path) -> Opened:
+def _gather(paths: Sequence[Path], name: str, target: Path) -> OpenedModel:
     """Copy the files whose role is known, one a role; a detector must be among them."""
     files: list[StoredFile] = []
     roles: set[str] = set()

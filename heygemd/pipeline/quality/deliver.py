@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heygemd.common.errors import EngineError
-from heygemd.common.messages import advice, say
+from heygemd.common.messages import explain
 from heygemd.common.names import display
-from heygemd.contract.figures import Figures, PagedReport, Report, SyncFigures, WordedReason
+from heygemd.contract.figures import Figures, PagedReport, Report, SyncFigures
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import quality
 from heygemd.pipeline.quality import foreign, page, views
@@ -69,7 +69,7 @@ def any_film(film: Path, video: Path | None, audio: Path | None, settings: Setti
     figures, evidence = foreign.report(film, video, audio, settings, tell)
     names = display(video.name if video else film.name), display(audio.name if audio else film.name)
     text = page_of(figures, evidence, [], names, "?", settings.language)
-    return {**_worded(figures, settings.language), "page": text}
+    return {**figures, "reasons": explain(figures["reasons"], settings.language), "page": text}
 
 
 def page_of(
@@ -91,17 +91,4 @@ def _paged(
         (task.work / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
     except (OSError, EngineError) as error:
         tell.event("report_page_failed", level="warning", problem=str(error))
-    return _worded(figures, "en")
-
-
-def _worded(figures: Figures, language: str) -> Report:
-    """With the sentence of each reason, and what to do about it."""
-    reasons: list[WordedReason] = [
-        {
-            **reason,
-            "message": say(language, reason["code"], reason["values"]),
-            "advice": advice(language, reason["code"]),
-        }
-        for reason in figures["reasons"]
-    ]
-    return {**figures, "reasons": reasons}
+    return {**figures, "reasons": explain(figures["reasons"])}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heygemd.contract.figures import Figures, PictureFigures, Reason, SoundFigures, StructureFigures, SyncFigures
+from heygemd.common.messages import Reason
+from heygemd.contract.figures import Figures, PictureFigures, SoundFigures, StructureFigures, SyncFigures
 from heygemd.contract.job import Settings
 
 GRADES = ("good", "fair", "poor")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
 
 from heygemd.common.errors import EngineError, GpuMemoryError, SetupError
+from heygemd.contract.film_facts import EncodeFacts
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, Child, cores, nvenc_works
 from heygemd.pipeline.media.frame import Frame
@@ -21,14 +21,6 @@ _NVENC_PRESETS = {
     "medium": "p4", "slow": "p5", "slower": "p6", "veryslow": "p7",
 }  # fmt: skip
 _GAMMAS = {"bt470m": "gamma22", "bt470bg": "gamma28"}  # transfers that ffprobe names otherwise than ffmpeg's options
-
-
-class EncodeFacts(TypedDict):
-    """How a film's picture is encoded, for the log."""
-
-    encoder: str
-    crf: int
-    preset: str
 
 
 def choose_encoder(settings: Settings) -> str:

@@ -30,7 +30,7 @@ class SoundFacts(TypedDict):
     seconds: float
 
 
-class FilmFacts(TypedDict):
+class MeasuredFilm(TypedDict):
     """Of a finished film, for the log; fractions as ``"30000/1001"``."""
 
     container: str
@@ -57,7 +57,7 @@ def verify(
     settings: Settings | None = None,
     tell: Tell | None = None,
     parts: Sequence[Packets] = (),
-) -> FilmFacts:
+) -> MeasuredFilm:
     """Decode ``film`` wholly and compare it with what it should be: what was measured, for the log.
 
     ``parts``: what it was joined from and has been decoded (``packets.decoded``); where its picture is these packets
@@ -86,7 +86,7 @@ def agree(shown: float, heard: float, due: float, tolerance: float) -> None:
         raise EngineError(f"The film's picture lasts {shown:.3f} s instead of {due:.3f} s.")
 
 
-def describe(media: Media, frames: int, heard: float) -> FilmFacts:
+def describe(media: Media, frames: int, heard: float) -> MeasuredFilm:
     """The output's facts for the log."""
     assert media.video is not None and media.audio is not None
     video, audio = media.video, media.audio
