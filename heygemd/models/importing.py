@@ -45,30 +45,30 @@ def import_model(store: ModelStore, path: Path, *, accept: bool, name: str = "")
     return model
 
 
-class StoredFile(TypedDict):
+class WrittenFile(TypedDict):
     """A file that the child has written."""
 
     name: str
     role: str
 
 
-class Opened(TypedDict):
+class OpenedModel(TypedDict):
     """What the child says of the model that it has written (``pipeline/importing/__main__.py``)."""
 
     kind: str
     size: int
     sha256: str
-    files: list[StoredFile]
+    files: list[WrittenFile]
 
 
-class ImportAnswer(Opened, total=False):
+class ImportAnswer(OpenedModel, total=False):
     """One of ``refused`` and ``missing`` instead, as a sentence, where it has written nothing."""
 
     refused: str
     missing: str
 
 
-def _open_in_child(path: Path, part: Path) -> Opened:
+def _open_in_child(path: Path, part: Path) -> OpenedModel:
     """What the child made of it; its files are in ``part``."""
     request = json.dumps({"path": str(path.absolute()), "name": display(path.name), "target": str(part)})
     env = {k: v for k, v in environment().items() if not k.lower().endswith("_proxy")} | {"CUDA_VISIBLE_DEVICES": ""}
@@ -97,7 +97,7 @@ def _open_in_child(path: Path, part: Path) -> Opened:
     return answer
 
 
-def _model(store: ModelStore, path: Path, part: Path, opened: Opened, name: str) -> Model:
+def _model(store: ModelStore, path: Path, part: Path, opened: OpenedModel, name: str) -> Model:
     files = tuple(File(entry["name"], *digest(part / entry["name"]), entry["role"]) for entry in opened["files"])
     sha256 = opened["sha256"]
     for other in store.all():
