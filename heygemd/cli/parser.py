@@ -7,13 +7,16 @@ so that each command starts fast.
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from heygemd import __version__
 from heygemd.common.exits import EXIT_CODES
 from heygemd.common.request import ENGINES, EXTENDS, FACES, PRESETS
 from heygemd.store.states import JobState
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _add(commands: Any, name: str, act: str, text: str, *, reports: bool = True, config: bool = True) -> Any:
+def _add(
+    commands: Commands, name: str, act: str, text: str, *, reports: bool = True, config: bool = True
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(act=act)
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
@@ -54,7 +59,7 @@ def _add(commands: Any, name: str, act: str, text: str, *, reports: bool = True,
     return parser
 
 
-def _add_making(commands: Any) -> None:
+def _add_making(commands: Commands) -> None:
     run = _add(commands, "run", "run", "watch the configured lines and make films", reports=False)
     run.add_argument("--once", action="store_true", help="process the inboxes once, then exit")
     run.add_argument("--quiet", action="store_true", help="write to the run log only, not to stderr")
@@ -104,7 +109,7 @@ def _add_making(commands: Any) -> None:
     )
 
 
-def _add_bundle(commands: Any) -> None:
+def _add_bundle(commands: Commands) -> None:
     pack = _add(commands, "bundle", "run:bundle", "pack an installer for a server without a network")
     pack.add_argument("out", type=Path, metavar="OUT.tar", help="file to write")
     pack.add_argument("--python", default="", metavar="3.N", help="target Python version, if different")
@@ -117,7 +122,7 @@ def _add_bundle(commands: Any) -> None:
     )
 
 
-def _add_looking(commands: Any) -> None:
+def _add_looking(commands: Commands) -> None:
     check = _add(commands, "check", "check", "check the configuration and print the settings in force")
     check.add_argument("--template", action="store_true", help="print the commented default configuration instead")
     _add(commands, "doctor", "run:doctor", "report what works on this machine and what is missing")
@@ -151,7 +156,7 @@ def _add_looking(commands: Any) -> None:
     story.add_argument("job", metavar="JOB", help="job id, as listed by jobs")
 
 
-def _add_orders(commands: Any) -> None:
+def _add_orders(commands: Commands) -> None:
     for name, text in (
         ("retry", "retry a failed or cancelled job"),
         ("cancel", "cancel a queued or running job"),
@@ -165,7 +170,7 @@ def _add_orders(commands: Any) -> None:
         _add(commands, name, "orders", text).set_defaults(cmd=name, job=None)
 
 
-def _add_models(commands: Any) -> None:
+def _add_models(commands: Commands) -> None:
     text = "import, list, verify and remove model files; never downloads any"
     words = commands.add_parser("models", help=text, description=f"{text[0].upper()}{text[1:]}.")
     below = words.add_subparsers(metavar="WORD", required=True)
@@ -181,7 +186,7 @@ def _add_models(commands: Any) -> None:
     remove.add_argument("name", help="name of the model, as shown by list")
 
 
-def _add_docs(commands: Any) -> None:
+def _add_docs(commands: Commands) -> None:
     pages = _add(commands, "docs", "docs", "read the documentation, offline", reports=False, config=False)
     pages.add_argument("page", nargs="?", metavar="PAGE", help="such as operate; without it the list of pages")
     pages.add_argument("--list", action="store_true", help="list the pages")
@@ -189,7 +194,7 @@ def _add_docs(commands: Any) -> None:
     commands.choices["check"].add_argument("--reference", action="store_true", help=reference)
 
 
-def _span(text: str) -> Any:
+def _span(text: str) -> timedelta:
     from heygemd.status import job_log
 
     try:

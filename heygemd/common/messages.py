@@ -313,7 +313,7 @@ def advice(language: str, code: str) -> str:
     return say(language, f"do:{code}") if f"do:{code}" in _TEXTS else ""
 
 
-class Reason(TypedDict):
+class MessageReason(TypedDict):
     """Why a film's grade is not good: a message's code, the grade that it costs, and the message's values."""
 
     code: str
@@ -321,14 +321,14 @@ class Reason(TypedDict):
     values: Mapping[str, object]
 
 
-class ExplainedReason(Reason):
+class ExplainedReason(MessageReason):
     """The same with its sentences, as the film's log has it."""
 
     message: str
     advice: str
 
 
-def explain(reasons: Sequence[Reason], language: str = "en") -> list[ExplainedReason]:
+def explain(reasons: Sequence[MessageReason], language: str = "en") -> list[ExplainedReason]:
     """The reasons of a grade with their sentences in a language of ``LANGUAGES``."""
     return [
         {
