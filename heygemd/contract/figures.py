@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from heygemd.common.messages import ExplainedReason, Reason
+from heygemd.common.messages import ExplainedReason, MessageReason
 
 
 class Closures(TypedDict):
@@ -104,7 +104,7 @@ class Graded(TypedDict, total=False):
 class Figures(Graded, total=False):
     """What a measurement gives."""
 
-    reasons: list[Reason]
+    reasons: list[MessageReason]
 
 
 class Report(Graded, total=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heygemd.common.messages import Reason
+from heygemd.common.messages import MessageReason
 from heygemd.contract.figures import Figures, PictureFigures, SoundFigures, StructureFigures, SyncFigures
 from heygemd.contract.job import Settings
 
@@ -39,11 +39,11 @@ def _level(beyond: float) -> str | None:
     return None if beyond <= 1 else "fair" if beyond <= 2 else "poor"
 
 
-def _reason(code: str, level: str | None, **values: float | None) -> list[Reason]:
+def _reason(code: str, level: str | None, **values: float | None) -> list[MessageReason]:
     return [] if level is None else [{"code": code, "level": level, "values": values}]
 
 
-def _sync(told: SyncFigures, settings: Settings, *, ours: bool) -> list[Reason]:
+def _sync(told: SyncFigures, settings: Settings, *, ours: bool) -> list[MessageReason]:
     spoken = told.get("speech_seconds") or 0.0
     if not told or spoken < 1.0:
         return _reason("no_speech", "fair") if told else _reason("sync_unknown", "fair")
@@ -67,7 +67,7 @@ def _sync(told: SyncFigures, settings: Settings, *, ours: bool) -> list[Reason]:
     return reasons
 
 
-def _sound(told: SoundFigures, settings: Settings) -> list[Reason]:
+def _sound(told: SoundFigures, settings: Settings) -> list[MessageReason]:
     r, offset = told.get("r"), told.get("offset_ms")
     if r is None or offset is None:
         return []
@@ -76,8 +76,8 @@ def _sound(told: SoundFigures, settings: Settings) -> list[Reason]:
     return _reason("sound_moved", _level(abs(offset) / settings.thresholds.offset_ms), ms=offset)
 
 
-def _picture(told: PictureFigures, settings: Settings) -> list[Reason]:
-    reasons: list[Reason] = []
+def _picture(told: PictureFigures, settings: Settings) -> list[MessageReason]:
+    reasons: list[MessageReason] = []
     sharp, seam, outside = told.get("sharpness"), told.get("seam"), told.get("outside_db")
     if sharp is not None:
         level = _level((1 - sharp) / (1 - settings.thresholds.sharpness))
@@ -93,7 +93,7 @@ def _picture(told: PictureFigures, settings: Settings) -> list[Reason]:
     return reasons
 
 
-def _passed(figures: Figures, passed: Sequence[tuple[int, int]], settings: Settings, fps: float) -> list[Reason]:
+def _passed(figures: Figures, passed: Sequence[tuple[int, int]], settings: Settings, fps: float) -> list[MessageReason]:
     percent = figures.get("picture", {}).get("passed_percent") or 0.0
     if not passed or not percent:
         return []
@@ -105,7 +105,7 @@ def _passed(figures: Figures, passed: Sequence[tuple[int, int]], settings: Setti
     )  # fmt: skip
 
 
-def _structure(told: StructureFigures, settings: Settings, fps: float, *, ours: bool) -> list[Reason]:
+def _structure(told: StructureFigures, settings: Settings, fps: float, *, ours: bool) -> list[MessageReason]:
     if settings.mark == "on" and ours and not told.get("mark", True):
         return _reason("not_marked", "fair")
     if told.get("label") is False:
