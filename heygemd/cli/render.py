@@ -24,7 +24,7 @@ from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import render_once
 from heygemd.share.nofollow import rename_new
-from heygemd.status.progress import ProgressView, Show, on_stderr
+from heygemd.status.progress import Show, View, on_stderr
 from heygemd.store import receipts
 from heygemd.store.receipts import machine_facts
 from heygemd.store.states import now
@@ -98,11 +98,11 @@ def render(config: Config, order: Order) -> Made:
     began, started = time.monotonic(), now()
     with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="heygemd-render-") as work, on_stderr() as show:
         job = _job(config, order, Path(work))
-        show.tell(ProgressView("reading the inputs"))
+        show.tell(View("reading the inputs"))
         inputs = {"audio": _identity(order.audio), "video": _identity(order.video)}
         stall = config.limits.stall_seconds
         result = render_once(job, _hearer(show), stall_seconds=stall) | {"started": started, "rendered": now()}
-        show.tell(ProgressView("writing the film"))
+        show.tell(View("writing the film"))
         result["film_file"] = _put(Path(str(result["film"])), order)
         if (Path(work) / "report.html").exists():
             _lay_page(Path(work) / "report.html", order)
@@ -148,7 +148,7 @@ def _hearer(show: Show) -> Callable[[Mapping[str, Any]], None]:
         if message.get("type") != "progress":
             return
         frame, of = int(message.get("frame") or 0), int(message.get("of") or 0)
-        show.tell(ProgressView(str(message.get("stage", "")), frame, of, float(message.get("fps") or 0.0)))
+        show.tell(View(str(message.get("stage", "")), frame, of, float(message.get("fps") or 0.0)))
 
     return hear
 

@@ -16,7 +16,7 @@ from heygemd.config import load
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
 from heygemd.scheduler.worker import run_once
-from heygemd.status.progress import ProgressView, Show, on_stderr
+from heygemd.status.progress import Show, View, on_stderr
 
 _ROWS = (
     ("sync", "offset_ms", "offset of mouth to sound, ms"),
@@ -65,8 +65,7 @@ def measure(config: Config, film: Path, video: Path | None, audio: Path | None, 
 def _hearer(show: Show) -> Callable[[Mapping[str, Any]], None]:
     def hear(message: Mapping[str, Any]) -> None:
         if message.get("type") == "progress":
-            frame, of = int(message.get("frame") or 0), int(message.get("of") or 0)
-            show.tell(ProgressView(str(message.get("stage", "")), frame, of))
+            show.tell(View(str(message.get("stage", "")), int(message.get("frame") or 0), int(message.get("of") or 0)))
 
     return hear
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 @dataclass(frozen=True, slots=True)
-class ProgressView:
+class View:
     """The state of the job in one line: frame ``frame`` of ``of``; ``of`` is 0 if there is nothing to count."""
 
     text: str
@@ -26,7 +26,7 @@ class ProgressView:
 class Show(Protocol):
     """Shows progress to a person."""
 
-    def tell(self, view: ProgressView) -> None: ...
+    def tell(self, view: View) -> None: ...
 
 
 class PlainLines:
@@ -35,10 +35,10 @@ class PlainLines:
     EVERY_SECONDS = 5.0
 
     def __init__(self) -> None:
-        self._last = ProgressView("")
+        self._last = View("")
         self._at = 0.0
 
-    def tell(self, view: ProgressView) -> None:
+    def tell(self, view: View) -> None:
         now = time.monotonic()
         if view.text == self._last.text and now - self._at < self.EVERY_SECONDS:
             return
@@ -53,12 +53,12 @@ class Bar:
         self._progress = progress
         self._task = progress.add_task("", total=None)
 
-    def tell(self, view: ProgressView) -> None:
+    def tell(self, view: View) -> None:
         total = view.of or None
         self._progress.update(self._task, description=sentence(view), total=total, completed=view.frame if total else 0)
 
 
-def sentence(view: ProgressView) -> str:
+def sentence(view: View) -> str:
     """``render: frame 50 of 167, 24.1 frames per second``."""
     if not view.of:
         return view.text

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from typing import Any
 from heygemd.common.errors import EngineError, InputError
 from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXES
 from heygemd.common.shipped import shipped
-from heygemd.contract.status import JobRow, Status, read_status
 from heygemd.scheduler.worker import run_once
-from heygemd.status.progress import ProgressView, Show, on_stderr
+from heygemd.status.progress import Show, View, on_stderr
 from heygemd.trials import demo_line, portrait
 from heygemd.trials.demo_line import Ask, Stage, running_daemon, signals_interrupt, temporary_line
 
@@ -107,7 +107,7 @@ def _pair(stage: Stage, video: Path | None, audio: Path | None, show: Show) -> P
         audio = stage.home / "speech.flac"
         audio.write_bytes(shipped("demo_speech.flac"))
     if video is None:
-        show.tell(ProgressView("making a video of the portrait"))
+        show.tell(View("making a video of the portrait"))
         still, video = stage.home / "portrait.jpg", stage.home / "portrait.mp4"
         still.write_bytes(shipped("portrait.jpg"))
         portrait.film(still, video)
@@ -121,7 +121,7 @@ def _pair(stage: Stage, video: Path | None, audio: Path | None, show: Show) -> P
 
 
 def _drop(stage: Stage, pair: Pair, show: Show) -> None:
-    show.tell(ProgressView("copying the pair into the inbox"))
+    show.tell(View("copying the pair into the inbox"))
     inbox = stage.line / "inbox"
     inbox.mkdir(exist_ok=True)
     for source in (pair.video, pair.audio):
@@ -133,9 +133,9 @@ def _wait(stage: Stage, ask: Ask, show: Show) -> None:
 
     Raises Refused where it ended in another way, or where nothing moves any more.
     """
-    seen, since = ProgressView(""), time.monotonic()
+    seen, since = View(""), time.monotonic()
     while True:
-        status = read_status(ask("status"))
+        status = ask("status")
         for job in status["recent"]:
             if job["state"] == "delivered":
                 return
@@ -151,27 +151,27 @@ def _wait(stage: Stage, ask: Ask, show: Show) -> None:
         time.sleep(demo_line.POLL_SECONDS)
 
 
-def _view(status: Status) -> ProgressView:
-    """What the status says about the only drop."""
+def _view(status: Mapping[str, Any]) -> View:
+    """What a status reply says about the only drop there is."""
     for job in status["running"]:
-        text = job.get("stage") or "starting the renderer"
-        return ProgressView(text, job.get("frame") or 0, job.get("of") or 0, job.get("fps") or 0.0)
-    for queued in status["queue"]:
-        reason = queued["deferred_reason"]
-        return ProgressView(f"waiting: {reason}" if reason else "queued")
+        text = str(job.get("stage") or "starting the renderer")
+        return View(text, int(job.get("frame") or 0), int(job.get("of") or 0), float(job.get("fps") or 0.0))
+    for job in status["queue"]:
+        reason = job.get("deferred_reason")
+        return View(f"waiting: {reason}" if reason else "queued")
     for waiting in status["waiting"]:
-        return ProgressView(f"waiting: {waiting['reason']}")
-    return ProgressView("in the inbox")
+        return View(f"waiting: {waiting['reason']}")
+    return View("in the inbox")
 
 
-def _reason(stage: Stage, job: JobRow) -> str:
+def _reason(stage: Stage, job: Mapping[str, Any]) -> str:
     """What the daemon wrote for the person who dropped it, a moment after the job had ended."""
     deadline = time.monotonic() + REASON_SECONDS
     while time.monotonic() < deadline:
         for path in sorted((stage.line / "failed").rglob("reason.txt")):
             return path.read_text(encoding="utf-8").strip()
         time.sleep(demo_line.POLL_SECONDS)
-    return job["reason"] or f"The job ended as {job['state']} without a reason."
+    return str(job.get("reason") or f"The job ended as {job['state']} without a reason.")
 
 
 # What comes out
@@ -203,7 +203,7 @@ def _deliver(stage: Stage, pair: Pair, folder: Path, show: Show) -> Delivered:
     page = films[0].with_suffix(".report.html")
     if page.is_file():
         shutil.move(page, target.film.with_suffix(".report.html"))
-    show.tell(ProgressView("drawing the before/after sheet"))
+    show.tell(View("drawing the before/after sheet"))
     draw_sheet(pair.video, target.film, target.sheet)
     for made in (target.film, target.log, target.sheet):
         if not made.is_file() or made.stat().st_size == 0:

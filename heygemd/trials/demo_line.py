@@ -10,16 +10,16 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from heygemd.common.errors import EngineError, SetupError
 from heygemd.common.spawn import environment, python
 from heygemd.contract import control
-from heygemd.contract.status import Json
-from heygemd.status.progress import ProgressView, Show
+from heygemd.status.progress import Show, View
 
 DAEMON = (*python("heygemd"), "run")
 START_SECONDS = 60.0  # a daemon that has not answered by then will not
@@ -47,7 +47,7 @@ free_ram_mib = 256
 name = "demo"
 root = {root}
 """
-Ask = Callable[[str], Json]
+Ask = Callable[[str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def running_daemon(stage: Stage, show: Show) -> Iterator[Ask]:
 
     It runs in a session of its own, so that Ctrl-C reaches only us and its end is ours to order.
     """
-    show.tell(ProgressView("starting the daemon"))
+    show.tell(View("starting the daemon"))
     argv = [*DAEMON, "--config", str(stage.config)]
     with stage.output.open("wb") as output:
         daemon = subprocess.Popen(
@@ -115,7 +115,7 @@ def running_daemon(stage: Stage, show: Show) -> Iterator[Ask]:
             env=environment(),
         )
 
-    def ask(command: str) -> Json:
+    def ask(command: str) -> Mapping[str, Any]:
         try:
             reply = control.call(stage.socket, {"cmd": command}, timeout=30)
         except SetupError as error:

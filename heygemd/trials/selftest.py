@@ -12,14 +12,15 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from heygemd.common.errors import EngineError, SetupError
 from heygemd.common.shipped import shipped
 from heygemd.config.load import Config, LineConfig
 from heygemd.contract import control
-from heygemd.contract.status import Status, read_status
-from heygemd.status.progress import ProgressView, Show, on_stderr
+from heygemd.status.progress import Show, View, on_stderr
 from heygemd.trials import portrait
 
 DELIVERED, FAILED = 0, 3
@@ -69,8 +70,8 @@ def _line(config: Config, name: str | None) -> LineConfig:
     )
 
 
-def _ask(config: Config) -> Status:
-    return read_status(control.call(config.daemon.socket, {"cmd": "status"}, timeout=30))
+def _ask(config: Config) -> Mapping[str, Any]:
+    return control.call(config.daemon.socket, {"cmd": "status"}, timeout=30)
 
 
 def _reachable(config: Config, line: LineConfig) -> None:
@@ -90,13 +91,13 @@ def _reachable(config: Config, line: LineConfig) -> None:
 
 
 def _drop(line: LineConfig, name: str, show: Show) -> None:
-    show.tell(ProgressView("making a video of the portrait"))
+    show.tell(View("making a video of the portrait"))
     with tempfile.TemporaryDirectory(prefix="heygemd-selftest-") as folder:
         still, film, speech = (Path(folder) / name for name in ("portrait.jpg", "portrait.mp4", "speech.flac"))
         still.write_bytes(shipped("portrait.jpg"))
         speech.write_bytes(shipped("demo_speech.flac"))
         portrait.film(still, film)
-        show.tell(ProgressView("copying the pair into the inbox"))
+        show.tell(View("copying the pair into the inbox"))
         try:
             for source in (film, speech):
                 target = line.inbox / (name + source.suffix)
@@ -108,7 +109,7 @@ def _drop(line: LineConfig, name: str, show: Show) -> None:
 
 def _wait(config: Config, line: LineConfig, name: str, show: Show) -> str | None:
     """``None`` once the film is delivered; else why there is none."""
-    seen, since = ProgressView(""), time.monotonic()
+    seen, since = View(""), time.monotonic()
     while True:
         status = _ask(config)
         for job in status["recent"]:
@@ -116,7 +117,7 @@ def _wait(config: Config, line: LineConfig, name: str, show: Show) -> str | None
                 if job["state"] == "delivered":
                     return None
                 if job["state"] in _BADLY:
-                    return job["reason"] or job["state"]
+                    return str(job["reason"] or job["state"])
         view = _view(status, name)
         if view != seen:
             seen, since = view, time.monotonic()
@@ -126,16 +127,15 @@ def _wait(config: Config, line: LineConfig, name: str, show: Show) -> str | None
         time.sleep(POLL_SECONDS)
 
 
-def _view(status: Status, name: str) -> ProgressView:
+def _view(status: Mapping[str, Any], name: str) -> View:
     for job in status["running"]:
-        text = job.get("stage") or "starting the renderer"
+        text = str(job.get("stage") or "starting the renderer")
         text = text if job["name"] == name else f"after {job['name']}: {text}"
-        return ProgressView(text, job.get("frame") or 0, job.get("of") or 0, job.get("fps") or 0.0)
-    for queued in status["queue"]:
-        if queued["name"] == name:
-            reason = queued["deferred_reason"]
-            return ProgressView(f"waiting: {reason}" if reason else "queued")
-    return ProgressView("in the inbox")
+        return View(text, int(job.get("frame") or 0), int(job.get("of") or 0), float(job.get("fps") or 0.0))
+    for job in status["queue"]:
+        if job["name"] == name:
+            return View(f"waiting: {job['deferred_reason']}" if job.get("deferred_reason") else "queued")
+    return View("in the inbox")
 
 
 def _collect(line: LineConfig, name: str, folder: Path) -> tuple[Path, Path]:
