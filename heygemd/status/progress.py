@@ -59,7 +59,7 @@ class Bar:
 
 
 def sentence(view: View) -> str:
-    """``render: frame 50 of 167, 24.1 frames a second``."""
+    """``render: frame 50 of 167, 24.1 frames per second``."""
     if not view.of:
         return view.text
     pace = f", {view.fps:.1f} frames per second" if view.fps else ""

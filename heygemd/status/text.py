@@ -80,7 +80,7 @@ def _gpu_cells(guard: Row) -> list[list[str]]:
 
 
 def progress_words(job: Row) -> str:
-    """``render 25 % of 200 frames, 24.0 frames a second, 1 min 5 s left``."""
+    """``render 25 % of 200 frames, 24.0 frames per second, 1 min 5 s left``."""
     progress = str(job.get("stage") or "starting")
     if job.get("of"):
         progress += f" {100 * int(job.get('frame') or 0) // int(job['of'])} % of {job['of']} frames"

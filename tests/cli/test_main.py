@@ -282,7 +282,11 @@ def test_without_a_daemon_and_a_journal_there_is_nothing_to_tell(
     [
         (["retry", "d1"], {"cmd": "retry", "job": "d1"}, "j1 is queued again.\n"),
         (["cancel", "j1"], {"cmd": "cancel", "job": "j1"}, "j1 is cancelled.\n"),
-        (["pause"], {"cmd": "pause"}, "The daemon is paused and starts no new job; 'heygemd resume' starts jobs again.\n"),
+        (
+            ["pause"],
+            {"cmd": "pause"},
+            "The daemon is paused and starts no new job; 'heygemd resume' starts jobs again.\n",
+        ),
         (["resume"], {"cmd": "resume"}, "The daemon starts jobs again.\n"),
     ],
 )

@@ -161,7 +161,10 @@ def test_a_line_may_lie_in_the_state_folder(tmp_path: Path) -> None:
         ('[[line]]\nname = ".."\nroot = "a"\n', "must be 1 to 64 characters"),
         ('[[line]]\nname = "a/b"\nroot = "a"\n', "must be 1 to 64 characters"),
         (LINE + "allowed_engines = []\n", "at least one engine"),
-        ('[mark]\nlabel = "start"\nlabel_text = "鑫公司 AI"\n' + LINE, "has characters that the font label.otf lacks: 鑫; set"),
+        (
+            '[mark]\nlabel = "start"\nlabel_text = "鑫公司 AI"\n' + LINE,
+            "has characters that the font label.otf lacks: 鑫; set",
+        ),
         ('[mark]\nlabel = "start"\nlabel_font = "/no/font.ttf"\n' + LINE, "/no/font.ttf cannot be used: No such file"),
         ('[mark]\nlabel_text = "AI\\u200b"\n' + LINE, "one line of visible characters"),
         ("[mark]\nlabel_seconds = 1\n" + LINE, "label_seconds"),

@@ -49,7 +49,10 @@ def test_nobody_and_somebody_else_are_told_apart(tmp_path: Path) -> None:
     nobody = said(DuixConfig("http://127.0.0.1:9", tmp_path))
     assert "no answer at" in nobody["engine duix"].said and "publish its port" in nobody["engine duix"].cure
     with serving(Duix(tmp_path, Faults(query_garbage=1))) as url:
-        assert "does not answer like a Duix.Avatar container: not JSON" in said(DuixConfig(url, tmp_path))["engine duix"].said
+        assert (
+            "does not answer like a Duix.Avatar container: not JSON"
+            in said(DuixConfig(url, tmp_path))["engine duix"].said
+        )
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -540,7 +540,9 @@ def test_a_file_that_does_not_come_fails_its_job_and_not_the_others() -> None:
     found = inbox.plan()
     assert found.drops == ()
     assert found.due == 1850.0
-    assert waits(found)["m.csv"] == ("waits for files that it names and that have not arrived: lesson-3.mp4, t.wav and lesson-4.mp4")
+    assert waits(found)["m.csv"] == (
+        "waits for files that it names and that have not arrived: lesson-3.mp4, t.wav and lesson-4.mp4"
+    )
     inbox.now = 50.0 + 1800.0
     drop = only(inbox.plan())
     assert drop.problem is None

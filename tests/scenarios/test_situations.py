@@ -34,7 +34,7 @@ LINES: dict[str, dict[str, list[str]]] = {
         "poor, held": ["stiff", "poor; held in review", "mouth"],
         "memory held": ["MiB of GPU memory", "vllm-server", "since", "start by themselves"],
         "disk full": ["MiB of disk", "are free"],
-        "paused by a file": ["a file PAUSE lies in the inbox"],
+        "paused by a file": ["Remove the file PAUSE from the inbox"],
     },
     "zh": {
         "partner missing": ["alone.wav", "等待配对文件：名为 alone.* 的视频或图片"],

@@ -41,7 +41,7 @@ SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "a film is being made",
         {"running": [job(1, "running", stage="render", frame=410, of=1000, fps=31.24, eta=95)]},
-        ["lesson", "41 %", "31.2 frames a second", "about 1:35 left", "width:41%"],
+        ["lesson", "41 %", "31.2 frames per second", "about 1:35 left", "width:41%"],
     ),
     ("the queue waits for its turn", {"queue": [job(2, "queued")]}, ["Queue", "waits for its turn"]),
     (

@@ -84,7 +84,7 @@ def test_what_runs_what_waits_and_why_is_told() -> None:
         "heygemd 0.1.0  running  process 7, up for 1 h 0 min",
         "",
         "running",
-        "  ━━━━━━                   lesson/lesson  render 25 % of 200 frames, 24.0 frames a second, 1 min 5 …",
+        "  ━━━━━━                   lesson/lesson  render 25 % of 200 frames, 24.0 frames per second, 1 min …",
         "",
         "troubles (2)",
         "  line nas unavailable: lesson",
@@ -221,4 +221,4 @@ def test_watched_in_a_pipe_it_is_told_again_and_again(here: Path, words: tuple[s
 def test_nobody_to_watch_is_said_at_once(here: Path) -> None:
     command = [sys.executable, "-m", "heygemd", "status", "--watch"]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 4 and "no journal to read" in done.stderr
+    assert done.returncode == 4 and "There is no journal at" in done.stderr
