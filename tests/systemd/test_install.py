@@ -49,7 +49,7 @@ def test_a_damaged_bundle_is_refused_before_anything_is_done(machine: Machine) -
 def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.sh("ls", "/sys/class/net").split() in ([], ["lo"])
     told = install(machine, "--no-self-test")
-    assert "== what works here" in told and "Active: active (running)" in told
+    assert "== checking this machine" in told and "Active: active (running)" in told
     assert machine.show("heygemd", "UnitFileState") == "enabled"
     assert machine.sh("stat", "-c", "%a %U %G", "/etc/heygemd/config.toml").strip() == "640 root heygemd"
     machine.until(lambda: machine.show("heygemd", "StatusText") == "idle, 0 delivered", "it serves its line")
@@ -92,6 +92,6 @@ def test_an_upgrade_that_would_not_run_leaves_what_runs(machine: Machine) -> Non
     machine.sh("sh", "-c", "cd /var/lib/heygemd && mv heygemd.log log && mkdir heygemd.log")
     home = machine.sh("readlink", "/opt/heygemd")
     told = install(machine, "--no-self-test", check=False)
-    assert "the one before is in its place again" in told and machine.sh("readlink", "/opt/heygemd") == home
+    assert "the previous version was restored" in told and machine.sh("readlink", "/opt/heygemd") == home
     machine.sh("rmdir", "/var/lib/heygemd/heygemd.log")
     machine.until(lambda: machine.show("heygemd", "ActiveState") == "active", "the one before runs again", 40)
