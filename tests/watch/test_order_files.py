@@ -110,7 +110,7 @@ def test_pause_cancel_and_retry_from_the_folder(obeying: Site, media: Path) -> N
     assert sorted(answers(site)[:2]) == ["order:again", "order:unknown"]
     page = site.outbox / "STATUS.html"
     site.until(lambda: page.exists() and "no job of this name" in page.read_text(), "the page answers")
-    assert "a file PAUSE lies in the inbox" in page.read_text()
+    assert "Remove the file PAUSE from the inbox" in page.read_text()
     (site.inbox / "PAUSE").unlink()
     site.until(lambda: {"anna.mp4", "li.mp4"} <= set(site.tree("outbox")), "both are made")
     assert site.tree("failed") == [] and answers(site)[0] == "order:resumed"
