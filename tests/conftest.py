@@ -31,7 +31,7 @@ QUICK_FILES = (
     "pipeline/test_result.py",
 )
 """Of ``LONG_FOLDERS``, and yet quick: each took less than 4 s of processor time (2026-12-01)."""
-LONG_NAMES = frozenset({"Site", "site"})
+LONG_NAMES = frozenset({"Site", "site", "make_site"})
 """Fixtures and functions that start a daemon."""
 
 
