@@ -201,7 +201,8 @@ def test_both_partners_must_have_arrived(moving: str) -> None:
     inbox.incomplete = {moving: "its index (moov) is not there yet"}
     (reason,) = waits(inbox.plan()).values()
     assert reason == (
-        f"{moving} looks unfinished: its index (moov) is not there yet; it is taken anyway after 60 seconds without a change"
+        f"{moving} looks unfinished: its index (moov) is not there yet; "
+        "it is taken anyway after 60 seconds without a change"
     )
     inbox.moving = set()
     assert len(inbox.plan().drops) == 1

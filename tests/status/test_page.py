@@ -60,7 +60,11 @@ SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
         {"recent": [job(4, "delivered", folder="zhang", grade="fair")]},
         ['href="./zhang/lesson.mp4"', 'href="./zhang/lesson.report.html"', ">fair<"],
     ),
-    ("a poor film is held", {"recent": [job(5, "delivered", grade="poor", held=True)]}, ["poor; held in review", ">poor<"]),
+    (
+        "a poor film is held",
+        {"recent": [job(5, "delivered", grade="poor", held=True)]},
+        ["poor; held in review", ">poor<"],
+    ),
     (
         "a job failed",
         {"recent": [job(6, "failed", reason="a.mp4: no face was found.", reason_code="no_face")]},
