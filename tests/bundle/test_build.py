@@ -150,7 +150,7 @@ def test_a_package_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None
 
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.tar").touch()
-    with pytest.raises(SetupError, match="is there already"):
+    with pytest.raises(SetupError, match="already exists"):
         bundle_build.build(BundleOrder(tmp_path / "out.tar"))
 
 
@@ -330,5 +330,5 @@ def test_the_distributions_packages_become_a_repository_that_apt_reads(
 def test_a_machine_says_which_distribution_it_is(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
     assert debs.distribution(tmp_path / "os-release") == "debian 12"
-    with pytest.raises(SetupError, match="does not say"):
+    with pytest.raises(SetupError, match="does not name the distribution"):
         debs.distribution(tmp_path / "none")

@@ -83,7 +83,7 @@ def test_a_hook_reads_the_notice_on_its_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["sh", "-c", "echo no room >&2; exit 7"], "ended with 7: no room"),
+        (["sh", "-c", "echo no room >&2; exit 7"], "exited with code 7: no room"),
         (["/no/such/program"], "cannot be run: No such file"),
         (["sh", "-c", "exit 1"], "no output"),
     ],
@@ -208,7 +208,7 @@ def test_the_instance_runs_what_its_configuration_names(tmp_path: Path, monkeypa
         ({"config": "/x", "notice": {"event": "seconds"}}, "not a heygemd hook request"),
         ({"notice": TOLD}, "not a heygemd hook request"),
         ([], "not a heygemd hook request"),
-        ({"config": "/x", "notice": {"event": "on_failed"}}, "has no on_failed"),
+        ({"config": "/x", "notice": {"event": "on_failed"}}, "no longer has on_failed"),
     ],
 )
 def test_a_request_that_is_none_is_refused(

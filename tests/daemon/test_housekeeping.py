@@ -160,7 +160,7 @@ def test_a_persons_footage_is_listed_and_then_removed(
     assert main.main([*argv, "--yes"]) == 0
     assert not list(site.done.iterdir()) and site.tree("outbox") == [] and site.tree("failed"), "others' stays"
     assert main.main([*argv[:2], "nobody", *argv[3:]]) != 0
-    assert "No drop is called nobody" in capsys.readouterr().err
+    assert "No drop has the name nobody" in capsys.readouterr().err
 
 
 def test_a_film_that_nobody_took_out_of_review_goes_after_its_days_once(site: Site) -> None:

@@ -64,7 +64,7 @@ def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.sh("stat", "-c", "%U %a", "/opt/heygemd-models/mouths/weights.safetensors").strip() == "root 644"
     assert "mouths" in machine.sh("/opt/heygemd/bin/heygemd", "models", "list")
 
-    assert "left as they are" in install(machine, "--uninstall")
+    assert "uninstalled; kept:" in install(machine, "--uninstall")
     assert machine.show("heygemd", "LoadState") == "not-found"
     machine.sh("test", "!", "-e", "/opt/heygemd")
     for kept in (
@@ -83,7 +83,7 @@ def test_an_upgrade_that_would_not_run_leaves_what_runs(machine: Machine) -> Non
     before = machine.show("heygemd", "MainPID")
     machine.sh("sh", "-c", "cp /etc/heygemd/config.toml /root/good; echo 'new_key = 1' >>/etc/heygemd/config.toml")
     told = install(machine, "--no-self-test", check=False)
-    assert "does not take /etc/heygemd/config.toml" in told and "unknown key" in told
+    assert "refuses /etc/heygemd/config.toml" in told and "unknown key" in told
     assert machine.show("heygemd", "MainPID") == before  # the installed one goes on, untouched
     assert len(machine.sh("ls", "/opt/heygemd.d").split()) == 1
     machine.sh("cp", "/root/good", "/etc/heygemd/config.toml")

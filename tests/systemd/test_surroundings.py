@@ -166,7 +166,7 @@ def test_a_hook_runs_outside_the_sandbox_and_one_that_fails_is_logged(service: S
     machine.ctl("reload", UNIT)
     service.drop("bad")
     (entry,) = machine.until(lambda: service.events("hook_failed"), "the failure is logged")
-    assert "ended with 4: ticket system is away" in entry["MESSAGE"]
+    assert "exited with code 4: ticket system is away" in entry["MESSAGE"]
     assert service.show("ActiveState") == "active"
     left = machine.ctl("list-units", "--all", "--plain", "--no-legend", "heygemd-hook@*")
     assert "failed" not in left

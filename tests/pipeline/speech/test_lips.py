@@ -154,8 +154,8 @@ def test_missing_and_foreign_weights_are_refused(tmp_path: Path) -> None:
         lips.load(tmp_path / "none.safetensors")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": np.zeros(1)}, foreign)
-    with pytest.raises(SetupError, match="does not hold"):
+    with pytest.raises(SetupError, match="does not contain a lips network"):
         lips.load(foreign)
     save_file({"a": np.zeros(1)}, tmp_path / "b.safetensors", {"format": lips.FORMAT})
-    with pytest.raises(SetupError, match="does not hold"):
+    with pytest.raises(SetupError, match="does not contain a lips network"):
         lips.load(tmp_path / "b.safetensors")

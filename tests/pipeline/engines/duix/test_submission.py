@@ -112,11 +112,11 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
-        (Faults(wrong=1), "does not take the film: code 10002 wrong 参数缺失"),
-        (Faults(broken=3), "does not take the film: code 9999"),
-        (Faults(http500=3), "does not take the film: HTTP 500"),
+        (Faults(wrong=1), "refused the film: code 10002 wrong 参数缺失"),
+        (Faults(broken=3), "refused the film: code 9999"),
+        (Faults(http500=3), "refused the film: HTTP 500"),
         (Faults(garbage=3), "refused the film: not JSON"),
-        (Faults(fail=3), r"could not make the film: it says .*no final result.*lower part_seconds.*tried 3 times"),
+        (Faults(fail=3), r"could not make the film: it reports .*no final result.*lower part_seconds.*Attempts: 3"),
         (Faults(fail=3, said="任务视频驱动队列满"), "its queue is stuck; restart the container"),
         (Faults(lose=3), "no longer knows the task"),
         (Faults(foreign=3), "its film does not show the template"),
