@@ -40,7 +40,7 @@ HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 @dataclass(frozen=True, slots=True)
 class BundleOrder:
-    """What to pack.  ``python`` such as ``3.13``, ``torch`` one of ``wheels.TORCH``; empty: as installed here."""
+    """Contents of a bundle.  ``python``: such as ``3.13``; ``torch``: one of ``wheels.TORCH``; empty: as here."""
 
     out: Path
     python: str = ""
@@ -51,7 +51,7 @@ class BundleOrder:
 
 
 def build(order: BundleOrder, find: Find = metadata.distribution) -> list[str]:
-    """Write the bundle; return ``name version`` of what is in it.
+    """Write the bundle; return ``name version`` of each packed package.
 
     ``find`` gives the installed distributions.  Raises ``SetupError`` where one that is needed is not installed,
     something cannot be fetched, or ``out`` is there already or cannot be written.

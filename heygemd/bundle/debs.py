@@ -20,7 +20,7 @@ OS_RELEASE = Path("/etc/os-release")
 
 
 def distribution(file: Path = OS_RELEASE) -> str:
-    """Such as ``debian 12``.  Raises ``SetupError`` where the machine does not say."""
+    """Distribution and release, such as ``debian 12``.  Raises ``SetupError`` if unknown."""
     try:
         rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
         return f"{rows['ID']} {rows['VERSION_ID']}".replace('"', "")
@@ -71,7 +71,7 @@ def _component(package: Path, licences: Path) -> sbom.Component:
 
 
 def _copyright(package: Path, name: str) -> bytes:
-    """The copyright file in a package; empty where it is a link to another package's."""
+    """The copyright file of a package; empty if it links to another package's."""
     unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
     member = f"./usr/share/doc/{name}/copyright"
     done = subprocess.run(["tar", "-xOf", "-", member], stdin=unpack.stdout, capture_output=True)

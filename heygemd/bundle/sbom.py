@@ -104,7 +104,7 @@ def of_model(folder: Path, licences: Path) -> Component:
 
 
 def component(kind: str, name: str, version: str, purl: str, licence: str, file: Path) -> Component:
-    """One entry; ``licence`` is an SPDX expression or any name, ``file`` what is hashed."""
+    """One component; ``licence`` is an SPDX expression or a name, ``file`` is hashed."""
     where = f"{purl}@{quote(version, safe='')}"
     return {
         "type": kind, "bom-ref": where, "purl": where, "name": name, "version": version,
@@ -122,7 +122,7 @@ def licence_of(about: Message) -> str:
 
 
 def _licence_section(about: Message) -> str:
-    """The section "License" of a package's description; empty where it has none."""
+    """The section "License" of a package's description; empty if missing."""
     match = _SECTION.search(str(about.get_payload()))
     return match[1] if match else ""
 
@@ -132,7 +132,7 @@ def _classified(classifiers: Iterable[object] | None) -> list[str]:
 
 
 def document(components: Sequence[Component]) -> Document:
-    """CycloneDX 1.5; its serial number follows from what is inside."""
+    """The CycloneDX 1.5 document; its serial number is derived from the contents."""
     content = json.dumps(list(components), sort_keys=True)
     return {
         "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,

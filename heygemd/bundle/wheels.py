@@ -25,7 +25,7 @@ from heygemd.common.shipped import PACKAGE
 Find = Callable[[str], metadata.Distribution]
 
 TORCH = {"cpu": "https://download.pytorch.org/whl/cpu", "cuda": None}
-"""Where a build of torch is found; the one with CUDA is the one on PyPI itself."""
+"""Index of each torch build; the CUDA build is on PyPI."""
 INSTEAD = {"opencv-python": ("opencv-python-headless",), "onnxruntime": ("onnxruntime-gpu",)}
 """What does as well: the same without windows, which a server has no use for; the same with CUDA."""
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 36
@@ -117,7 +117,7 @@ def _mode(content: Path | bytes) -> int:
 
 
 def _files(package: metadata.Distribution, info: str) -> Iterator[tuple[str, Path | bytes]]:
-    """What was unpacked into site-packages; ``info`` is how the wheel calls the folder of its own data."""
+    """Files unpacked into site-packages; ``info`` is the name of the wheel's metadata folder."""
     for file in package.files or ():
         first, *rest = file.parts
         if first == ".." or "__pycache__" in file.parts:
@@ -170,7 +170,7 @@ def _quoted(name: str) -> str:
 def fetch(
     packages: Sequence[metadata.Distribution], folder: Path, *, python: str, machine: str, torch: str | None
 ) -> None:
-    """Fill ``folder`` with what another Python (``3.13``), processor or build of torch (``TORCH``) needs.
+    """Fill ``folder`` with the wheels for another Python (``3.13``), processor or torch build (``TORCH``).
 
     Pure packages are packed from here, with heygemd; pip fetches the rest in the versions installed here, from the
     indexes that it is configured with.  Raises ``SetupError`` with pip's words.

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: HeygemdError, args: argparse.Namespace) -> int:
-    """The fault as its sentence on stderr, and as JSON on stdout where that was asked for."""
+    """Print an error's sentence on stderr and, with ``--json``, an object on stdout."""
     if args.debug:
         traceback.print_exception(error)
     print(f"heygemd: {error.message}", file=sys.stderr)
@@ -58,7 +58,7 @@ def _tell(error: HeygemdError, args: argparse.Namespace) -> int:
 
 
 def _tell_unexpected(error: Exception, args: argparse.Namespace) -> int:
-    """A fault of ours: the details go into the run log where there is one, to the terminal only on demand."""
+    """Report an unexpected error: details go to the run log if there is one, else to the terminal with ``--debug``."""
     where = log.file()
     if where is not None:
         log.get().error("unexpected_error", exc_info=error)

@@ -73,7 +73,7 @@ def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bo
 
 
 def verifying(store: ModelStore, *, as_json: bool) -> bool:
-    """Read every stored file again and compare it with what was imported."""
+    """Compare each stored file with its checksum at import."""
     faults_of = {model.name: store.faults(model) for model in store.all()}
     if as_json:
         print(json.dumps({"ok": not any(faults_of.values()), "models": faults_of}))

@@ -48,7 +48,7 @@ def _ask(args: argparse.Namespace, request: Row, *, timeout: float) -> Row:
 
 
 def _print_changes(reply: Row, *, as_json: bool) -> None:
-    """Print what a new configuration has changed, from the daemon's reply."""
+    """Print the changes of a new configuration from the daemon's reply."""
     if as_json:
         print(json.dumps(dict(reply)))
         return

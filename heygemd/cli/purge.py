@@ -47,7 +47,7 @@ class PurgeReport(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class PurgeDrop:
-    """One drop that a purge is about, with what of it is still there."""
+    """One drop to purge, with its remaining files."""
 
     drop: Drop
     folder: str | None
@@ -82,7 +82,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def faces(config: Config) -> int:
-    """Forget what was learned of templates; how many entries there were.  Raises SetupError."""
+    """Delete the template cache; return the number of entries.  Raises ``SetupError``."""
     folder = config.daemon.state_dir / "cache"
     try:
         return purge_cache(folder)
@@ -137,7 +137,7 @@ def _with_files(journal: Journal, line: LineConfig, drop: Drop) -> PurgeDrop:
 
 
 def remove(config: Config, drops: Iterable[PurgeDrop]) -> list[str]:
-    """Remove inputs and films of drops that have ended; sentences about what stayed.  Raises SetupError."""
+    """Delete inputs and films of ended drops; return a sentence for each kept file.  Raises ``SetupError``."""
     nofollow.trust(folder for line in config.lines for folder in line.trusted)
     stayed = []
     try:

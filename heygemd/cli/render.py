@@ -1,4 +1,4 @@
-"""``heygemd render``: one film without a daemon, through the same child and with the same log beside it."""
+"""``heygemd render``: one film without a daemon, with the daemon's renderer and film log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be made of what; ``replace`` allows the film and the log to be replaced."""
+    """One film to make; ``replace`` allows existing film and log to be replaced."""
 
     video: Path
     audio: Path
@@ -45,12 +45,12 @@ class Order:
 
     @property
     def log(self) -> Path:
-        """The film's log, beside it."""
+        """Path of the film's log, next to the film."""
         return self.out.with_suffix(".json")
 
     @property
     def page(self) -> Path:
-        """What was measured of the film, beside it."""
+        """Path of the film's report page, next to the film."""
         return self.out.with_suffix(".report.html")
 
 
@@ -76,7 +76,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def fault(order: Order) -> str | None:
-    """What makes the order senseless, as a sentence; ``None``: nothing."""
+    """The reason to refuse the order, as a sentence; ``None``: no reason."""
     if order.out.suffix.lower() != ".mp4":
         return f"--out {display(str(order.out))} must end in .mp4."
     if not order.out.parent.is_dir():
@@ -135,7 +135,7 @@ def _alias(path: Path, work: Path, role: str) -> Path:
 
 
 def _identity(path: Path) -> FileIdentity:
-    """Hash and size of an input; InputError where it cannot be read."""
+    """Hash and size of an input.  Raises ``InputError`` if it cannot be read."""
     name = display(str(path))
     if path.exists() and not path.is_file():
         raise InputError(f"{name} is not a file.", reason="not_a_file")
@@ -156,7 +156,7 @@ def _hearer(show: Show) -> Callable[[News], None]:
 
 
 def _put(film: Path, order: Order) -> FileIdentity:
-    """Copy the film beside its place, make it durable, and only then give it its name."""
+    """Copy the film to a temporary name in its folder, sync it, then rename it."""
     part = order.out.parent / f".heygemd-{os.getpid()}.part"
     digest = hashlib.sha256()
     try:
@@ -223,7 +223,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def tell(made: Made, *, as_json: bool) -> None:
-    """What was made, on stdout."""
+    """Print the result."""
     record = made.record
     output, engine, quality = record["output"], record["engine"], record["quality"]
     if as_json:

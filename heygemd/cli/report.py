@@ -1,4 +1,4 @@
-"""``heygemd report``: measure any film, another tool's too, in a child of its own."""
+"""``heygemd report``: measure any film in a child process."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from heygemd.config import load
 
 
 def command(args: argparse.Namespace) -> int:
-    """The daemon, or one look at what is there."""
+    """Run the daemon, or with ``--once`` process the inboxes once."""
     path = load.find(args.config)
     if path is None:
         raise Misuse(
@@ -58,7 +58,7 @@ def selftest(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """What would work here."""
+    """Report what works on this machine."""
     from heygemd.doctor import examine
 
     checks = examine.examine(load.load_or_default(args.config))

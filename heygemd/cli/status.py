@@ -30,7 +30,7 @@ _LIMIT, _ALL = 50, 1_000_000
 
 
 def command(args: argparse.Namespace) -> int:
-    """What the daemon is doing."""
+    """Show the daemon's state."""
 
     show_status(load.load_or_default(args.config), as_json=args.json, every=args.watch)
     return OK
@@ -45,7 +45,7 @@ def jobs(args: argparse.Namespace) -> int:
 
 
 def log(args: argparse.Namespace) -> int:
-    """What the run log has of a job."""
+    """Show a job's log."""
 
     return OK if show_log(load.load_or_default(args.config), args.job, as_json=args.json) else FAILED
 
@@ -179,7 +179,7 @@ def show_jobs(
 
 
 def show_log(config: Config, job: str, *, as_json: bool) -> bool:
-    """Print what the run log has of a job; whether it has anything.  SetupError where it cannot be read."""
+    """Print a job's log entries; false if there are none.  Raises ``SetupError`` if the log cannot be read."""
     events = list(job_log.events(config.daemon.log_file, job))
     if as_json:
         print(json.dumps({"ok": bool(events), "job": job, "events": events}))

@@ -286,7 +286,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
 
 
 def why(language: str, code: str | None) -> str:
-    """What a reason's stable word means in a language that is not the errors' own; empty where that adds nothing."""
+    """The meaning of a reason code in a language other than English; empty if the catalogue has none."""
     return say(language, f"why:{code}") if f"why:{code}" in _TEXTS else ""
 
 
@@ -309,7 +309,7 @@ def say(language: str, code: str, values: Mapping[str, object] | None = None) ->
 
 
 def advice(language: str, code: str) -> str:
-    """What to do about a reason; empty where nothing can be said."""
+    """Advice for a reason; empty if the catalogue has none."""
     return say(language, f"do:{code}") if f"do:{code}" in _TEXTS else ""
 
 

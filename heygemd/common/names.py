@@ -115,7 +115,7 @@ def film_name(stem: str) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with ``name`` as the bare name of a film that somebody asked for; ``None`` if nothing is.
+    """The fault of ``name`` as a requested film name; ``None`` if it is valid.
 
     A name that is made up by us is repaired (``safe_component``); one that was asked for is refused, so that
     nobody looks for a film under a name that it does not have.
@@ -137,7 +137,7 @@ def name_fault(name: str) -> str | None:
 
 
 def inside(text: str) -> tuple[str, str | None]:
-    """A path from a manifest as a clean relative path, or ``("", what is wrong with it)``.
+    """A path from a manifest as a clean relative path, or ``("", fault)``.
 
     Only paths that go down are let through: relative, no ``..``.  Backslashes are taken as ``/``.
     """

@@ -25,7 +25,7 @@ LABEL_LETTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """Options of one job; ``None`` means: as the folder, the line or the configuration says."""
+    """Options of one job; ``None`` means: use the folder's, the line's or the configuration's."""
 
     engine: str | None = None
     priority: Priority | None = None
@@ -35,14 +35,14 @@ class JobOptions:
     face: str | None = None
 
     def over(self, base: JobOptions) -> JobOptions:
-        """These options where they are given, else those of ``base``."""
+        """These options, with ``base`` for those that are ``None``."""
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
         return JobOptions(**{k: getattr(base, k) if v is None else v for k, v in mine.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a listing says of one file; two equal stamps mean that nothing was seen to change.
+    """A file's stamp in a listing; equal stamps mean that no change was seen.
 
     ``ctime_ns`` is the file server's own: a copy that has the final size and the original's time from its first moment
     on changes nothing else while it goes on.
@@ -145,7 +145,7 @@ class DropRecord(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class DropRequest:
-    """What a person put down together: claimed, filed and retried as one.
+    """Files that belong together: claimed, filed and retried as one drop.
 
     ``folder`` is the plain subfolder that is kept in the outbox (``""`` at the top).  ``problem`` is set where the
     whole drop cannot be done (an unreadable manifest, say): it then goes straight to ``failed/``.

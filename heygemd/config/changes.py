@@ -15,7 +15,7 @@ from heygemd.config.load import LINE_PLACES, Config, LineConfig
 from heygemd.config.whole import TABLES
 
 FIXED = ("state_dir", "work_dir", "socket")
-"""Of [daemon]: where it lives.  They stay as they are until it is started anew."""
+"""Keys of [daemon] that need a restart to change."""
 
 
 class ChangedNames(TypedDict):
@@ -30,7 +30,7 @@ class ChangedNames(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to do.  ``config`` is what is in force afterwards; lines are named."""
+    """The changes to apply.  ``config`` is the configuration afterwards; lines are given by name."""
 
     config: Config
     added: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ def placeholders(argv: tuple[str, ...]) -> str | None:
 
 
 def label_text(text: str) -> str | None:
-    """Words that can be laid over a picture."""
+    """A text that can be drawn over a picture."""
     if len(text) > LABEL_LETTERS:
         return f"is longer than {LABEL_LETTERS} characters"
     return None if text.isprintable() else "must be one line of visible characters"

@@ -138,7 +138,7 @@ def _lines(raw: object, base: Path, faults: list[Fault]) -> tuple[LineConfig, ..
 
 
 def _line(table: Mapping[str, object], number: int, base: Path, faults: list[Fault]) -> LineConfig | None:
-    """The line, or ``None`` where it lacks a valid name or root (which is then among the faults)."""
+    """The line, or ``None`` if its name or root is invalid (this is then among the faults)."""
     where = f"line {table['name']!r}" if isinstance(table.get("name"), str) else f"line number {number}"
     elsewhere = {k: f"[{name}]" for name, c in TABLES.items() for k in toml_schema.keys_of(c)}
     plain = {k: v for k, v in table.items() if k != "folders"}
@@ -175,7 +175,7 @@ def _folder_problem(folder: str) -> str | None:
 
 
 def _engine_faults(config: Config) -> list[Fault]:
-    """Engines that a line would use but does not allow, and engines without what they need."""
+    """Faults of engines: used but not allowed on a line, or not configured."""
     faults = []
     wanted = {config.render.engine}
     for line in config.lines:
@@ -213,7 +213,7 @@ def _label_faults(mark: MarkConfig) -> list[Fault]:
 
 
 def _overlap_faults(config: Config) -> list[Fault]:
-    """Folders that lie in one another, compared as written: links are not followed, nothing is touched.
+    """Faults of overlapping folders, compared as written; links are not followed, no disk is accessed.
 
     A line whose whole root lies wrong gives one fault, not five.
     """
@@ -237,7 +237,7 @@ def _overlap_faults(config: Config) -> list[Fault]:
 
 
 def _daemons_own(config: Config, folder: Path) -> list[tuple[str, Path]]:
-    """The daemon's places that must not meet ``folder``; a line may lie in state_dir, never the reverse."""
+    """The daemon's paths that must not overlap ``folder``; a line may be inside state_dir, not the reverse."""
     own = config.daemon
     inside = [("state_dir", own.state_dir), ("socket", own.socket), ("log_file", own.log_file)]
     return [("[daemon] work_dir", own.work_dir)] + [

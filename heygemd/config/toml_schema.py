@@ -41,7 +41,7 @@ _SENTENCE: dict[type | GenericAlias, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a key means and may hold.
+    """Meaning and limits of a key.
 
     ``check`` gets the converted value and returns what is wrong with it, the end of a sentence, or ``None``.
     """
@@ -104,7 +104,7 @@ def read_values(
     *,
     elsewhere: Mapping[str, str] | None = None,
 ) -> dict[str, Setting]:
-    """The values that ``table`` gives, converted; what is wrong with them is added to ``faults``.
+    """The converted values of ``table``; faults are appended to ``faults``.
 
     Relative paths are taken from the folder ``base``.  ``elsewhere`` maps keys of other tables to these
     tables' names, for the hint where a key stands in the wrong one.

@@ -126,7 +126,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _make_room(path: Path) -> None:
-    """Remove what a daemon that was killed has left; refuse to touch anything else."""
+    """Remove the stale socket of a killed daemon; refuse to remove anything else."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -199,7 +199,7 @@ def _reply(line: bytes, path: Path) -> Reply:
 
 
 def check_length(path: Path) -> None:
-    """SetupError where the kernel would refuse a socket path of this length."""
+    """Raises ``SetupError`` if the socket path is too long for the kernel."""
     length = len(os.fsencode(path))
     if length > PATH_BYTES:
         raise SetupError(

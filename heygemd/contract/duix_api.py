@@ -31,16 +31,16 @@ WORDS = 300  # characters of what it says that are passed on
 
 
 class Unreachable(Exception):
-    """Nobody took the connection: nothing has been heard."""
+    """The connection was refused; the request was not received."""
 
 
 class Unclear(Exception):
-    """Somebody took it, but what came back is no answer: what was asked may have been heard."""
+    """The reply is invalid; the request may have been received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; ``server`` is what the HTTP server calls itself."""
+    """One reply; ``server`` is the HTTP server's name."""
 
     code: int
     msg: str = ""
@@ -120,7 +120,7 @@ def _ended_after(sock: socket.socket, seconds: float) -> Iterator[None]:
 
 
 def reply_of(answer: bytes, server: str = "") -> Reply:
-    """An answer's bytes, read with care.  Raises ``Unclear`` where they are no answer of this API."""
+    """Parse a reply's bytes.  Raises ``Unclear`` if they are not a reply of this API."""
     if len(answer) > ANSWER_BYTES:
         raise Unclear(f"an answer of more than {ANSWER_BYTES >> 10} KiB")
     try:
@@ -135,7 +135,7 @@ def reply_of(answer: bytes, server: str = "") -> Reply:
 
 
 def accepted(reply: Reply) -> bool:
-    """Whether a submitted task will be done: 10000, and nothing in the answer that says otherwise."""
+    """Whether the submitted task was accepted: code 10000 and no contradiction in the reply."""
     return reply.code == WELL and reply.success and _number(reply.data.get("status")) != FAILED
 
 
@@ -159,7 +159,7 @@ def task_state(reply: Reply) -> TaskState:
 
 
 def words(value: object, most: int = WORDS) -> str:
-    """What the container says, fit for a log: one line, not long."""
+    """The container's text as one short line for a log."""
     text = value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else str(value)
     return "".join(c if c.isprintable() else " " for c in text[: 4 * most]).strip()[:most]
 

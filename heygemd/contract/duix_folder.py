@@ -32,12 +32,12 @@ def new_code() -> str:
 
 
 def inputs_of(code: str) -> tuple[str, str]:
-    """The names under which a task's sound and pictures are laid down."""
+    """File names of a task's sound and video in the shared folder."""
     return f"{code}.wav", f"{code}.mp4"
 
 
 def result_of(code: str) -> str:
-    """What the container calls a task's film."""
+    """The container's file name of a task's film."""
     return f"{code}-r.mp4"
 
 
@@ -51,7 +51,7 @@ def bare(result: str, code: str) -> str:
 
 
 class Shared:
-    """One such folder.  Every method raises ``OSError`` where the folder is not there or refuses."""
+    """One shared folder.  Every method raises ``OSError`` if the folder is missing or refuses access."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class Shared:
             os.rename(part, name, src_dir_fd=temp, dst_dir_fd=temp)
 
     def size(self, name: str) -> int | None:
-        """Bytes of a plain file; ``None`` where there is none of that name.  Raises ``NotPlain``."""
+        """Size of a regular file in bytes; ``None`` if it does not exist.  Raises ``NotPlain``."""
         with self._temp() as temp:
             try:
                 status = os.stat(name, dir_fd=temp, follow_symlinks=False)

@@ -155,17 +155,17 @@ class Task:
 
 
 class Tell(Protocol):
-    """How the pipeline says what it is doing; the child writes it to the daemon as JSON lines."""
+    """Progress reports of the pipeline; the child writes them to the daemon as JSON lines."""
 
     def progress(self, stage: str, frame: int, of: int) -> None:
-        """``frame`` of ``of`` frames of ``stage`` are done (0 of 0 where a stage cannot count)."""
+        """Report that ``frame`` of ``of`` frames of ``stage`` are done (0 of 0 if a stage cannot count)."""
 
     def event(self, name: str, level: str = "info", **fields: object) -> None:
         """Something worth a line in the job's log: a snake_case name and values that JSON can hold, or numpy's."""
 
 
 class Quiet:
-    """A ``Tell`` that says nothing."""
+    """A ``Tell`` without output."""
 
     def progress(self, stage: str, frame: int, of: int) -> None:
         """Say nothing."""

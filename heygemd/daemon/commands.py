@@ -89,7 +89,7 @@ class Commands:
         return "stopping" if self._rendering.stopping else "paused" if self._rendering.paused else "running"
 
     def status(self) -> Status:
-        """What ``heygemd status`` shows."""
+        """The data of ``heygemd status``."""
         job, admission = self._rendering.running, self._rendering.admission
         return contract_status.make(
             pid=os.getpid(), version=__version__, started=self.started, state=self.state,

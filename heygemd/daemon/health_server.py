@@ -38,7 +38,7 @@ class Page:
 
 
 class Server:
-    """Answers GET and HEAD with what ``page`` gives for a path."""
+    """Answers GET and HEAD with the result of ``page`` for a path."""
 
     def __init__(self, page: Callable[[str], Page | None]) -> None:
         """``page`` must return at once; ``None`` means that there is no such page."""

@@ -126,7 +126,7 @@ class Hooks:
             self._log.warning("hook_failed", hook=name, job=job, by=where, problem=problem)
 
     async def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Let what runs end within ``seconds``; then it is ended."""
+        """Wait up to ``seconds`` for running hooks, then kill them."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         await ended(list(self._running))

@@ -26,7 +26,7 @@ from heygemd.watch.line import WatchedLine
 FIRST_SECONDS, ROUND_SECONDS = 60.0, 3600.0  # after the start, and between two rounds
 AT_ONCE = 50  # drops of a line that are looked up together
 OURS = ("request.json", "reason.txt")
-"""What the daemon adds to a drop's folder."""
+"""Names of the files that the daemon adds to a drop's folder."""
 
 Verdict = Literal["done", "failed"]
 
@@ -38,7 +38,7 @@ def inputs_of(drop: Drop) -> list[tuple[str, int, int]]:
 
 
 def folder_of(line: LineConfig, drop: Drop) -> str | None:
-    """Where an ended drop's inputs lie; ``None`` where they have been removed."""
+    """Folder of an ended drop's inputs; ``None`` if they were deleted."""
     if drop.home is None or drop.verdict is None:
         return None
     return str((line.done if drop.verdict == "done" else line.failed) / drop.home)
@@ -54,7 +54,7 @@ class DeliveredFilm:
 
     @staticmethod
     def of(line: LineConfig, drop: Drop, job: Job) -> DeliveredFilm | None:
-        """``None`` where the job has delivered none, or where it has been removed."""
+        """The job's film; ``None`` if none was delivered or it was deleted."""
         if job.state is not JobState.DELIVERED or not job.base:
             return None
         result = job.result or {}

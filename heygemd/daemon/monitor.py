@@ -119,7 +119,7 @@ class Monitor:
         return job.request.options.engine or self._live.now.render.engine
 
     def _waiting(self, jobs: list[Job]) -> Counter[str]:
-        """The deferred jobs by what they wait for; one that the guard does not know of waits for its share."""
+        """Deferred jobs by cause; jobs unknown to the guard wait for their share."""
         kinds = self._rendering.admission.deferrals.kinds()
         return Counter(known(kinds.get(job.id, "share"), CAUSES) for job in jobs if job.waits)
 

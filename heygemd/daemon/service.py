@@ -1,4 +1,4 @@
-"""What the daemon does.
+"""The daemon's main loop: start, tasks, reload and shutdown.
 
     start     lock the state folder, open the journal, note what was interrupted
     lines     one task a line: watch the inbox, claim what has settled              (line_set.py, watch/line.py)

@@ -90,7 +90,7 @@ def _ffmpeg(config: Config) -> list[Finding]:
 
 
 def _lettering() -> Finding:
-    """What draws the visible label."""
+    """The ffmpeg filter that draws the visible label."""
     if re.search(r"\bdrawtext\b", _output_of(["ffmpeg", "-hide_banner", "-filters"]) or ""):
         return Finding("label", "ok", "ffmpeg can draw text")
     cure = 'install the distribution\'s ffmpeg, or set label = "off" in [mark]'
@@ -141,7 +141,7 @@ def _nvenc(known: str, asked: str) -> Finding:
 
 
 def _output_of(argv: Sequence[str], seconds: float = TOOL_SECONDS) -> str | None:
-    """What a program printed; ``None`` where it failed, is missing or took too long."""
+    """A program's output; ``None`` if it failed, is missing or took too long."""
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -161,7 +161,7 @@ def _machine(config: Config) -> list[Finding]:
 
 
 def _peaks(config: Config) -> list[needs.Peak]:
-    """What finished jobs took, by the journal; nothing where there is none or it is not ours to read."""
+    """Measured needs of finished jobs from the journal; empty if it is missing or not readable."""
     try:
         journal = Journal.read_only(config.daemon.state_dir / "journal.sqlite")
     except (SetupError, PermissionError):
@@ -211,7 +211,7 @@ def _disk(name: str, path: Path, keep: int) -> Finding:
 
 
 def _free_mib(path: Path) -> int | None:
-    """As ``machine.disk_free_mib``, for a path that may lie on a share that hangs."""
+    """As ``machine.disk_free_mib``, for a path on a share that may hang."""
     answer: list[int | None] = []
     asking = threading.Thread(target=lambda: answer.append(host.disk_free_mib(path)), daemon=True)
     asking.start()

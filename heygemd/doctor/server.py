@@ -173,7 +173,7 @@ def _watching(config: Config, name: str, inbox: Path) -> Finding:
 
 
 def _renaming(name: str, line: LineConfig) -> Finding:
-    """Try what a claim does: a rename from the inbox to processing/, under a name that intake leaves alone."""
+    """Test the rename of a claim, from the inbox to processing/, with a name that intake ignores."""
     name = f"{name} renaming"
     trial = f".heygemd-doctor-{secrets.token_hex(4)}"
     source, target = line.inbox / trial, line.processing / trial

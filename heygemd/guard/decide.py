@@ -27,7 +27,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one job will need at its peak.
+    """Peak needs of one job.
 
     ``ways`` on a GPU, the preferred first; none: it needs no GPU.  ``disk_mib``: by a folder on the disk that it
     will write to.  ``impossible``: why it can never be done, whatever is free.
@@ -40,7 +40,7 @@ class Need:
 
     @property
     def vram_mib(self) -> int:
-        """What the preferred way takes of a GPU."""
+        """GPU memory of the preferred way."""
         return self.ways[0].vram_mib if self.ways else 0
 
 
@@ -116,7 +116,7 @@ def decide(
 
 
 def _shared_out(readings: Readings, need: Need, limits: LimitsConfig) -> Readings:
-    """Where GPU and processor have one memory, what the job takes of it as memory is not there for the GPU."""
+    """On a GPU that shares the machine's memory, the job's RAM reduces the GPU memory."""
     if not need.ways or not any(gpu.shared for gpu in readings.gpus):
         return readings
     less = need.ram_mib + limits.free_ram_mib
@@ -246,7 +246,7 @@ def _hours(rules: GuardConfig, at: time | None) -> Verdict:
 
 
 def quiet(hours: str, at: time) -> bool:
-    """Whether ``at`` lies in ``hours``, written as ``08:00-18:00``; the end may lie on the next day."""
+    """Whether ``at`` is within ``hours`` (``08:00-18:00``); the end may be on the next day."""
     match = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", hours)
     if match is None:
         return False

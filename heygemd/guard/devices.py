@@ -78,7 +78,7 @@ def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
 
 
 def wav2lip_model(config: Config) -> store.Model | None:
-    """The checkpoint that the engine would take; ``None`` where there is none (the renderer says so)."""
+    """The checkpoint that the engine would use; ``None`` if there is none (the renderer reports it)."""
     try:
         return store.ModelStore(config.daemon.models_dir).one("wav2lip", config.wav2lip.model)
     except SetupError:

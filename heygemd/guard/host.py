@@ -43,7 +43,7 @@ def _parent(pid: int) -> int:
 
 
 def tree_rss_mib(root: int, proc: Path = Path("/proc")) -> int:
-    """The resident memory of a process and all below it, in MiB; what they share counts for each of them."""
+    """Resident memory of a process and its descendants, in MiB; shared pages count several times."""
     children: dict[int, list[int]] = {}
     pages: dict[int, int] = {}
     for entry in proc.iterdir():
@@ -61,7 +61,7 @@ def tree_rss_mib(root: int, proc: Path = Path("/proc")) -> int:
 
 
 def memory_mib(proc: Path = Path("/proc"), cgroup: Path = _CGROUP) -> tuple[int, int]:
-    """Total and available memory in MiB, within the limit of our own control group where there is one."""
+    """Total and available memory in MiB, within this control group's limit if there is one."""
     lines = (proc / "meminfo").read_text().splitlines()
     kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if len(line.split()) > 1}
     total, available = kib.get("MemTotal", 0) << 10, kib.get("MemAvailable", kib.get("MemFree", 0)) << 10
@@ -93,7 +93,7 @@ def cpu_count() -> int:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, or its architecture where the kernel gives no name."""
+    """The processor's name, or its architecture if the kernel gives no name."""
     with contextlib.suppress(OSError):
         for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -102,13 +102,13 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def disk_free_mib(path: Path) -> int | None:
-    """What this user may still write at ``path`` or at the nearest folder above it that exists, in MiB."""
+    """Free disk space for this user at ``path`` or its nearest existing parent, in MiB."""
     size = disk_mib(path)
     return size and size[0]
 
 
 def disk_mib(path: Path) -> tuple[int, int] | None:
-    """What this user may still write there, and the size of the disk, in MiB; see ``disk_free_mib``."""
+    """Free space for this user and size of the disk, in MiB; see ``disk_free_mib``."""
     for place in (path, *path.parents):
         try:
             stat = os.statvfs(place)

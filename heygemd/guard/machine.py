@@ -60,7 +60,7 @@ class Machine:
         )
 
     def _gpus(self) -> GpuReading:
-        """What a helper thread brings within the deadline; the thread may hang, we do not."""
+        """Run in a helper thread with a deadline; the thread may hang, the caller does not."""
         with self._lock:
             if self._latest and time.monotonic() - self._latest_at < _CACHE_SECONDS:
                 return self._latest

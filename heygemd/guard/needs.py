@@ -54,13 +54,13 @@ wav2lip: as footage with its network; on a GPU with CUDA's own half gigabyte."""
 
 
 NVENC_MIB = {"480p": 400, "720p": 400, "1080p": 500, "2160p": 1000, "larger": 2000}
-"""What ffmpeg's NVENC takes of a GPU by frame size: CUDA's context and surfaces.  On the safe side, not measured."""
+"""NVENC's GPU memory by frame size: CUDA context and surfaces.  Conservative, not measured."""
 FRAMES = tuple(NVENC_MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known of a job before it runs.  Empty: not known yet."""
+    """Facts about a job before it runs.  Empty: not known yet."""
 
     engine: str
     device: str = "cpu"  #: cpu or cuda
@@ -73,7 +73,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What decides how much a job takes.  ``frame`` is a size class (``frame_class``)."""
+    """The factors that decide a job's needs.  ``frame`` is a size class (``frame_class``)."""
 
     engine: str
     model: str = ""
@@ -88,7 +88,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What one job took at its peak; ``None`` where it could not be measured."""
+    """Peak use of one job; ``None`` if it could not be measured."""
 
     kind: Kind
     vram_mib: int | None
@@ -104,7 +104,7 @@ def frame_class(width: int, height: int) -> str:
 
 
 def upper(values: Sequence[int]) -> int:
-    """The upper quantile of what was seen, with the margin; of few values it is the largest."""
+    """The upper quantile of the measured values, with a margin; of few values the largest."""
     ranked = sorted(values)
     return -(-ranked[math.ceil(QUANTILE * len(ranked)) - 1] * MARGIN_PERCENT // 100)
 
@@ -238,7 +238,7 @@ def _larger(one: int | None, two: int | None) -> int | None:
 
 
 def table(peaks: Sequence[Peak]) -> list[str]:
-    """What was learned, a line for each kind: for ``doctor``."""
+    """Learned needs, one line per kind, for ``doctor``."""
     lines = []
     for kind in sorted({peak.kind for peak in peaks}, key=str):
         mine = [peak for peak in peaks if peak.kind == kind]

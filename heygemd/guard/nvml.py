@@ -130,7 +130,7 @@ def _failed(error: NvmlError) -> GpuReading:
 
 
 def _gpus_at(nvml: Nvml, index: int, driver: str) -> GpuReading:
-    """The GPU at an index, or its MIG instances; where it fails, the others still count."""
+    """The GPU at an index, or its MIG instances; if one fails, the others still count."""
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         instances = _instances(nvml, handle)
@@ -143,7 +143,7 @@ def _gpus_at(nvml: Nvml, index: int, driver: str) -> GpuReading:
 
 
 def _instances(nvml: Nvml, handle: Handle) -> list[Handle] | None:
-    """The handles of a GPU's MIG instances; ``None`` where it is not partitioned."""
+    """Handles of a GPU's MIG instances; ``None`` if it is not partitioned."""
     instances: list[Handle] = []
     try:
         if nvml.nvmlDeviceGetMigMode(handle)[0] != 1:  # NVML_DEVICE_MIG_ENABLE
@@ -186,7 +186,7 @@ def _celsius(nvml: Nvml, handle: Handle) -> int | None:
 
 
 def _memory(nvml: Nvml, handle: Handle) -> tuple[int, int, int] | None:
-    """Total, used and free MiB; ``None`` where the GPU has no memory of its own."""
+    """Total, used and free MiB; ``None`` if the GPU has no memory of its own."""
     try:
         info = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     except nvml.NVMLError as error:
@@ -198,7 +198,7 @@ def _memory(nvml: Nvml, handle: Handle) -> tuple[int, int, int] | None:
 
 
 def _holders(nvml: Nvml, handle: Handle) -> tuple[Holder, ...]:
-    """Who holds memory, the largest first; nobody where the driver does not say."""
+    """Processes that use GPU memory, the largest first; empty if the driver does not report them."""
     holders: dict[int, Holder] = {}
     for ask in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
         with contextlib.suppress(nvml.NVMLError):

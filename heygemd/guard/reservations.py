@@ -24,7 +24,7 @@ from heygemd.guard.readings import Gpu
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What another daemon (its process ``pid``) has reserved of a GPU."""
+    """GPU memory that another daemon (process ``pid``) has reserved."""
 
     pid: int
     mib: int
@@ -41,7 +41,7 @@ class Reservations:
 
     @contextlib.contextmanager
     def deciding(self, uuid: str) -> Iterator[bool]:
-        """Hold the GPU's lock while deciding; false where another daemon is deciding right now."""
+        """Hold the GPU's lock during a decision; false if another daemon is deciding."""
         lock = _open(self.folder / f"{_safe(uuid)}.lock")
         try:
             try:
@@ -54,7 +54,7 @@ class Reservations:
             os.close(lock)
 
     def others(self, uuid: str) -> list[Reserved]:
-        """What living daemons other than this one have reserved of a GPU."""
+        """GPU memory that other living daemons have reserved."""
         reserved = []
         for path in self.folder.glob(f"{_safe(uuid)}.*.hold"):
             if self._mine is None or path != self._mine[0]:
@@ -92,7 +92,7 @@ class Reservations:
             self._mine = None
 
     def sweep(self, uuid: str) -> None:
-        """Remove what daemons that died have left; only while ``deciding``."""
+        """Remove reservations of dead daemons; only while ``deciding``."""
         for path in self.folder.glob(f"{_safe(uuid)}.*.hold"):
             if (self._mine is None or path != self._mine[0]) and _held(path) is None:
                 path.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def place(wanted: Path, fallback: Path) -> tuple[Path, bool]:
 
 
 def _held(path: Path) -> Reserved | None:
-    """What a living owner wrote; ``None`` where the owner is dead."""
+    """The reservation of a living owner; ``None`` if the owner is dead."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -83,7 +83,7 @@ class _Folder:
         return True
 
     def _obstacle(self) -> str | None:
-        """Why the folder cannot be taken as it lies there now."""
+        """The reason why the folder cannot be taken now."""
         holder = self.batches.holder(self.path)
         owned = next((item for item in self.items if item.path in self.batches.reserved), None)
         others = self.listing.others.get(self.path)
@@ -162,7 +162,7 @@ class _Folder:
         return tuple(Source(target(item.path, names.parent(self.path))) for item in found)
 
     def _sound(self, wanted: str | None) -> tuple[InboxFile | None, str | None]:
-        """The sound file that the videos shall speak, or what is wrong."""
+        """The sound file for the videos, or the fault."""
         sounds = self._kind("audio")
         if wanted is not None:
             same = [item for item in sounds if item.name == wanted]

@@ -52,7 +52,7 @@ class ManifestJob:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest's jobs, or what is wrong with it: where there are faults there are no jobs."""
+    """A manifest's jobs, or its faults: with faults there are no jobs."""
 
     jobs: tuple[ManifestJob, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -60,7 +60,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """What a ``job.toml`` says: options for all jobs of its folder, and which sound file is meant."""
+    """Content of a ``job.toml``: options for all jobs of its folder, and the sound file."""
 
     audio: str | None = None
     options: JobOptions = field(default_factory=JobOptions)
@@ -99,7 +99,7 @@ def read(data: bytes, suffix: str, *, max_jobs: int = 1000, max_bytes: int = 1 <
 
 
 def read_folder(data: bytes, *, max_bytes: int = 1 << 20) -> FolderOptions:
-    """The ``job.toml`` in ``data``; an empty one is fine and says nothing."""
+    """The ``job.toml`` in ``data``; an empty one is valid."""
     check = ManifestCheck()
     try:
         table = _parse(_text(data, max_bytes), ".toml", check) if data.strip() else {}

@@ -1,4 +1,4 @@
-"""What a manifest may say: its keys, their values, and a checker that gathers every fault.
+"""The keys and values of a manifest, with a checker that collects every fault.
 
 The keys and values are closed sets; a path only leads down; a quoted text is short and printable.
 """
@@ -46,7 +46,7 @@ _MEDIA = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
 
 class Hopeless(Exception):
-    """The file cannot be read any further; the text says why."""
+    """The file cannot be read further; the text gives the reason."""
 
 
 class Faulty(Exception):
@@ -54,7 +54,7 @@ class Faulty(Exception):
 
 
 class ManifestCheck:
-    """Gathers faults; each method returns the checked value, or ``None`` where it found one."""
+    """Collects faults; each method returns the checked value, or ``None`` after a fault."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []

@@ -1,4 +1,4 @@
-"""What people put down, understood: settled files become drops, everything else gets the reason why it waits.
+"""Turns settled files into drops and gives every other file the reason why it waits.
 
     plan(view) -> InboxPlan
         batches    manifests, and the files that they name               (batches.py)
@@ -25,7 +25,7 @@ __all__ = ["InboxPlan", "InboxView", "IntakeRules", "LineRules", "Waiting", "pla
 
 @dataclass(frozen=True, slots=True)
 class InboxPlan:
-    """What is to be claimed now, oldest first, and what waits.
+    """The drops to claim now, oldest first, and the waiting files.
 
     ``manifests_to_read``: settled files whose bytes the next view must hold.  ``reserved``: inbox files by
     the manifest that owns them.  ``looked_up``: what ``library_has`` was asked for.  ``due``: when waiting

@@ -1,4 +1,4 @@
-"""What lies in an inbox and has come to rest: the ignore list, settling, and the wake-up from watchdog.
+"""Decides which files in an inbox are complete: unchanged for long enough, and not truncated.
 
 Events are hints, the listing is the truth: ``Watcher`` only wakes the loop, a scan (made in the share's own
 child) gives ``InboxEntry``s, and ``Settler`` decides from them what nobody is writing any more.  It is pure: the
@@ -19,7 +19,7 @@ from heygemd.share.ignore import underway
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What ``Settler.observe`` found; all times are those of the ``now`` that it was given.
+    """Result of ``Settler.observe``; all times are relative to its ``now``.
 
     ``files``: regular files that have come to rest.  ``unsettled``: the others, with the time of their last
     change. ``to_inspect``: files whose stamps rest and whose structure must now be looked at
@@ -60,7 +60,7 @@ class _Turn:
 
 
 class Settler:
-    """Remembers every listed path and says which have come to rest.
+    """Remembers every listed path and reports which are complete.
 
     A file rests when ``readings`` listings in a row, at least ``seconds`` apart from first to last, showed
     the same size, times and inode, and a look at its structure found it complete; or, if it looks unfinished,

@@ -38,7 +38,7 @@ _KINDS.update(dict.fromkeys(MANIFEST_SUFFIXES, "manifest"))
 
 
 class LineRules(Protocol):
-    """What intake needs of ``config.LineConfig``."""
+    """The part of ``config.LineConfig`` that intake uses."""
 
     @property
     def name(self) -> str: ...
@@ -53,7 +53,7 @@ class LineRules(Protocol):
 
 
 class IntakeRules(Protocol):
-    """What intake needs of ``config.IntakeConfig``."""
+    """The part of ``config.IntakeConfig`` that intake uses."""
 
     @property
     def partner_minutes(self) -> float: ...
@@ -156,7 +156,7 @@ class InboxFile:
 
 
 class Listing:
-    """The view's entries by path and by folder, without what is ignored."""
+    """The view's entries by path and by folder, without ignored ones."""
 
     def __init__(self, view: InboxView) -> None:
         self.view = view
@@ -194,11 +194,11 @@ class Listing:
         self.folders.setdefault(folder, []).append(item)
 
     def consents(self, template: InboxFile) -> list[InboxFile]:
-        """The consent files beside a template, by name."""
+        """Names of the consent files next to a template."""
         return sorted(self._consents.get((template.folder, template.key), []), key=lambda item: item.name)
 
     def lacks_consent(self, templates: Sequence[InboxFile]) -> str | None:
-        """A clause where the line asks for the consent of the people shown and it is not there."""
+        """A clause if the line requires consent and it is missing."""
         if not self.view.line.require_consent:
             return None
         lacking = [item for item in templates if not self.consents(item)]
@@ -283,7 +283,7 @@ def consent_of(name: str) -> str | None:
 
 
 def wants_consent(templates: Sequence[str]) -> str:
-    """What a person must do so that these templates may be used, as a clause."""
+    """The clause that asks for the missing consent files."""
     files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
     who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
     said = f"waits for {who} in {some(templates)}: add it as a file such as {files} in the same folder"
@@ -299,7 +299,7 @@ def some(found: Sequence[str], at_most: int = 5) -> str:
 
 
 def be(found: Sequence[object], past: bool = False) -> str:
-    """``is`` or ``are`` (``was`` or ``were``) for so many."""
+    """``is`` or ``are`` (``was`` or ``were``), by number."""
     if past:
         return "was" if len(found) == 1 else "were"
     return "is" if len(found) == 1 else "are"

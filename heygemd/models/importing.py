@@ -108,7 +108,7 @@ def _check_terms(model: Model, path: Path, accept: bool) -> None:
 
 
 def _make_readable(part: Path) -> None:
-    """The daemon's user reads what the administrator imported."""
+    """Give the daemon's user read permission."""
     part.chmod(0o755)
     for path in part.iterdir():
         path.chmod(0o644)

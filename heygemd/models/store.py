@@ -68,7 +68,7 @@ class ModelRecord(ModelFacts):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An imported model.  ``commercial`` is ``None`` where nobody knows; ``sha256`` is that of the source file."""
+    """An imported model.  ``commercial`` is ``None`` if unknown; ``sha256`` is that of the source file."""
 
     name: str
     kind: str
@@ -134,7 +134,7 @@ class ModelStore:
         return self.folder / model.name / file.name
 
     def faults(self, model: Model) -> list[str]:
-        """What is wrong with the stored files, a sentence each; reads them all."""
+        """Faults of the stored files, one sentence each; reads all files."""
         faults = []
         for file in model.files:
             path = self.path(model, file)
@@ -154,7 +154,7 @@ class ModelStore:
         return {file.role: self.path(model, file) for file in model.files}
 
     def remove(self, name: str) -> Model:
-        """Delete a model.  Raises SetupError where there is none of that name."""
+        """Delete a model.  Raises ``SetupError`` if no model has that name."""
         named = [m for m in self.all() if m.name == name]
         if not named:
             there = ", ".join(m.name for m in self.all()) or "none"

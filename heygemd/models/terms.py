@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Terms in one sentence.  ``commercial``: whether they allow commercial use; ``None``: nobody knows."""
+    """Terms in one sentence.  ``commercial``: whether commercial use is allowed; ``None``: unknown."""
 
     name: str
     terms: str

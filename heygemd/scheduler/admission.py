@@ -213,7 +213,7 @@ class Admission:
                 self.judge.reservations.release()
 
     def put_back(self, job: Job, wait: Wait) -> Job:
-        """A job that had begun waits again, at no cost to it."""
+        """Queue a started job again, without counting an attempt."""
         job = self._journal.set_job(job, JobState.QUEUED, attempts=max(0, job.attempts - 1))
         self.deferrals.begin(job, wait)
         self.next_look.at_once()

@@ -83,11 +83,11 @@ class Deferrals:
             self._log.info("job_admitted", job=job_id, deferred_since=ended.since, waited_seconds=waited)
 
     def kinds(self) -> dict[str, str]:
-        """What kind of thing each job waits for, by its id."""
+        """Each job's cause of waiting, by its id."""
         return {key: deferral.wait.kind for key, deferral in self._waiting.items()}
 
     def row(self, row: JobRow) -> JobRow:
-        """A queued job's row with what it waits for at this moment."""
+        """A queued job's row with its current cause of waiting."""
         deferral = self._waiting.get(row["id"])
         if deferral is None:
             return row

@@ -68,7 +68,7 @@ class Sampling:
                 self._ageing.lose(candidate.key, seconds)
 
     def disk_in_use_mib(self) -> int:
-        """What the running job may still write to the work folder's disk, in MiB."""
+        """Disk space that the running job may still use on the work folder's disk, in MiB."""
         return self._estimates.work_mib(self.ticket.need) if self.ticket is not None else 0
 
     def had_all(self, ticket: Ticket) -> bool:

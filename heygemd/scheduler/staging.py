@@ -33,7 +33,7 @@ class _Staged:
 
 
 class Stager:
-    """One staging a job, begun ahead or at its turn."""
+    """The staging of one job, ahead of or at its turn."""
 
     def __init__(self, store: DropStore) -> None:
         self._store = store
@@ -83,7 +83,7 @@ class Stager:
                 tasks.pop(job_id).cancel()
 
     def frame(self, job_id: str) -> str:
-        """The size class of the job's frames; empty while nobody has looked."""
+        """The size class of the job's frames; empty if not known yet."""
         return self._frames.get(job_id, "")
 
     def only(self, names: Collection[str]) -> None:
@@ -93,7 +93,7 @@ class Stager:
             self._frames.pop(name, None)
 
     async def close(self) -> None:
-        """End what is on its way."""
+        """Cancel the running stagings."""
         await ended([*self._tasks.values(), *self._plans.values()])
 
     def _begin(self, job: Job, settings: Settings) -> asyncio.Task[_Staged]:
@@ -112,7 +112,7 @@ class Stager:
 
 
 async def _look(inputs: StagedInputs, settings: Settings) -> Probed | None:
-    """What the staged files are; ``None`` where they cannot be used, which the job itself will say better."""
+    """Facts of the staged files; ``None`` if they cannot be used, which the job itself reports better."""
     worker = Worker(stall_seconds=LOOK_SECONDS)
     audio, video = (NamedFile(Path(file["path"]), file["name"]) for file in (inputs["audio"], inputs["video"]))
     try:

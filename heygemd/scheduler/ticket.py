@@ -22,7 +22,7 @@ class Deferred(HeygemdError):
 
 @dataclass(slots=True)
 class Ticket:
-    """One job's leave to run: where, how, and what was seen of it so far."""
+    """A job's permission to run: where, how, and its measured use so far."""
 
     job: Job
     settings: Settings

@@ -164,7 +164,7 @@ class Worker:
         return WorkerDied(f"The renderer {how} during the job.{hint}", detail="\n".join(self._stderr))
 
     def cancel(self) -> None:
-        """End the running task; its ``run`` raises ``Cancelled``.  A child that only waits goes on waiting."""
+        """Stop the running task; its ``run`` raises ``Cancelled``.  An idle child keeps waiting."""
         if self.busy:
             self._cancelled = True
             self._kill(signal.SIGKILL)
@@ -177,7 +177,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The child's process, where there is one."""
+        """The child's process, if it runs."""
         return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     @property
@@ -208,12 +208,12 @@ class Worker:
 
 
 def render_once(job: Task, hear: Callable[[News], None], *, stall_seconds: float = 300.0) -> FilmFacts:
-    """Render one task in a child of its own and wait for it: what ``heygemd render`` does."""
+    """Render one task in a new child and wait for it, for ``heygemd render``."""
     return run_once(RenderRequest(job), hear, stall_seconds=stall_seconds)
 
 
 def run_once(request: Request[Reply], hear: Callable[[News], None], *, stall_seconds: float = 300.0) -> Reply:
-    """Do one task of any kind in a child of its own.  Raises as ``Worker.run``."""
+    """Run one task of any kind in a new child.  Raises as ``Worker.run``."""
 
     async def once() -> Reply:
         worker = Worker(stall_seconds=stall_seconds)

@@ -102,7 +102,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
 
 
 def _box(file: BinaryIO, offset: int, size: int) -> tuple[bytes, int]:
-    """Type and length of the box at ``offset``; length 0 where there is no sense in it."""
+    """Type and length of the box at ``offset``; length 0 if it is invalid."""
     head = _at(file, offset, 16)
     length, kind = int.from_bytes(head[:4], "big"), head[4:8]
     if len(head) < 8:

@@ -124,7 +124,7 @@ def put_back(source: str, target: str) -> PutBack:
 
 @contextmanager
 def _if_there() -> Iterator[None]:
-    """Nothing is wrong where it is gone."""
+    """A missing file is no error."""
     try:
         yield
     except OSError as error:
@@ -133,7 +133,7 @@ def _if_there() -> Iterator[None]:
 
 
 def sync_folders(folders: list[str]) -> None:
-    """Make durable what was moved between these folders, before anybody relies on it.  Again: the same."""
+    """Sync the folders of a move, before the move is relied on.  Again: the same."""
     for path in folders:
         with _if_there():  # somebody's subfolder of the inbox may go once it is empty
             sync_folder(path)

@@ -62,7 +62,7 @@ class Hold:
     """One daemon's claim to one line."""
 
     def __init__(self, state_dir: Path) -> None:
-        """``state_dir`` is for people: it says which daemon it is."""
+        """``state_dir`` is for people: it identifies the daemon."""
         pid = os.getpid()
         self._me = OwnerRecord(
             secrets.token_hex(8), pid, 0, host=socket.gethostname(), began=_began(pid), machine=_machine(),
@@ -99,7 +99,7 @@ class Hold:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in ticks of its kernel; empty where there is none."""
+    """Start time of a process in kernel ticks; empty if it does not exist."""
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return ""

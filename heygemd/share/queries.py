@@ -68,7 +68,7 @@ def leave_line(processing: str, me: Mapping[str, object]) -> None:
 
 
 def _device(path: str) -> int:
-    """The file system of a folder, which is made where it is missing."""
+    """The file system of a folder, which is created if missing."""
     with folder(path, make=True) as fd:
         return os.fstat(fd).st_dev
 
@@ -82,7 +82,7 @@ def _mark(path: str, marker: str) -> None:
 
 
 def _the_marker(path: str, called: str, known: str) -> str | None:
-    """The id in a folder's marker file; an error where it is not the known one, if there is one."""
+    """The id in a folder's marker file; raises if it is not the known one."""
     marker = _read_marker(os.path.join(path, MARKER))
     if known and marker != known:
         fault = "has no marker file" if marker is None else "has another line's marker file"
@@ -180,7 +180,7 @@ def listing(path: str) -> list[str]:
 
 
 def owner(path: str) -> str | None:
-    """The login name of the file's owner, or the number where it has none; ``None`` where the file is gone."""
+    """The login name or number of the file's owner; ``None`` if the file is gone."""
     try:
         uid = nofollow.status(path).st_uid
     except OSError as error:
@@ -194,7 +194,7 @@ def owner(path: str) -> str | None:
 
 
 def free_mib(path: str) -> int:
-    """What may still be written in a folder, or in the nearest one above it that exists, in MiB."""
+    """Free space of a folder or its nearest existing parent, in MiB."""
     for place in (Path(path), *Path(path).parents):
         with suppress(FileNotFoundError), folder(str(place)) as fd:
             return free_bytes(fd) >> 20
@@ -202,6 +202,6 @@ def free_mib(path: str) -> int:
 
 
 def free_bytes(fd: int) -> int:
-    """What may still be written in a folder that is held open."""
+    """Free space of an open folder."""
     room = os.statvfs(fd)
     return room.f_bavail * room.f_frsize

@@ -1,4 +1,4 @@
-"""``heygemd log JOB``: what the run log has of one job, from this file and the older ones beside it."""
+"""``heygemd log JOB``: a job's entries in the run log and the rotated logs next to it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from heygemd.contract.status import Progress
 
 @dataclass(frozen=True, slots=True)
 class DaemonWork:
-    """What there is to do, as ``summary`` needs it."""
+    """Input of ``summary``: the current work."""
 
     state: str
     queued: int
@@ -23,7 +23,7 @@ class DaemonWork:
 
 
 def summary(work: DaemonWork) -> str:
-    """What a person wants to see: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
+    """One line: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
     parts = []
     if work.name is not None:
         of = work.number + work.queued

@@ -45,7 +45,7 @@ __all__ = ["Drop", "DropState", "DropStore", "Job", "JobState", "Journal"]
 
 
 class DropStore:
-    """Moves drops and jobs through their states.  Raises ``StorageError`` where a folder did not answer: try later."""
+    """Moves drops and jobs through their states.  Raises ``StorageError`` if a folder did not answer: retry later."""
 
     def __init__(self, live: Live, journal: Journal, shares: Mapping[str, ShareClient]) -> None:
         """``shares``: of the lines that are open, by name; they may come and go."""
@@ -193,7 +193,7 @@ class DropStore:
         )  # fmt: skip
 
     async def give_back(self, drop: Drop) -> Drop:
-        """Bring the folder of a RETURNING drop back into processing/.  Raises ``HeygemdError`` where it is gone."""
+        """Move the folder of a RETURNING drop back to processing/.  Raises ``HeygemdError`` if it is missing."""
         source = self.places.home(drop)
         if await self.shares[drop.line].move(source, self.held(drop)) == "gone":
             self.journal.set_drop(drop, DropState.ENDED, ended=now())

@@ -48,7 +48,7 @@ CREATE TABLE peaks (
 CREATE INDEX peaks_kind ON peaks(engine, model, frame, batch_size, precision);
 """
 _STEPS = {1: _PEAKS}
-"""What leads from a schema to the next."""
+"""SQL that migrates one schema to the next."""
 _IN_TURN = """
 WITH turns AS (
   SELECT drop_id, MAX(julianday(ended)) AS served, MAX(state IN ('running','rendered','publishing','revealing')) AS busy
@@ -72,7 +72,7 @@ class Journal:
     """The journal file, opened."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or make it.  Raises ``SetupError`` where it cannot be trusted, with what to do."""
+        """Open or create the journal.  Raises ``SetupError`` with the cure if it is damaged."""
         self.path = path
         self.read_only_mode = read_only
         self.changed: Callable[[Job, Job], None] = lambda _before, _after: None
@@ -140,7 +140,7 @@ class Journal:
 
     @staticmethod
     def read_only(path: Path) -> Journal:
-        """For commands while the daemon is down.  Raises ``SetupError`` where there is none."""
+        """Open for commands while the daemon is down.  Raises ``SetupError`` if it does not exist."""
         if not path.exists():
             raise SetupError(f"No daemon answers, and there is no journal at {path}.")
         return Journal(path, read_only=True)
@@ -192,7 +192,7 @@ class Journal:
         return self.drop(drop_id)
 
     def drop(self, drop_id: str) -> Drop:
-        """One drop; ``KeyError`` where there is none."""
+        """One drop; ``KeyError`` if it does not exist."""
         row = self._db.execute(f"SELECT {_DROP} FROM drops WHERE id=?", (drop_id,)).fetchone()
         if row is None:
             raise KeyError(drop_id)
@@ -240,7 +240,7 @@ class Journal:
     # ------------------------------------------------------------ jobs
 
     def job(self, job_id: str) -> Job:
-        """One job; ``KeyError`` where there is none."""
+        """One job; ``KeyError`` if it does not exist."""
         rows = self._jobs("WHERE jobs.id=?", (job_id,))
         if not rows:
             raise KeyError(job_id)
@@ -278,7 +278,7 @@ class Journal:
         return [_job(row, self._request(row["drop_id"])) for row in rows]
 
     def _request(self, drop_id: str) -> DropRequest:
-        """What a drop asked for, which never changes."""
+        """The request of a drop, which never changes."""
         if drop_id not in self._requests:
             if len(self._requests) >= REQUESTS_KEPT:
                 self._requests.pop(next(iter(self._requests)))
@@ -289,7 +289,7 @@ class Journal:
     # ------------------------------------------------------------ what jobs took
 
     def add_peak(self, peak: Peak) -> None:
-        """Remember what a finished job took; the oldest of its kind is forgotten."""
+        """Store a finished job's peak; delete the oldest of its kind."""
         kind = (peak.kind.engine, peak.kind.model, peak.kind.frame, peak.kind.batch_size, peak.kind.precision)
         mine = "engine=? AND model=? AND frame=? AND batch_size=? AND precision=?"
         with self.change():
@@ -305,7 +305,7 @@ class Journal:
             )
 
     def peaks(self) -> list[Peak]:
-        """What finished jobs took, oldest first; nothing in a journal of an older version that is only read."""
+        """Peaks of finished jobs, oldest first; empty for an older journal opened read-only."""
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone():
             return []
         return [
@@ -356,7 +356,7 @@ class Journal:
         return [row["name"] for row in self._db.execute("SELECT name FROM lines ORDER BY name")]
 
     def queue(self) -> list[JobRow]:
-        """What is still to be done, in order."""
+        """Unfinished jobs, in order."""
         open_states = [state for state in JobState if state not in ENDED and state != JobState.RUNNING]
         return [self.row(job) for job in self.jobs_in(*open_states)]
 

@@ -31,7 +31,7 @@ class Places:
         return os.path.join(self.line(drop).outbox, drop.request.folder)
 
     def outlet(self, drop: Drop, job: Job) -> str:
-        """Where the job's film goes: the outbox, or the same subfolder of review/ for a film that is held."""
+        """The job's target folder: the outbox, or the same subfolder of review/ for a held film."""
         held = (job.result or {}).get("held", False)
         return os.path.join(self.line(drop).review, drop.request.folder) if held else self.outbox(drop)
 

@@ -29,7 +29,7 @@ class Publishing:
         self._places, self._journal, self._shares = places, journal, shares
 
     async def keep_film(self, job: Job) -> None:
-        """Bring what the worker has made to the disk, before the journal says that it is there.
+        """Sync the worker's files to disk before the journal records them.
 
         Raises ``EngineError`` where there is no film, ``StorageError`` where the disk refuses: try later.
         """
@@ -92,7 +92,7 @@ class Publishing:
         return grade == "poor" and self._places.line(drop).on_poor == "hold"
 
     async def _free_base(self, folder: str, drop: Drop, name: str, suffixes: tuple[str, ...]) -> str:
-        """``name``, or ``name (2)`` … such that none of its files exists in ``folder``, in whatever case."""
+        """``name``, or ``name (2)`` …, so that none of its files exists in ``folder``, in any case."""
         names = {casefolded(n) for n in await self._shares[drop.line].listing(folder)}
         return free_name(name, lambda base: any(casefolded(base + suffix) in names for suffix in suffixes))
 

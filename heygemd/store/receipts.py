@@ -1,4 +1,4 @@
-"""What is laid beside a film, and what a person reads when there is none: receipts as plain data.
+"""Film logs, batch logs and ``reason.txt`` as plain data.
 
 Pure: the journal's rows in, dictionaries and texts out.  ``drops.py`` writes them through ``share/operations.py``.
 """
@@ -158,7 +158,7 @@ def _input(source: Source | None, staged: StagedInput | None, probe: Mapping[str
 
 
 def batch_log(drop: Drop, jobs: Sequence[Job]) -> dict[str, object]:
-    """What became of each job of a drop that held several."""
+    """The outcome of each job of a drop with several jobs."""
     return {
         "schema": BATCH_LOG,
         "drop": {"id": drop.id, "kind": drop.request.kind, "name": display(drop.request.name)},
@@ -194,7 +194,7 @@ def reason_text(drop: Drop, jobs: Sequence[Job], language: str = "en") -> str:
 
 
 def _why(job: Job, language: str) -> str:
-    """In the people's language what it means, then the error's own sentence, which has the details."""
+    """The reason's meaning in the people's language, then the error's own sentence with details."""
     meaning = why(language, job.reason_code)
     return f"{meaning} {job.reason}" if meaning else str(job.reason)
 

@@ -31,7 +31,7 @@ _LARGEST = 1 << 24
 
 
 def interrupted(store: DropStore) -> None:
-    """At start, before any share is touched: what says "running" was interrupted; clear unowned work."""
+    """First step, before any share is accessed: mark running jobs as interrupted; delete unowned work."""
     journal = store.journal
     for job in journal.jobs_in(JobState.RUNNING):
         if job.attempts >= store.config.limits.attempts + DEATHS:
@@ -129,7 +129,7 @@ def _honest(request: DropRequest, settings: LineConfig) -> bool:
 
 
 async def _recall_deliveries(store: DropStore, drop: Drop) -> None:
-    """What of an adopted drop has been delivered, or was about to be."""
+    """Parts of an adopted drop that were delivered or about to be."""
     review = str(store.places.line(drop).review / drop.request.folder)
     share = store.shares[drop.line]
     logs = [

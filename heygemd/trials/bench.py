@@ -40,7 +40,7 @@ RATE = "6M"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One template to be measured: its height tells its size (16:9 where it is made here)."""
+    """One template to measure; its height gives its size (16:9 if generated)."""
 
     name: str
     height: int

@@ -46,7 +46,7 @@ SETTINGS: ConfigTables = {
 
 @dataclass(frozen=True, slots=True)
 class DemoPair:
-    """What is dropped: two files, and the one name under which both go into the inbox."""
+    """The two files to drop and their common name in the inbox."""
 
     video: Path
     audio: Path
@@ -109,7 +109,7 @@ def _check_own(path: Path | None, suffixes: frozenset[str], option: str) -> None
 
 
 def _pair(stage: TemporaryLine, video: Path | None, audio: Path | None, show: Show) -> DemoPair:
-    """The user's own files where they are; what the user did not give is made or comes with the package."""
+    """The user's files; missing ones are generated or come with the package."""
     own = video or audio
     # A name that the inbox ignores (~$x) or that is very long would make a demonstration of that.
     name = re.sub(r"[^\w -]+", "_", own.stem).strip(" _-")[:60] if own else ""
@@ -146,7 +146,7 @@ def _wait(stage: TemporaryLine, ask: Ask, show: Show) -> None:
 
 
 def _reason(stage: TemporaryLine, ending: Ending) -> str:
-    """What the daemon wrote for the person who dropped it, a moment after the job had ended."""
+    """The daemon's ``reason.txt``, shortly after the job ended."""
     deadline = time.monotonic() + REASON_SECONDS
     while time.monotonic() < deadline:
         for path in sorted((stage.line / "failed").rglob("reason.txt")):
@@ -159,7 +159,7 @@ def _reason(stage: TemporaryLine, ending: Ending) -> str:
 
 
 def _folder(out: Path | None) -> Path:
-    """``out``, made where it is missing; else a new ``heygemd-demo`` in the current folder."""
+    """``out``, created if missing; else a new ``heygemd-demo`` in the current folder."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         return out.resolve()

@@ -60,7 +60,7 @@ class TemporaryLine:
 
     @property
     def output(self) -> Path:
-        """What the daemon prints."""
+        """The daemon's output."""
         return self.home / "daemon.txt"
 
     def write_config(self, name: str, settings: ConfigTables) -> None:

@@ -62,7 +62,7 @@ class InboxPlanner:
         )
 
     async def _read(self, path: str, rules: IntakeConfig) -> bytes | str:
-        """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` where that may pass."""
+        """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` for a temporary error."""
         try:
             return await self._share.read(path, rules.max_manifest_kib * 1024)
         except ShareError as error:

@@ -115,7 +115,7 @@ def _formatter(renderer: Processor) -> logging.Formatter:
 
 
 def _library(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What a library logs through the standard module becomes an event of ours."""
+    """Converts records of the standard logging module to structlog events."""
     record = event.get("_record")
     message = event.pop("event", "")
     return {
@@ -127,7 +127,7 @@ def _library(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 
 def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """One line of JSON: time, level and event first.  What JSON does not know is written as its text."""
+    """One line of JSON: time, level and event first.  Other types are written as text."""
     ordered = {k: event[k] for k in _FIRST if k in event} | {k: v for k, v in event.items() if k not in _FIRST}
     return json.dumps(ordered, ensure_ascii=False, default=str)
 
@@ -182,7 +182,7 @@ class _FileHandler(RotatingFileHandler):
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=opener)
 
     def close(self) -> None:
-        """Close; what a full disk does not take is lost."""
+        """Close the file; lines that a full disk refused are lost."""
         with contextlib.suppress(OSError):
             super().close()
 
@@ -222,7 +222,7 @@ def _stderr_handler(stream: TextIO, journal: bool) -> logging.Handler:
 
 
 def _journal_handler() -> logging.Handler | None:
-    """``None`` where the journal does not listen, as in a container that only imitates systemd."""
+    """The journal's handler; ``None`` if no journal listens, as in some containers."""
     try:
         handler = journald.Handler(words)
     except OSError:

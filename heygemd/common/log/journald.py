@@ -98,7 +98,7 @@ class Handler(logging.Handler):
         return self._words(event)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one event; what the journal does not take is left out (the run log has it)."""
+        """Send one event; events that the journal refuses are only in the run log."""
         try:
             text = self.format(record)
             if self._may_send():
