@@ -86,7 +86,8 @@ def test_each_video_of_a_job_folder_needs_one_or_job_toml_names_one_for_all() ->
     course = inbox("course/voice.wav", "course/a.mp4", "course/b.mp4", "course/a.consent.pdf")
     course.now = LATE
     assert waits(course.plan()) == {
-        "course": "waits for the consent of the person shown in b.mp4: add it as a file such as b.consent.pdf in the same folder"
+        "course": "waits for the consent of the person shown in b.mp4: "
+        "add it as a file such as b.consent.pdf in the same folder"
     }
     course.put("course/b.consent.png", b"x")
     drop = only(course.plan())
