@@ -153,7 +153,7 @@ def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
 
 def test_a_wrong_shape_is_named(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     torch.save({**weights, "output_block.1.bias": torch.zeros(4)}, tmp_path / "w.pth")
-    assert "output_block.1.bias is 4, 3 is needed" in refused(tmp_path / "w.pth", tmp_path)
+    assert "output_block.1.bias is 4, but must be 3" in refused(tmp_path / "w.pth", tmp_path)
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
