@@ -288,7 +288,7 @@ def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:
 
 def test_a_model_that_is_not_there_or_not_what_was_imported_is_refused(tmp_path: Path, model: Model) -> None:
     order = BundleOrder(tmp_path / "out.tar", models=("ears",), models_dir=tmp_path / "models")
-    with pytest.raises(SetupError, match="there: mouths"):
+    with pytest.raises(SetupError, match=r"imported in .*: mouths"):
         bundle_build.build(order, find(tmp_path / "stubs"))
     (tmp_path / "models" / "mouths" / "weights.safetensors").write_bytes(b"altered")
     with pytest.raises(SetupError, match="SHA-256 differs"):

@@ -61,7 +61,7 @@ def _check_file(path: Path, name: str) -> None:
             head = file.read(1)
     except PermissionError as error:
         raise InputError(
-            f"{name} cannot be opened: the service has no permission to read it.", reason="unreadable"
+            f"{name} cannot be opened: its permissions do not allow this service to read it.", reason="unreadable"
         ) from error
     except OSError as error:
         raise InputError(f"{name} cannot be opened: {error.strerror}.", reason="unreadable") from error
