@@ -209,7 +209,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "index"
     folder.mkdir()
     machine = os.uname().machine
-    for name in ("tomli", "watchdog"):
+    for name in ("markupsafe", "tomli", "watchdog"):
         stand_in(folder, name, metadata.version(name), f"cp313-cp313-manylinux_2_17_{machine}")
     for build in ("2.13.0", "2.13.0+cpu"):
         stand_in(folder, "torch", build, f"cp313-cp313-manylinux_2_28_{machine}")
