@@ -209,7 +209,7 @@ def decode_request(data: Mapping[str, object]) -> Request[object]:
     """The request that a line of the parent's holds, without its ``id``.  Raises ``EngineError``."""
     kind = REQUESTS.get(str(data.get("task")))
     if kind is None:
-        raise EngineError(f"The renderer knows no task {data.get('task')!r}.")
+        raise EngineError(f"The renderer does not know the task {data.get('task')!r}.")
     try:
         return wire.build(kind, {key: value for key, value in data.items() if key not in ("id", "task")})
     except wire.NotUnderstood as error:

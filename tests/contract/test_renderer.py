@@ -67,7 +67,7 @@ def test_every_request_has_a_case_here() -> None:
 
 
 def test_an_unknown_task_and_an_unknown_key_are_refused() -> None:
-    with pytest.raises(EngineError, match="knows no task 'dance'"):
+    with pytest.raises(EngineError, match="does not know the task 'dance'"):
         renderer.decode_request({"id": "1", "task": "dance"})
     with pytest.raises(wire.NotUnderstood, match=r"asked for warm wrongly: engin is unknown"):
         renderer.decode_request({"id": "1", "task": "warm", "engin": "footage"})

@@ -166,7 +166,19 @@ def asked(requests: list[dict[str, Any]], seconds: float) -> tuple[list[dict[str
     return answers, peak
 
 
-_CHILD = "from heygemd.pipeline import __main__ as m; m.TASKS['peak'] = lambda *_: m._peak(); m.main()"
+_CHILD = """
+from heygemd.pipeline import __main__ as m
+answer = m.answer
+
+def or_peak(line, tell):
+    if line["task"] == "peak":
+        tell.send(m.DoneMessage(m._peak()))
+    else:
+        answer(line, tell)
+
+m.answer = or_peak
+m.main()
+"""
 
 
 def looked_at(files: Iterable[Spoiled], folder: Path) -> list[dict[str, Any]]:

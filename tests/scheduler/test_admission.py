@@ -649,4 +649,4 @@ def test_a_new_configuration_is_gone_by_at_the_next_look_without_being_handed_on
     table.live.replace(replace(table.config, render=render))
     assert table.admission.status()["devices"]["wav2lip"]["device"] == "cpu"
     ticket = asyncio.run(table.admission.choose(names))
-    assert isinstance(ticket, Ticket) and ticket.settings["device"] == "cpu"
+    assert isinstance(ticket, Ticket) and ticket.settings.device == "cpu"

@@ -11,6 +11,7 @@ import pytest
 
 from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.config.line import LineConfig
+from heygemd.config.live import Live
 from heygemd.config.tables import DaemonConfig
 from heygemd.config.whole import Config
 from heygemd.share import nofollow, operations
@@ -38,7 +39,7 @@ class Shop:
         (root / "state").mkdir(parents=True, exist_ok=True)
         self.share = Here()
         self.journal = Journal(root / "state" / "journal.sqlite")
-        self.store = DropStore(self.config, self.journal, {"main": client(self.share)})
+        self.store = DropStore(Live(self.config), self.journal, {"main": client(self.share)})
         asyncio.run(self.store.look_at(self.line))
 
     def reopened(self, *, forgotten: bool = False) -> Shop:

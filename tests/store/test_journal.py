@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from heygemd.doctor.check import service_user
 
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest, JobRequest, Source
 from heygemd.config.load import load
 from heygemd.daemon import service
 from heygemd.doctor import server as doctor_server
+from heygemd.doctor.finding import service_user
 from heygemd.guard.needs import Kind, Peak
 from heygemd.share import filesystem
 from heygemd.store import journal, states

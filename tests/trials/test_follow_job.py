@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from heygemd.common.checked import Row
-from heygemd.status.progress import View
+from heygemd.status.progress import ProgressView
 from heygemd.trials.follow_job import Ending, follow
 
 OURS = {"line": "main", "name": "a"}
@@ -20,7 +20,7 @@ class Recorder:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def tell(self, view: View) -> None:
+    def tell(self, view: ProgressView) -> None:
         self.texts.append(view.text)
 
 
