@@ -81,7 +81,15 @@ class Footage:
             who = speaker.learn(shapes, where, bank)
             with ThreadPoolExecutor(1, "seen") as beside:
                 seen = beside.submit(seen_of, scene, who)
-                codes, heard = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
+                codes, heard = _codes(
+                    who,
+                    lip,
+                    want,
+                    times,
+                    _own_voice(template_audio, track, settings.ears),
+                    clip,
+                    footage_heard.USUAL[settings.ears],
+                )
                 drawer = LayersDrawer.decided(scene, who, codes, seen.result(), tell)
             facts = heard | how_it_went(codes, drawer, float(clip.fps))
         else:
@@ -145,32 +153,32 @@ def _codes(
     times: Floats,
     own: Any,
     clip: Clip,
+    usual: Floats,
 ) -> tuple[Floats, dict[str, Any]]:
     """The code of every output frame ``(N, 2)``, and facts on how the sound was read."""
     own_codes = who.codes[who.bank]
     own_times = (who.bank + 0.5) / float(clip.fps)
     if own is None:
-        curve, own_gate = footage_heard.general(lip, times), None
+        curve, own_gate = footage_heard.general(lip, times, usual), None
     else:
-        curve = footage_heard.personal(lip, times, own, own_times, own_codes)
+        curve = footage_heard.personal(lip, times, own, own_times, own_codes, usual)
         own_gate = target.wanted(own, own_times + curve.lag).gate
-        want = target.wanted(lip, times + curve.lag)
     own_range = target.range_of(own_codes, own_gate)
     return target.codes(curve.values, curve.usual, want, own_range, float(clip.fps)), curve.facts
 
 
-def _own_voice(samples: Singles | None, track: FaceTrack) -> Any:
+def _own_voice(samples: Singles | None, track: FaceTrack, name: str) -> Any:
     """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
-    from heygemd.pipeline.speech import lips
+    from heygemd.pipeline.speech import ears, lips
 
     names = lips.LipTrack.__slots__
-    heard = (np.ascontiguousarray(samples).data, lips.WEIGHTS.read_bytes())
+    heard = (samples.tobytes(), name.encode(), *(path.read_bytes() for path in ears.FILES[name]))
     memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in heard))
     known = memory.recall(*names)
     if known is None:
-        own = lips.speak(samples)
+        own = ears.named(name)(samples, None)
         memory.keep(**{name: getattr(own, name) for name in names})
     else:
         own = lips.LipTrack(**known)
