@@ -29,17 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HURRY = ROOT / "tests" / "fakes" / "hurry"
 DEATHS = ROOT / "tests" / "fakes" / "deaths"
 LOOKS: dict[str, dict[str, float]] = {
-    "heygemd.scheduler.admission": {"SOON": 0.1, "LATEST": 0.3, "SAMPLE_SECONDS": 0.2},
-    "heygemd.daemon.status_pages": {"SECONDS": 0.3},
-    "heygemd.daemon.service": {"TURN_SECONDS": 0.1},
-    "heygemd.daemon.delivery": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
-    "heygemd.watch.line": {"RETRY_SECONDS": 0.3},
+    "heygemd.common.aio": {
+        "Pace.turn": 0.1, "Pace.retry": 0.3, "Pace.queue_first": 0.1, "Pace.queue_longest": 0.3, "Pace.sample": 0.2,
+        "Pace.free_space": 0.5, "Pace.status_page": 0.3, "Pace.metrics": 0.3,
+    },
     "heygemd.guard.machine": {"_CACHE_SECONDS": 0.05},
-    "heygemd.daemon.monitor": {"SECONDS": 0.3},
-    "heygemd.scheduler.render_loop": {"TURN_SECONDS": 0.1, "RETRY_SECONDS": 0.3},
-    "heygemd.scheduler.free_space": {"ASK_SECONDS": 0.5},
     "heygemd.guard.history": {"RETURN_SECONDS": 2.0},
-}
+}  # fmt: skip
 """Seconds between two looks at the same thing, a tenth of what a daemon takes: by module, see fakes/hurry."""
 
 
@@ -155,7 +151,7 @@ class Site:
             if true():
                 return
             time.sleep(0.05)
-        log = self.state / "heygemd.common.log"
+        log = self.state / "heygemd.log"
         tail = log.read_text()[-3000:] if log.exists() else ""
         raise AssertionError(f"not within {timeout} s: {what}\n{(self.root / 'stderr').read_text()[-2000:]}\n{tail}")
 
@@ -186,4 +182,4 @@ class Site:
 
     def events(self) -> list[dict[str, Any]]:
         """The run log."""
-        return [json.loads(line) for line in (self.state / "heygemd.common.log").read_text().splitlines()]
+        return [json.loads(line) for line in (self.state / "heygemd.log").read_text().splitlines()]

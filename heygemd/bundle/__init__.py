@@ -1,4 +1,4 @@
-"""Packs what a server without a network needs: wheels, Debian packages, models, an install script.
+"""Builds the offline installer: wheels, Debian packages, models and an install script.
 
 May import: common, models.
 """

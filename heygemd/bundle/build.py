@@ -1,4 +1,4 @@
-"""``heygemd bundle OUT.tar``: all that a server without a network needs, taken from the environment that runs here.
+"""Builds the bundle (``heygemd bundle OUT.tar``): all that a server without a network needs, from this environment.
 
     heygemd-VERSION/
       install.sh            run it as root on the server; again for an upgrade; --uninstall
@@ -33,14 +33,14 @@ from heygemd.bundle import debs, sbom
 from heygemd.bundle.wheels import Find, closure, fetch, normal, pack
 from heygemd.common.errors import SetupError
 from heygemd.common.shipped import DATA
-from heygemd.models.store import Store, digest
+from heygemd.models.store import ModelStore, digest
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to pack.  ``python`` such as ``3.13``, ``torch`` one of ``wheels.TORCH``; empty: as installed here."""
+class BundleOrder:
+    """Contents of a bundle.  ``python``: such as ``3.13``; ``torch``: one of ``wheels.TORCH``; empty: as here."""
 
     out: Path
     python: str = ""
@@ -50,45 +50,47 @@ class Order:
     with_debs: bool = False
 
 
-def build(order: Order, find: Find = metadata.distribution) -> list[str]:
-    """Write the bundle; return ``name version`` of what is in it.
+def build(order: BundleOrder, find: Find = metadata.distribution) -> list[str]:
+    """Write the bundle; return ``name version`` of each packed package.
 
     ``find`` gives the installed distributions.  Raises ``SetupError`` where one that is needed is not installed,
     something cannot be fetched, or ``out`` is there already or cannot be written.
     """
     if order.out.exists():
-        raise SetupError(f"{order.out} is there already; give another name.")
+        raise SetupError(f"{order.out} already exists; choose another name.")
     if order.python and not re.fullmatch(r"3\.\d{2}", order.python):
-        raise SetupError(f"{order.python} is no version of Python such as 3.13.")
+        raise SetupError(f"{order.python} is not a Python version such as 3.13.")
     packages = closure("heygemd", find)
     models = _chosen(order)
     try:
         with tempfile.TemporaryDirectory(prefix="heygemd-bundle-", dir=order.out.absolute().parent) as scratch:
             top = Path(scratch) / f"heygemd-{__version__}"
-            told = _fill(top, order, packages, models)
+            contents = _fill(top, order, packages, models)
             part = Path(scratch) / "bundle.tar"
             with tarfile.open(part, "w") as tar:
                 tar.add(top, top.name, filter=_as_root)
             part.rename(order.out)
     except OSError as error:
         raise SetupError(f"The bundle {order.out} cannot be written: {error.strerror or error}.") from error
-    return told
+    return contents
 
 
-def _chosen(order: Order) -> list[Path]:
+def _chosen(order: BundleOrder) -> list[Path]:
     """The folders of the models that were asked for, each as it was imported."""
-    store = Store(order.models_dir)
-    known = {model.name: model for model in store.all()}
+    store = ModelStore(order.models_dir)
+    imported = {model.name: model for model in store.all()}
     for name in order.models:
-        if name not in known:
-            there = ", ".join(known) or "none"
-            raise SetupError(f"No imported model is called {name!r}; in {store.folder} there: {there}.")
-        if faults := store.faults(known[name]):
+        if name not in imported:
+            there = ", ".join(imported) or "none"
+            raise SetupError(f"No imported model has the name {name!r}; imported in {store.folder}: {there}.")
+        if faults := store.faults(imported[name]):
             raise SetupError(faults[0])
     return [store.folder / name for name in order.models]
 
 
-def _fill(top: Path, order: Order, packages: Sequence[metadata.Distribution], models: Sequence[Path]) -> list[str]:
+def _fill(
+    top: Path, order: BundleOrder, packages: Sequence[metadata.Distribution], models: Sequence[Path]
+) -> list[str]:
     wheels = top / "wheels"
     wheels.mkdir(parents=True)
     if order.python in ("", HERE) and order.torch in ("", _torch_of(packages)):

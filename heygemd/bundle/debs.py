@@ -1,6 +1,6 @@
-"""The distribution's ffmpeg and python3-venv with all that they need, for a server that has no mirror.
+"""Packs the distribution's ffmpeg and python3-venv with all that they need, for a server that has no mirror.
 
-They lie in the bundle as a small repository, from which the server's own apt takes what is missing there.  It must be
+They are in the bundle as a small repository, from which the server's own apt takes what is missing there.  It must be
 the same release of the same distribution: packages of another are never mixed in.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from heygemd.bundle import sbom
 from heygemd.common.errors import SetupError
@@ -21,21 +20,21 @@ OS_RELEASE = Path("/etc/os-release")
 
 
 def distribution(file: Path = OS_RELEASE) -> str:
-    """Such as ``debian 12``.  Raises ``SetupError`` where the machine does not say."""
+    """Distribution and release, such as ``debian 12``.  Raises ``SetupError`` if unknown."""
     try:
         rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
         return f"{rows['ID']} {rows['VERSION_ID']}".replace('"', "")
     except (OSError, KeyError) as error:
-        raise SetupError(f"{file} does not say which release of which distribution this is.") from error
+        raise SetupError(f"{file} does not name the distribution and its release.") from error
 
 
-def fetch(folder: Path, licences: Path) -> list[dict[str, Any]]:
+def fetch(folder: Path, licences: Path) -> list[sbom.Component]:
     """Fill ``folder`` with packages and their index; the components for the list of what is inside.
 
-    apt works out what is needed as if nothing were installed, from the lists that it has.
+    apt resolves the dependencies as if nothing were installed, from the lists that it has.
     """
     if shutil.which("apt-get") is None:
-        raise SetupError("There is no apt-get here; the packages can only be fetched on Debian or Ubuntu.")
+        raise SetupError("apt-get is not installed here; the packages can be fetched only on Debian or Ubuntu.")
     (folder / "partial").mkdir(parents=True)
     status = folder / "partial" / "status"
     status.touch()
@@ -45,7 +44,7 @@ def fetch(folder: Path, licences: Path) -> list[dict[str, Any]]:
         "Acquire::Languages=none",
     ]  # fmt: skip
     argv = ["apt-get", *(f"-o{option}" for option in options), "--yes", "--quiet", "--download-only"]
-    _said([*argv, "--no-install-recommends", "install", *WANTED])
+    _output_of([*argv, "--no-install-recommends", "install", *WANTED])
     shutil.rmtree(folder / "partial")
     (folder / "lock").unlink(missing_ok=True)
     packages = sorted(folder.glob("*.deb"))
@@ -54,14 +53,14 @@ def fetch(folder: Path, licences: Path) -> list[dict[str, Any]]:
 
 
 def _entry(package: Path) -> str:
-    """A package's own words and what apt must know of the file."""
-    words = _said(["dpkg-deb", "--field", str(package)]).strip()
+    """A package's own fields and what apt must know of the file."""
+    control_fields = _output_of(["dpkg-deb", "--field", str(package)]).strip()
     sha256, size = digest(package)
-    return f"{words}\nFilename: ./{package.name}\nSize: {size}\nSHA256: {sha256}\n"
+    return f"{control_fields}\nFilename: ./{package.name}\nSize: {size}\nSHA256: {sha256}\n"
 
 
-def _component(package: Path, licences: Path) -> dict[str, Any]:
-    name, version = _said(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]).split()
+def _component(package: Path, licences: Path) -> sbom.Component:
+    name, version = _output_of(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]).split()
     text = _copyright(package, name)
     if text:
         target = licences / "debs" / f"{name}.txt"
@@ -72,7 +71,7 @@ def _component(package: Path, licences: Path) -> dict[str, Any]:
 
 
 def _copyright(package: Path, name: str) -> bytes:
-    """The copyright file in a package; empty where it is a link to another package's."""
+    """The copyright file of a package; empty if it links to another package's."""
     unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
     member = f"./usr/share/doc/{name}/copyright"
     done = subprocess.run(["tar", "-xOf", "-", member], stdin=unpack.stdout, capture_output=True)
@@ -82,11 +81,11 @@ def _copyright(package: Path, name: str) -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
-def _said(argv: list[str]) -> str:
+def _output_of(argv: list[str]) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FETCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{argv[0]} did not do its work: {error}") from error
+        raise SetupError(f"{argv[0]} failed: {error}") from error
     if done.returncode:
         raise SetupError(f"{argv[0]} could not fetch or read the packages.", detail=done.stderr.strip()[-2000:])
     return done.stdout

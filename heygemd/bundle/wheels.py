@@ -1,4 +1,4 @@
-"""The wheels of a bundle: packed again from what is installed here, or fetched for another Python or torch.
+"""Makes the wheels of a bundle: packed again from what is installed here, or fetched for another Python or torch.
 
 ``pack`` makes a wheel of an installed distribution, so that what was tried here is what arrives there.  ``fetch`` lets
 pip choose and download what must be another: the packages with machine code, for the target's Python and processor.
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import SetupError
 from heygemd.common.shipped import PACKAGE
@@ -26,7 +25,7 @@ from heygemd.common.shipped import PACKAGE
 Find = Callable[[str], metadata.Distribution]
 
 TORCH = {"cpu": "https://download.pytorch.org/whl/cpu", "cuda": None}
-"""Where a build of torch is found; the one with CUDA is the one on PyPI itself."""
+"""Index of each torch build; the CUDA build is on PyPI."""
 INSTEAD = {"opencv-python": ("opencv-python-headless",), "onnxruntime": ("onnxruntime-gpu",)}
 """What does as well: the same without windows, which a server has no use for; the same with CUDA."""
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 36
@@ -42,25 +41,27 @@ def closure(name: str, find: Find) -> list[metadata.Distribution]:
     What is needed only under a condition (another system, an older Python) counts where it is installed.  Raises
     ``SetupError`` where something that is needed is not.
     """
-    found: dict[str, metadata.Distribution] = {}
+    needed: dict[str, metadata.Distribution] = {}
     open_ = [(name, "")]
     while open_:
         wanted, condition = open_.pop()
-        if normal(wanted) in found or "extra ==" in condition:
+        if normal(wanted) in needed or "extra ==" in condition:
             continue
         package = _installed(wanted, find)
         if package is None:
             if condition:
                 continue
-            raise SetupError(f"{wanted} is needed and not installed here; install heygemd whole first.")
-        if normal(package.metadata["Name"]) in found:
+            raise SetupError(
+                f"{wanted} is required but not installed here; install heygemd with all its dependencies first."
+            )
+        if normal(package.metadata["Name"]) in needed:
             continue
-        found[normal(package.metadata["Name"])] = package
+        needed[normal(package.metadata["Name"])] = package
         for line in package.requires or ():
-            needed = re.match(r"[A-Za-z0-9._-]+", line)
-            if needed:
-                open_.append((needed[0], line.partition(";")[2]))
-    return [found[key] for key in sorted(found)]
+            match = re.match(r"[A-Za-z0-9._-]+", line)
+            if match:
+                open_.append((match[0], line.partition(";")[2]))
+    return [needed[key] for key in sorted(needed)]
 
 
 def _installed(name: str, find: Find) -> metadata.Distribution | None:
@@ -81,7 +82,7 @@ def normal(name: str) -> str:
 
 
 def pack(package: metadata.Distribution, folder: Path, instead: Sequence[str] = ()) -> Path:
-    """The installed distribution as a wheel in ``folder``; programs are made anew from its entry points.
+    """The installed distribution as a wheel in ``folder``; its programs are made again from its entry points.
 
     ``instead`` names distributions that stand in for others (``INSTEAD``): what asks for those asks for these then.
     """
@@ -90,7 +91,7 @@ def pack(package: metadata.Distribution, folder: Path, instead: Sequence[str] = 
     own = normal(name) == "heygemd"
     content = dict(_own_files(package, info) if own else _files(package, info))
     if (kind := content.get(f"{info}/WHEEL")) is None:
-        raise SetupError(f"{package.metadata['Name']} was not installed from a wheel; install it again with pip.")
+        raise SetupError(f"{package.metadata['Name']} was not installed from a wheel; reinstall it with pip.")
     about = f"{info}/METADATA"
     content[about] = _asking(_bytes(content[about]), instead)
     path = folder / f"{name}-{package.version}-{_tags(_bytes(kind).decode())}.whl"
@@ -116,7 +117,7 @@ def _mode(content: Path | bytes) -> int:
 
 
 def _files(package: metadata.Distribution, info: str) -> Iterator[tuple[str, Path | bytes]]:
-    """What was unpacked into site-packages; ``info`` is how the wheel calls the folder of its own data."""
+    """Files unpacked into site-packages; ``info`` is the name of the wheel's metadata folder."""
     for file in package.files or ():
         first, *rest = file.parts
         if first == ".." or "__pycache__" in file.parts:
@@ -169,7 +170,7 @@ def _quoted(name: str) -> str:
 def fetch(
     packages: Sequence[metadata.Distribution], folder: Path, *, python: str, machine: str, torch: str | None
 ) -> None:
-    """Fill ``folder`` with what another Python (``3.13``), processor or build of torch (``TORCH``) needs.
+    """Fill ``folder`` with the wheels for another Python (``3.13``), processor or torch build (``TORCH``).
 
     Pure packages are packed from here, with heygemd; pip fetches the rest in the versions installed here, from the
     indexes that it is configured with.  Raises ``SetupError`` with pip's words.
@@ -188,12 +189,11 @@ def fetch(
         index = TORCH[torch] if torch else None
         _pip_download(folder, pure, pins, python, machine, index)
     if torch == "cuda" and any("+cpu" in wheel.name for wheel in folder.glob("torch-*")):
-        raise SetupError("pip's indexes gave torch's CPU build; let it look at pypi.org alone (PIP_CONFIG_FILE).")
+        raise SetupError("pip's indexes provided torch's CPU build; restrict pip to pypi.org (PIP_CONFIG_FILE).")
 
 
 def _is_pure(package: metadata.Distribution) -> bool:
-    about: Any = package.read_text("WHEEL") or ""
-    return "-none-any" in about
+    return "-none-any" in (package.read_text("WHEEL") or "")
 
 
 def _pip_download(folder: Path, pure: Path, pins: Path, python: str, machine: str, index: str | None) -> None:
@@ -209,5 +209,5 @@ def _pip_download(folder: Path, pure: Path, pins: Path, python: str, machine: st
     except subprocess.TimeoutExpired:
         raise SetupError(f"pip did not fetch everything within {FETCH_SECONDS / 3600:.0f} h.") from None
     if done.returncode:
-        said = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}"
-        raise SetupError(f"pip could not fetch what Python {python} on {machine} needs.", detail=said)
+        output = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}"
+        raise SetupError(f"pip could not fetch the packages for Python {python} on {machine}.", detail=output)

@@ -1,4 +1,4 @@
-"""The command ``heygemd``: its words, and how faults are told.  What a word does is in ``orders.py``.
+"""The command ``heygemd``: runs one command, prints errors, returns the exit code.
 
 Results go to stdout (as one JSON object with ``--json``), everything else to stderr.
 """
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _train_lips(words[1:])
         parser().parse_args(words, args)
         return _command(args.act)(args)
-    except SystemExit as ending:  # argparse: help, version, or wrong use, which it has told
+    except SystemExit as ending:  # argparse: help, version, or wrong use, which it has printed
         return ending.code if isinstance(ending.code, int) else MISUSE
     except KeyboardInterrupt:
         print("heygemd: interrupted", file=sys.stderr)
@@ -43,28 +43,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: HeygemdError, args: argparse.Namespace) -> int:
-    """The fault as its sentence on stderr, and as JSON on stdout where that was asked for."""
+    """Print an error's sentence on stderr and, with ``--json``, an object on stdout."""
     if args.debug:
         traceback.print_exception(error)
     print(f"heygemd: {error.message}", file=sys.stderr)
     for line in error.detail.splitlines():
         print(f"    {line}", file=sys.stderr)
     if args.json:
-        told = {"code": error.code, "message": error.message, "detail": error.detail}
-        told |= {"reason": error.reason} if isinstance(error, InputError) else {}
+        facts = {"code": error.code, "message": error.message, "detail": error.detail}
+        facts |= {"reason": error.reason} if isinstance(error, InputError) else {}
         faults = [{"where": f.where, "what": f.what} for f in error.faults] if isinstance(error, ConfigError) else []
-        print(json.dumps({"ok": False, "error": told} | ({"faults": faults} if faults else {})))
+        print(json.dumps({"ok": False, "error": facts} | ({"faults": faults} if faults else {})))
     return exit_code(error)
 
 
 def _tell_unexpected(error: Exception, args: argparse.Namespace) -> int:
-    """A fault of ours: the details go into the run log where there is one, to the terminal only on demand."""
+    """Report an unexpected error: details go to the run log if there is one, else to the terminal with ``--debug``."""
     where = log.file()
     if where is not None:
         log.get().error("unexpected_error", exc_info=error)
     if args.debug:
         traceback.print_exception(error)
-    hint = f"the details are in {where}" if where else "--debug shows the details"
+    hint = f"details are in {where}" if where else "--debug shows the details"
     print(f"heygemd: unexpected error, {type(error).__name__}: {error} ({hint})", file=sys.stderr)
     if args.json:
         print(json.dumps({"ok": False, "error": {"code": "unexpected", "message": str(error), "detail": ""}}))

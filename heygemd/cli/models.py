@@ -1,4 +1,4 @@
-"""What ``heygemd models list | import | verify | remove`` say."""
+"""``heygemd models list | import | verify | remove``: the imported models, on the command line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import HeygemdError
 from heygemd.common.exits import FAILED, OK
 from heygemd.common.names import display
 from heygemd.config import load
-from heygemd.models.importing import bring
-from heygemd.models.store import KINDS, Model, Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import KINDS, Model, ModelStore
+
+
+class Refusal(TypedDict):
+    """A file that was not imported, and why; ``code`` is that of the error."""
+
+    path: str
+    code: str
+    message: str
 
 
 def command(args: argparse.Namespace) -> int:
     """Import, list, check and remove models."""
-    store = Store(load.load_or_default(args.config).daemon.models_dir)
+    store = ModelStore(load.load_or_default(args.config).daemon.models_dir)
     if args.word == "import":
         done = importing(store, args.paths, args.name, accept=args.accept_licence, as_json=args.json)
     elif args.word == "verify":
@@ -30,26 +38,26 @@ def command(args: argparse.Namespace) -> int:
     return OK if done else FAILED
 
 
-def listing(store: Store, *, as_json: bool) -> bool:
+def listing(store: ModelStore, *, as_json: bool) -> bool:
     """Every imported model with its terms."""
     models = store.all()
     if as_json:
         print(json.dumps({"ok": True, "folder": str(store.folder), "models": [m.to_json() for m in models]}))
         return True
     for model in models:
-        _tell(model)
+        _print_model(model)
     if not models:
-        print(f"No models are imported; {store.folder} is where they would be. The engine footage needs none.")
+        print(f"No models are imported in {store.folder}. The engine footage needs none.")
     return True
 
 
-def importing(store: Store, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
+def importing(store: ModelStore, paths: Sequence[Path], name: str, *, accept: bool, as_json: bool) -> bool:
     """Import each; one that is refused does not keep the others out."""
     done: list[Model] = []
-    refused: list[dict[str, Any]] = []
+    refused: list[Refusal] = []
     for path in paths:
         try:
-            done.append(bring(store, path, accept=accept, name=name if len(paths) == 1 else ""))
+            done.append(import_model(store, path, accept=accept, name=name if len(paths) == 1 else ""))
         except HeygemdError as error:
             refused.append({"path": display(str(path)), "code": error.code, "message": error.message})
             if len(paths) == 1:
@@ -58,35 +66,35 @@ def importing(store: Store, paths: Sequence[Path], name: str, *, accept: bool, a
         print(json.dumps({"ok": not refused, "imported": [m.to_json() for m in done], "refused": refused}))
         return not refused
     for model in done:
-        _tell(model)
+        _print_model(model)
     for fault in refused:
         print(f"refused: {fault['message']}")
     return not refused
 
 
-def verifying(store: Store, *, as_json: bool) -> bool:
-    """Read every stored file again and compare it with what was imported."""
-    found = {model.name: store.faults(model) for model in store.all()}
+def verifying(store: ModelStore, *, as_json: bool) -> bool:
+    """Compare each stored file with its checksum at import."""
+    faults_of = {model.name: store.faults(model) for model in store.all()}
     if as_json:
-        print(json.dumps({"ok": not any(found.values()), "models": found}))
+        print(json.dumps({"ok": not any(faults_of.values()), "models": faults_of}))
     else:
-        for name, faults in found.items():
-            print(f"{name}: {' '.join(faults) or 'is what was imported'}")
-        if not found:
+        for name, faults in faults_of.items():
+            print(f"{name}: {' '.join(faults) or 'unchanged since import'}")
+        if not faults_of:
             print("No models are imported.")
-    return not any(found.values())
+    return not any(faults_of.values())
 
 
-def removing(store: Store, name: str, *, as_json: bool) -> bool:
+def removing(store: ModelStore, name: str, *, as_json: bool) -> bool:
     """Delete one."""
     model = store.remove(name)
-    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} is removed.")
+    print(json.dumps({"ok": True, "removed": model.name}) if as_json else f"{model.name} was removed.")
     return True
 
 
-def _tell(model: Model) -> None:
+def _print_model(model: Model) -> None:
     size = sum(f.bytes for f in model.files) >> 20
     what = KINDS.get(model.kind, model.kind) + (f", {model.size} px" if model.size else "")
     print(f"{model.name}  for {what}, {size} MiB, from {model.source}")
-    print(f"    origin: {model.origin or 'unknown: its SHA-256 is in no list'}")
+    print(f"    origin: {model.origin or 'unknown (SHA-256 not in any list)'}")
     print(f"    terms: {model.terms}")

@@ -1,16 +1,16 @@
-"""``heygemd purge``: forget faces, and on request the footage of a drop or of whoever is in a file of some name.
+"""``heygemd purge``: removes what was learned of faces, and on request the inputs and films of some drops.
 
-Runs beside the daemon or without it.  It lists what it would remove, and removes it only when told to.
+Runs beside the daemon or without it.  It lists what it would remove, and removes it only with ``--yes``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from heygemd.common.errors import InputError, SetupError
 from heygemd.common.exits import FAILED, OK
@@ -24,17 +24,38 @@ from heygemd.store.drops import DropState, Journal
 from heygemd.store.states import Drop
 
 
+class PurgeRow(TypedDict):
+    """A drop as ``--json`` lists it."""
+
+    drop: str
+    line: str
+    name: str
+    folder: str | None
+    films: list[str]
+    busy: bool
+
+
+class PurgeReport(TypedDict):
+    """What ``--json`` prints; ``forgotten``: entries of the cache, where ``--yes`` was given."""
+
+    ok: bool
+    removed: bool
+    drops: list[PurgeRow]
+    stayed: list[str]
+    forgotten: NotRequired[int]
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One drop that a purge is about, with what of it is still there."""
+class PurgeDrop:
+    """One drop to purge, with its remaining files."""
 
     drop: Drop
     folder: str | None
-    films: tuple[housekeeping.Film, ...]
+    films: tuple[housekeeping.DeliveredFilm, ...]
     busy: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """For ``--json``, and what is told to people."""
+    def to_json(self) -> PurgeRow:
+        """The row that is printed, as JSON or for people."""
         return {
             "drop": self.drop.id, "line": self.drop.line, "name": display(self.drop.request.name),
             "folder": display(self.folder) if self.folder else None,
@@ -47,45 +68,50 @@ def command(args: argparse.Namespace) -> int:
     config = load.load_or_default(args.config)
     if args.drop is None:
         count = faces(config)
-        what = f"{count} {'entry' if count == 1 else 'entries'} forgotten."
+        what = f"{count} cache {'entry' if count == 1 else 'entries'} deleted."
         print(json.dumps({"ok": True, "forgotten": count}) if args.json else what)
         return OK
-    found = find(config, args.drop)
-    stayed = remove(config, found) if args.yes else []
-    told = {"ok": not stayed, "removed": args.yes, "drops": [one.to_json() for one in found], "stayed": stayed}
+    drops = find(config, args.drop)
+    stayed = remove(config, drops) if args.yes else []
+    rows = [drop.to_json() for drop in drops]
+    report: PurgeReport = {"ok": not stayed, "removed": args.yes, "drops": rows, "stayed": stayed}
     if args.yes:
-        told["forgotten"] = faces(config)
-    tell(told, as_json=args.json)
+        report["forgotten"] = faces(config)
+    print_report(report, as_json=args.json)
     return OK if not stayed else FAILED
 
 
 def faces(config: Config) -> int:
-    """Forget what was learned of templates; how many entries there were.  Raises SetupError."""
+    """Delete the template cache; return the number of entries.  Raises ``SetupError``."""
     folder = config.daemon.state_dir / "cache"
     try:
         return purge_cache(folder)
     except OSError as error:
-        raise SetupError(f"{folder} could not be emptied: {error.strerror or error}. Run this as its owner.") from error
+        raise SetupError(
+            f"The cache {folder} could not be emptied: {error.strerror or error}. Run this command as its owner."
+        ) from error
 
 
-def find(config: Config, name: str) -> list[Found]:
+def find(config: Config, name: str) -> list[PurgeDrop]:
     """The drops that are called ``name``, have that id, or took an input of that name (with or without its ending).
 
     Raises InputError where there is none, SetupError where there is no journal.
     """
     path = config.daemon.state_dir / "journal.sqlite"
     if not path.exists():
-        raise SetupError(f"There is no journal at {path}: nothing has been filed yet.")
+        raise SetupError(f"There is no journal at {path}: no job was filed yet.")
     journal = Journal.read_only(path)
     lines = {line.name: line for line in config.lines}
     try:
-        drops = [d for d in journal.drops(*DropState) if d.line in lines and _is_meant(d, name)]
-        found = [_found(journal, lines[drop.line], drop) for drop in drops]
+        journalled = [d for d in journal.drops(*DropState) if d.line in lines and _is_meant(d, name)]
+        drops = [_with_files(journal, lines[drop.line], drop) for drop in journalled]
     finally:
         journal.close()
-    if not found:
-        raise InputError(f"No drop is called {display(name)}, and none took a file of that name.", reason="missing")
-    return found
+    if not drops:
+        raise InputError(
+            f"No drop has the name {display(name)}, and none contains a file of that name.", reason="missing"
+        )
+    return drops
 
 
 def _is_meant(drop: Drop, name: str) -> bool:
@@ -102,49 +128,53 @@ def _names_of(drop: Drop) -> Iterable[str]:
         yield folded(split(path)[0])
 
 
-def _found(journal: Journal, line: LineConfig, drop: Drop) -> Found:
+def _with_files(journal: Journal, line: LineConfig, drop: Drop) -> PurgeDrop:
     folder = housekeeping.folder_of(line, drop)
-    films = (housekeeping.Film.of(line, drop, job) for job in journal.jobs_of(drop.id))
+    films = (housekeeping.DeliveredFilm.of(line, drop, job) for job in journal.jobs_of(drop.id))
     there = tuple(film for film in films if film is not None and Path(f"{film.base}.mp4").exists())
     busy = drop.state is not DropState.ENDED
-    return Found(drop, folder if folder and Path(folder).is_dir() else None, there, busy)
+    return PurgeDrop(drop, folder if folder and Path(folder).is_dir() else None, there, busy)
 
 
-def remove(config: Config, found: Iterable[Found]) -> list[str]:
-    """Remove inputs and films of drops that have ended; sentences about what stayed.  Raises SetupError."""
+def remove(config: Config, drops: Iterable[PurgeDrop]) -> list[str]:
+    """Delete inputs and films of ended drops; return a sentence for each kept file.  Raises ``SetupError``."""
     nofollow.trust(folder for line in config.lines for folder in line.trusted)
     stayed = []
     try:
-        for one in found:
+        for one in drops:
             if one.busy:
-                stayed.append(f"{one.drop.id} has not ended; cancel it first.")
+                stayed.append(f"{one.drop.id} has not ended; cancel it first (heygemd cancel).")
                 continue
             if one.folder:
-                told = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), list(housekeeping.OURS))
-                stayed += [f"{display(one.folder)}/{display(name)} is not as it was filed." for name in told["left"]]
+                done = operations.remove_filed(one.folder, housekeeping.inputs_of(one.drop), housekeeping.OURS)
+                stayed += [
+                    f"{display(one.folder)}/{display(name)} was changed after it was filed." for name in done.left
+                ]
             for film in one.films:
                 if operations.remove_film(film.base, film.size, film.job) == "changed":
-                    stayed.append(f"{display(film.base)}.mp4 or its log is not as it was delivered.")
+                    stayed.append(f"{display(film.base)}.mp4 or its log was changed after delivery.")
     except OSError as error:
         where = display(str(error.filename or ""))
-        raise SetupError(f"{where} could not be removed: {error.strerror or error}. Run this as its owner.") from error
+        raise SetupError(
+            f"{where} could not be deleted: {error.strerror or error}. Run this command as its owner."
+        ) from error
     return stayed
 
 
-def tell(told: Mapping[str, Any], *, as_json: bool) -> None:
-    """What was found, or removed, on stdout."""
+def print_report(report: PurgeReport, *, as_json: bool) -> None:
+    """Print what would be removed, or was."""
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(report))
         return
-    for drop in told["drops"]:
+    for drop in report["drops"]:
         print(f"{drop['drop']}  {drop['line']}  {drop['name']}{'  (has not ended)' if drop['busy'] else ''}")
         for what in [*([drop["folder"]] if drop["folder"] else []), *drop["films"]]:
             print(f"  {what}")
         if not drop["folder"] and not drop["films"]:
-            print("  nothing of it is there any more")
-    for sentence in told["stayed"]:
-        print(f"stays: {sentence}")
-    if told["removed"]:
-        print(f"Removed, and all that was learned of templates forgotten ({told['forgotten']}).")
+            print("  all its files are already gone")
+    for sentence in report["stayed"]:
+        print(f"kept: {sentence}")
+    if report["removed"]:
+        print(f"Deleted, together with all cached face data ({report.get('forgotten', 0)} entries).")
     else:
-        print("Nothing was removed; --yes removes these inputs, films with their logs, and what was learned of faces.")
+        print("Nothing was deleted. --yes deletes these inputs, the films with their logs, and all cached face data.")

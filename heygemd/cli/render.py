@@ -1,4 +1,4 @@
-"""``heygemd render``: one film without a daemon, through the same child and with the same log beside it."""
+"""``heygemd render``: one film without a daemon, with the daemon's renderer and film log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import InputError, Misuse, StorageError
 from heygemd.common.exits import OK
@@ -22,19 +21,21 @@ from heygemd.common.request import AUDIO_SUFFIXES, STILL_SUFFIXES, VIDEO_SUFFIXE
 from heygemd.config import load
 from heygemd.config.load import Config
 from heygemd.config.render_settings import settings_for
+from heygemd.contract.job import Task
+from heygemd.contract.renderer import News, ProgressMessage
 from heygemd.scheduler.worker import render_once
 from heygemd.share.nofollow import rename_new
-from heygemd.status.progress import Show, View, on_stderr
+from heygemd.status.progress import ProgressView, Show, on_stderr
 from heygemd.store import receipts
 from heygemd.store.receipts import machine_facts
-from heygemd.store.states import now
+from heygemd.store.states import FileIdentity, FilmRecord, now
 
 _KNOWN = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be made of what; ``replace`` allows the film and the log to be replaced."""
+    """One film to make; ``replace`` allows existing film and log to be replaced."""
 
     video: Path
     audio: Path
@@ -44,12 +45,12 @@ class Order:
 
     @property
     def log(self) -> Path:
-        """The film's log, beside it."""
+        """Path of the film's log, next to the film."""
         return self.out.with_suffix(".json")
 
     @property
     def page(self) -> Path:
-        """What was measured of the film, beside it."""
+        """Path of the film's report page, next to the film."""
         return self.out.with_suffix(".report.html")
 
 
@@ -60,7 +61,8 @@ class Made:
     film: Path
     log: Path
     seconds: float
-    result: Mapping[str, Any]
+    record: FilmRecord
+    page: Path | None  # of the report, where one was made
 
 
 def command(args: argparse.Namespace) -> int:
@@ -74,9 +76,9 @@ def command(args: argparse.Namespace) -> int:
 
 
 def fault(order: Order) -> str | None:
-    """What makes the order senseless, as a sentence; ``None``: nothing."""
+    """The reason to refuse the order, as a sentence; ``None``: no reason."""
     if order.out.suffix.lower() != ".mp4":
-        return f"--out {display(str(order.out))} must end in .mp4: that is what is made."
+        return f"--out {display(str(order.out))} must end in .mp4."
     if not order.out.parent.is_dir():
         return f"The folder of --out, {display(str(order.out.parent))}, does not exist."
     for taken in (order.out, order.log, order.page):
@@ -85,7 +87,7 @@ def fault(order: Order) -> str | None:
         if any(p.exists() and taken.exists() and p.samefile(taken) for p in (order.video, order.audio)):
             return f"{display(str(taken))} is one of the inputs."
         if taken.exists() and not order.replace:
-            return f"{display(str(taken))} exists; --force replaces it."
+            return f"{display(str(taken))} already exists. Add --force to replace it."
     return None
 
 
@@ -97,30 +99,32 @@ def render(config: Config, order: Order) -> Made:
     """
     began, started = time.monotonic(), now()
     with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="heygemd-render-") as work, on_stderr() as show:
-        job = _job(config, order, Path(work))
-        show.tell(View("reading the inputs"))
-        inputs = {"audio": _identity(order.audio), "video": _identity(order.video)}
-        stall = config.limits.stall_seconds
-        result = render_once(job, _hearer(show), stall_seconds=stall) | {"started": started, "rendered": now()}
-        show.tell(View("putting the film in place"))
-        result["film_file"] = _put(Path(str(result["film"])), order)
+        task = _task(config, order, Path(work))
+        show.tell(ProgressView("reading the inputs"))
+        inputs = _identity(order.audio), _identity(order.video)
+        facts = render_once(task, _hearer(show), stall_seconds=config.limits.stall_seconds)
+        rendered = now()
+        show.tell(ProgressView("writing the film"))
+        film_file, page = _put(Path(facts["film"]), order), None
         if (Path(work) / "report.html").exists():
             _lay_page(Path(work) / "report.html", order)
-            result["page"] = display(order.page.name)
-        _write_log(order, job, result, inputs)
-    return Made(order.out, order.log, time.monotonic() - began, result)
+            page = order.page
+        record: FilmRecord = {
+            **facts, "rendered": rendered, "held": False, "has_page": page is not None, "film_file": film_file,
+        }  # fmt: skip
+        name = display(order.page.name) if page is not None else None
+        _write_log(
+            order,
+            receipts.render_log(task, order.out, record, inputs, started=started, page=name, machine=machine_facts()),
+        )
+    return Made(order.out, order.log, time.monotonic() - began, record, page)
 
 
-def _job(config: Config, order: Order, work: Path) -> dict[str, Any]:
-    """The task as the child reads it.  The inputs appear under names of our own, which ffmpeg cannot misread."""
-    return {
-        "audio": str(_alias(order.audio, work, "audio")),
-        "video": str(_alias(order.video, work, "video")),
-        "work": str(work),
-        "audio_name": display(order.audio.name),
-        "video_name": display(order.video.name),
-        "settings": settings_for(config, order.options),
-    }
+def _task(config: Config, order: Order, work: Path) -> Task:
+    """The inputs appear under names of our own, which ffmpeg cannot misread."""
+    audio, video = _alias(order.audio, work, "audio"), _alias(order.video, work, "video")
+    names = display(order.audio.name), display(order.video.name)
+    return Task(audio, video, work, *names, settings_for(config, order.options))
 
 
 def _alias(path: Path, work: Path, role: str) -> Path:
@@ -130,8 +134,8 @@ def _alias(path: Path, work: Path, role: str) -> Path:
     return alias
 
 
-def _identity(path: Path) -> dict[str, Any]:
-    """Hash and size of an input; InputError where it cannot be read."""
+def _identity(path: Path) -> FileIdentity:
+    """Hash and size of an input.  Raises ``InputError`` if it cannot be read."""
     name = display(str(path))
     if path.exists() and not path.is_file():
         raise InputError(f"{name} is not a file.", reason="not_a_file")
@@ -143,18 +147,16 @@ def _identity(path: Path) -> dict[str, Any]:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.", reason="unreadable") from error
 
 
-def _hearer(show: Show) -> Callable[[Mapping[str, Any]], None]:
-    def hear(message: Mapping[str, Any]) -> None:
-        if message.get("type") != "progress":
-            return
-        frame, of = int(message.get("frame") or 0), int(message.get("of") or 0)
-        show.tell(View(str(message.get("stage", "")), frame, of, float(message.get("fps") or 0.0)))
+def _hearer(show: Show) -> Callable[[News], None]:
+    def hear(message: News) -> None:
+        if isinstance(message, ProgressMessage):
+            show.tell(ProgressView(message.stage, message.frame, message.of, message.fps))
 
     return hear
 
 
-def _put(film: Path, order: Order) -> dict[str, Any]:
-    """Copy the film beside its place, make it durable, and only then give it its name."""
+def _put(film: Path, order: Order) -> FileIdentity:
+    """Copy the film to a temporary name in its folder, sync it, then rename it."""
     part = order.out.parent / f".heygemd-{os.getpid()}.part"
     digest = hashlib.sha256()
     try:
@@ -178,7 +180,9 @@ def _reveal(part: Path, final: Path, replace: bool) -> None:
         part.replace(final)
     elif not rename_new(str(part), str(final)):
         name = display(str(final))
-        raise StorageError(f"{name} has appeared meanwhile and was left as it is; the new film is discarded.")
+        raise StorageError(
+            f"{name} was created by another program in the meantime; it is kept, and the new film is discarded."
+        )
 
 
 def _lay_page(page: Path, order: Order) -> None:
@@ -192,15 +196,11 @@ def _lay_page(page: Path, order: Order) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_log(order: Order, job: Mapping[str, Any], result: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
-    """Lay the film's log beside it, as the daemon does."""
-    record = receipts.render_log(job, result, order.out)
-    for role, identity in inputs.items():
-        record["inputs"][role] |= identity
-    record["machine"] = machine_facts()
+def _write_log(order: Order, film_log: dict[str, object]) -> None:
+    """Write the film's log beside it, as the daemon does."""
     part = order.log.parent / f".heygemd-{os.getpid()}.json.part"
     try:
-        part.write_bytes(receipts.to_bytes(record))
+        part.write_bytes(receipts.to_bytes(film_log))
         _reveal(part, order.log, order.replace)
     except OSError as error:
         raise StorageError(_cannot(order.log, error)) from error
@@ -223,25 +223,25 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def tell(made: Made, *, as_json: bool) -> None:
-    """What was made, on stdout."""
-    result = made.result
-    output, engine = result.get("output", {}), result.get("engine", {})
+    """Print the result."""
+    record = made.record
+    output, engine, quality = record["output"], record["engine"], record["quality"]
     if as_json:
-        told = {"film": str(made.film), "log": str(made.log), "seconds": round(made.seconds, 2)}
-        rest = {k: result.get(k) for k in ("engine", "output", "quality", "warnings", "passed_through")}
-        print(json.dumps({"ok": True, **told, **rest}))
+        places = {"film": str(made.film), "log": str(made.log), "seconds": round(made.seconds, 2)}
+        rest = {"quality": quality, "warnings": record["warnings"], "passed_through": record["passed_through"]}
+        print(json.dumps({"ok": True, **places, "engine": engine, "output": output, **rest}))
         return
     renderer = f" ({engine['renderer']})" if engine.get("renderer") else ""
     size = f"{output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
     print(f"film  {display(str(made.film))}")
     print(f"log   {display(str(made.log))}")
-    grade = (result.get("quality") or {}).get("grade")
-    if result.get("page"):
-        print(f"page  {display(str(made.film.with_suffix('.report.html')))}" + (f" ({grade})" if grade else ""))
+    grade = quality.get("grade") if quality else None
+    if made.page is not None:
+        print(f"page  {display(str(made.page))}" + (f" ({grade})" if grade else ""))
     print(f"{size}, engine {engine.get('name')}{renderer}, made in {made.seconds:.1f} s")
-    for reason in (result.get("quality") or {}).get("reasons", []):
+    for reason in quality.get("reasons", []) if quality else []:
         print(f"{reason['level']}: {reason['message']} {reason['advice']}".rstrip())
-    for warning in result.get("warnings", []):
-        print(f"note: {warning.get('message')}")
-    for first, last in result.get("passed_through", []):
-        print(f"note: frames {first} to {last} have no usable face and are as they were")
+    for warning in record["warnings"]:
+        print(f"note: {warning['message']}")
+    for first, last in record["passed_through"]:
+        print(f"note: frames {first} to {last} have no usable face and were left unchanged")

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one small tree.
+"""The errors of all rooms, as one small tree.
 
 HeygemdError            a sentence for a person: what, which file, why, what to do
 ├── ConfigError         config.toml is faulty (all faults at once); exit code 2
@@ -21,7 +21,7 @@ import errno
 from dataclasses import dataclass
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""How the operating system says that there is no room."""
+"""errno values of a full disk or an exceeded quota."""
 
 
 class HeygemdError(Exception):
@@ -30,7 +30,7 @@ class HeygemdError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, detail: str = "") -> None:
-        """``detail`` holds what only an administrator reads, such as the end of ffmpeg's stderr."""
+        """``detail`` is text for administrators, such as the last lines of ffmpeg's stderr."""
         super().__init__(message)
         self.message = message
         self.detail = detail
@@ -78,7 +78,7 @@ class WorkerDied(HeygemdError):
 
 
 class Cancelled(HeygemdError):
-    """Somebody asked for it."""
+    """A person cancelled the job."""
 
     code = "cancelled"
 
@@ -91,7 +91,7 @@ class SetupError(HeygemdError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a configuration or manifest: where it is, and what is wrong with it."""
+    """One fault of a configuration or manifest: its place and its description."""
 
     where: str
     what: str
@@ -114,12 +114,12 @@ class ConfigError(HeygemdError):
 
 
 class NoDaemon(SetupError):
-    """Nobody answers at the socket."""
+    """No daemon answers at the socket."""
 
     code = "no_daemon"
 
 
 class Misuse(HeygemdError):
-    """What was asked for makes no sense; nothing was done."""
+    """The command was used wrongly; nothing was done."""
 
     code = "misuse"

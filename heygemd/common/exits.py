@@ -1,4 +1,4 @@
-"""What the command ``heygemd`` ends with: exit codes, and the errors that they belong to."""
+"""The exit codes of the command ``heygemd``, and the errors that they belong to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from heygemd.common.errors import (
 
 OK, UNEXPECTED, MISUSE, FAILED, NO_DAEMON, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 EXIT_CODES = {
-    OK: "done; with run --once: everything was delivered",
-    UNEXPECTED: "an unexpected error",
-    MISUSE: "wrong use, or a fault in the configuration",
-    FAILED: "a film could not be made; with run --once: at least one",
-    NO_DAEMON: "no daemon answers, and there is nothing to read",
-    MISSING: "something is missing on this machine; doctor says what",
+    OK: "success; with run --once: every job was delivered",
+    UNEXPECTED: "unexpected error",
+    MISUSE: "wrong usage, or a fault in the configuration",
+    FAILED: "a film failed; with run --once: at least one job failed",
+    NO_DAEMON: "no daemon answers, and there is no journal to read",
+    MISSING: "this machine lacks something; see heygemd doctor",
     INTERRUPTED: "interrupted",
 }
 

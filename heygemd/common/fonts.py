@@ -1,4 +1,4 @@
-"""Which characters a font has, read from its ``cmap`` table (OpenType 1.9, formats 4 and 12); nothing is drawn here."""
+"""Reads from a font which characters it has (its ``cmap`` table, OpenType 1.9, formats 4 and 12); draws nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _ranges(font: Path) -> list[tuple[int, int]]:
             if tuple(kind) in _UNICODE:
                 found += _table(data, cmap + offset)
     except (struct.error, StopIteration) as error:
-        raise ValueError("is damaged: its table of characters cannot be read") from error
+        raise ValueError("is damaged: its character table cannot be read") from error
     return found
 
 

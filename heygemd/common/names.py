@@ -1,4 +1,4 @@
-"""File names, which are bytes that people typed: comparing them, and making ones that every share can hold.
+"""File names: compares and checks what people typed, and makes names that every share can hold.
 
 Names are ``str`` as ``os.fsdecode`` gives them, so bytes that are not UTF-8 appear as lone surrogates.  Two
 names are the same to a person when they differ only in case or in Unicode form (a Mac writes ``é`` as two
@@ -115,7 +115,7 @@ def film_name(stem: str) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with ``name`` as the bare name of a film that somebody asked for; ``None`` if nothing is.
+    """The fault of ``name`` as a requested film name; ``None`` if it is valid.
 
     A name that is made up by us is repaired (``safe_component``); one that was asked for is refused, so that
     nobody looks for a film under a name that it does not have.
@@ -124,31 +124,31 @@ def name_fault(name: str) -> str | None:
         return "is empty"
     bad = sorted({c for c in name if c in _FORBIDDEN})
     if bad:
-        return f"holds {' '.join(bad)}: it must be a bare file name"
+        return f"contains {' '.join(bad)}: it must be a plain file name"
     if any(_unusable(c) for c in name):
-        return "holds control characters"
+        return "contains control characters"
     if name.startswith(".") or name.strip() != name or name.endswith("."):
-        return "must not begin with a dot or a space, nor end with one"
+        return "must not start or end with a dot or a space"
     if _DEVICES.match(name):
-        return "is a name that Windows keeps for a device"
+        return "is reserved for a device on Windows"
     if len(name.encode()) > FILM_BYTES:
         return f"is longer than {FILM_BYTES} bytes"
     return None
 
 
 def inside(text: str) -> tuple[str, str | None]:
-    """A path from a manifest as a clean relative path, or ``("", what is wrong with it)``.
+    """A path from a manifest as a clean relative path, or ``("", fault)``.
 
     Only paths that go down are let through: relative, no ``..``.  Backslashes are taken as ``/``.
     """
     if any(_unusable(c) and c != "/" for c in text):
-        return "", "holds control characters or bytes that are no text"
+        return "", "contains control characters or bytes that are not text"
     path = text.strip().replace("\\", "/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        return "", "is an absolute path; only paths relative to the manifest or to a library folder are read"
+        return "", "is an absolute path; only paths relative to the manifest or to a library folder are allowed"
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if any(part.strip() == ".." for part in parts):
-        return "", "climbs out of its folder with '..'; nothing outside inbox and library is ever read"
+        return "", "leaves its folder with '..'; only files in the inbox and the library are read"
     if not parts:
         return "", "names no file"
     if any(len(part.encode()) > 255 for part in parts) or len(path.encode()) > PATH_BYTES:

@@ -1,10 +1,10 @@
-"""What a person asked for, as data: drops, jobs, options.  Written to ``request.json``; no behaviour."""
+"""What a person asked for, as data: drops, jobs and their options, as ``request.json`` keeps them; no behaviour."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
 AUDIO_SUFFIXES = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".ts", ".gif"})
@@ -13,7 +13,8 @@ MANIFEST_SUFFIXES = frozenset({".toml", ".json", ".csv"})
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
-ENGINES = ("footage", "command", "wav2lip", "duix")
+ENGINES = ("footage", "wav2lip", "duix", "command")
+"""The engines of this version; the table of their needs (``guard/needs.py``) has a row for each."""
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 EXTENDS = ("bounce", "loop", "hold")
 FACES = ("largest", "left", "right", "center")
@@ -24,7 +25,7 @@ LABEL_LETTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """Options of one job; ``None`` means: as the folder, the line or the configuration says."""
+    """Options of one job; ``None`` means: use the folder's, the line's or the configuration's."""
 
     engine: str | None = None
     priority: Priority | None = None
@@ -34,14 +35,14 @@ class JobOptions:
     face: str | None = None
 
     def over(self, base: JobOptions) -> JobOptions:
-        """These options where they are given, else those of ``base``."""
+        """These options, with ``base`` for those that are ``None``."""
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
         return JobOptions(**{k: getattr(base, k) if v is None else v for k, v in mine.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a listing says of one file; two equal stamps mean that nothing was seen to change.
+    """A file's stamp in a listing; equal stamps mean that no change was seen.
 
     ``ctime_ns`` is the file server's own: a copy that has the final size and the original's time from its first moment
     on changes nothing else while it goes on.
@@ -92,9 +93,59 @@ class JobRequest:
     problem_code: str = "request"
 
 
+class SourceRecord(TypedDict):
+    """A ``Source`` as JSON."""
+
+    path: str
+    library: bool
+
+
+class MoveRecord(TypedDict):
+    """A ``Move`` as JSON; each stamp has the fields of ``Stamp``."""
+
+    source: str
+    target: str
+    stamps: dict[str, dict[str, int]]
+
+
+class OptionsRecord(TypedDict, total=False):
+    """``JobOptions`` as JSON."""
+
+    engine: str | None
+    priority: Priority | None
+    crf: int | None
+    preset: str | None
+    extend: str | None
+    face: str | None
+
+
+class JobRecord(TypedDict):
+    """A ``JobRequest`` as JSON; older journals lack the last two keys."""
+
+    name: str
+    audio: SourceRecord | None
+    video: SourceRecord | None
+    options: OptionsRecord
+    problem: str | None
+    consents: NotRequired[list[SourceRecord]]
+    problem_code: NotRequired[str]
+
+
+class DropRecord(TypedDict):
+    """A ``DropRequest`` as JSON: what ``request.json`` and the journal hold."""
+
+    kind: Literal["pair", "folder", "manifest"]
+    name: str
+    folder: str
+    moves: list[MoveRecord]
+    jobs: list[JobRecord]
+    priority: Priority
+    problem: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class DropRequest:
-    """What a person put down together: claimed, filed and retried as one.
+    """Files that belong together: claimed, filed and retried as one drop.
 
     ``folder`` is the plain subfolder that is kept in the outbox (``""`` at the top).  ``problem`` is set where the
     whole drop cannot be done (an unreadable manifest, say): it then goes straight to ``failed/``.
@@ -108,13 +159,13 @@ class DropRequest:
     priority: Priority = "normal"
     problem: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A plain dict; ``from_json`` reads it back equal."""
         return asdict(self)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> DropRequest:
-        """The inverse of ``to_json``."""
+    def from_json(data: DropRecord) -> DropRequest:
+        """The inverse of ``to_json``.  Raises KeyError or TypeError for anything else."""
         moves = tuple(
             Move(m["source"], m["target"], {k: Stamp(**s) for k, s in m["stamps"].items()}) for m in data["moves"]
         )

@@ -1,4 +1,4 @@
-"""What a changed config.toml changes in a daemon that runs.  All of it comes into force, or nothing.
+"""What a changed ``config.toml`` changes in a running daemon: all of it comes into force, or nothing.
 
 The running job keeps the settings that it was begun with.  A line may be added; it may be removed, or get other
 folders, only when nothing of it is unfinished: a film on its way to one outbox must not be looked for in another.
@@ -8,18 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from heygemd.common.errors import ConfigError, Fault
 from heygemd.config.load import LINE_PLACES, Config, LineConfig
 from heygemd.config.whole import TABLES
 
 FIXED = ("state_dir", "work_dir", "socket")
-"""Of [daemon]: where it lives.  They stay as they are until it is started anew."""
+"""Keys of [daemon] that need a restart to change."""
+
+
+class ChangedNames(TypedDict):
+    """What a reload has changed: tables such as "[render]", lines by name."""
+
+    tables: list[str]
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    needs_restart: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to do.  ``config`` is what is in force afterwards; lines are named."""
+    """The changes to apply.  ``config`` is the configuration afterwards; lines are given by name."""
 
     config: Config
     added: tuple[str, ...] = ()
@@ -28,8 +39,8 @@ class Changes:
     tables: tuple[str, ...] = ()  #: such as "[render]"
     restart: tuple[str, ...] = ()  #: such as "[daemon] socket": in force only after a restart
 
-    def told(self) -> dict[str, list[str]]:
-        """As the reply says it."""
+    def names(self) -> ChangedNames:
+        """The names of what has changed, for the log and for people."""
         return {
             "tables": list(self.tables), "added": list(self.added), "removed": list(self.removed),
             "changed": list(self.changed), "needs_restart": list(self.restart),
@@ -68,4 +79,4 @@ def _folders(line: LineConfig) -> tuple[object, ...]:
 
 def _refusal(what: str, count: int) -> str:
     drops = "1 drop of it is" if count == 1 else f"{count} drops of it are"
-    return f"cannot {what} while {drops} unfinished; wait until they are done, or cancel their jobs"
+    return f"cannot {what} while {drops} unfinished; wait until they end, or cancel their jobs"

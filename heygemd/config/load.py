@@ -1,4 +1,4 @@
-"""Reads ``config.toml`` into the frozen dataclasses of ``config_keys``.
+"""Finds, reads and checks ``config.toml``; gives a frozen ``Config``.
 
 The whole file is checked, every fault is named at once, unknown keys are faults.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tomli
 
@@ -18,7 +18,6 @@ from heygemd.common.request import JobOptions
 from heygemd.config import toml_schema
 from heygemd.config.line import LINE_FOLDERS, LINE_KEYS, LINE_PLACES, OPTION_KEYS, LineConfig
 from heygemd.config.tables import (
-    ENGINES,
     CommandConfig,
     DaemonConfig,
     GuardConfig,
@@ -30,9 +29,11 @@ from heygemd.config.tables import (
 from heygemd.config.template import CONFIG_TEMPLATE, reference_rows, template
 from heygemd.config.whole import TABLES, Config
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = [
     "CONFIG_TEMPLATE",
-    "ENGINES",
     "LINE_FOLDERS",
     "LINE_PLACES",
     "CommandConfig",
@@ -81,7 +82,7 @@ def load(path: Path, *, need_lines: bool = True) -> Config:
     return parse(_read_toml(source), source, need_lines=need_lines)
 
 
-def _read_toml(source: Path) -> dict[str, Any]:
+def _read_toml(source: Path) -> Mapping[str, object]:
     try:
         with source.open("rb") as file:
             return tomli.load(file)
@@ -95,7 +96,7 @@ def _read_toml(source: Path) -> dict[str, Any]:
         raise ConfigError(str(source), [Fault("file", what)]) from error
 
 
-def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> Config:
+def parse(data: Mapping[str, object], source: Path, *, need_lines: bool = True) -> Config:
     """As ``load``, for TOML already parsed; ``source`` gives the folder for relative paths."""
     faults: list[Fault] = []
     faults += [
@@ -105,49 +106,52 @@ def parse(data: Mapping[str, Any], source: Path, *, need_lines: bool = True) -> 
     ]
     tables = {name: _table(name, data.get(name, {}), source.parent, faults) for name in TABLES}
     lines = _lines(data.get("line", []), source.parent, faults)
-    config = Config(**tables, lines=lines, source=source)
+    config = toml_schema.build(Config, {**tables, "lines": lines, "source": source})
     if need_lines and not data.get("line"):
-        faults.append(Fault("file", "has no [[line]]; at least one, with name and root, is needed"))
+        faults.append(Fault("file", "has no [[line]]; at least one with name and root is required"))
     faults += _engine_faults(config) + _overlap_faults(config) + _label_faults(config.mark)
     if faults:
         raise ConfigError(str(source), faults)
     return config
 
 
-def _table(name: str, raw: Any, base: Path, faults: list[Fault]) -> Any:
+def _table(name: str, raw: object, base: Path, faults: list[Fault]) -> DataclassInstance:
     cls = TABLES[name]
     if not isinstance(raw, dict):
         faults.append(Fault(name, f"must be a table: write [{name}]"))
         return cls()
     elsewhere = {k: f"[{other}]" for other, c in TABLES.items() if other != name for k in toml_schema.keys_of(c)}
-    return cls(**toml_schema.read_values(toml_schema.keys_of(cls), raw, f"[{name}]", base, faults, elsewhere=elsewhere))
+    values = toml_schema.read_values(toml_schema.keys_of(cls), raw, f"[{name}]", base, faults, elsewhere=elsewhere)
+    return toml_schema.build(cls, values)
 
 
-def _lines(raw: Any, base: Path, faults: list[Fault]) -> tuple[LineConfig, ...]:
+def _lines(raw: object, base: Path, faults: list[Fault]) -> tuple[LineConfig, ...]:
     if not isinstance(raw, list) or not all(isinstance(table, dict) for table in raw):
         faults.append(Fault("line", "must be written with two brackets: [[line]]"))
         return ()
-    found = (_line(table, number, base, faults) for number, table in enumerate(raw, start=1))
-    lines = tuple(line for line in found if line)
+    read = (_line(table, number, base, faults) for number, table in enumerate(raw, start=1))
+    lines = tuple(line for line in read if line)
     names = [line.name.casefold() for line in lines]
-    twice = "is used by another line too (upper and lower case count as the same)"
+    twice = "is also the name of another line (case is ignored)"
     faults += [Fault(f"line {n!r} name", twice) for n in dict.fromkeys(names) if names.count(n) > 1]
     return lines
 
 
-def _line(table: Mapping[str, Any], number: int, base: Path, faults: list[Fault]) -> LineConfig | None:
-    """The line, or ``None`` where it lacks a valid name or root (which is then among the faults)."""
+def _line(table: Mapping[str, object], number: int, base: Path, faults: list[Fault]) -> LineConfig | None:
+    """The line, or ``None`` if its name or root is invalid (this is then among the faults)."""
     where = f"line {table['name']!r}" if isinstance(table.get("name"), str) else f"line number {number}"
     elsewhere = {k: f"[{name}]" for name, c in TABLES.items() for k in toml_schema.keys_of(c)}
     plain = {k: v for k, v in table.items() if k != "folders"}
     values = toml_schema.read_values({**LINE_KEYS, **OPTION_KEYS}, plain, where, base, faults, elsewhere=elsewhere)
     folders = _folders(table.get("folders", {}), where, base, faults)
-    options = JobOptions(**{k: v for k, v in values.items() if k in OPTION_KEYS})
+    options = toml_schema.build(JobOptions, {k: v for k, v in values.items() if k in OPTION_KEYS})
     own = {k: v for k, v in values.items() if k in LINE_KEYS}
-    return LineConfig(**own, options=options, folders=folders) if {"name", "root"} <= own.keys() else None
+    if not {"name", "root"} <= own.keys():
+        return None
+    return toml_schema.build(LineConfig, {**own, "options": options, "folders": folders})
 
 
-def _folders(raw: Any, where: str, base: Path, faults: list[Fault]) -> dict[str, JobOptions]:
+def _folders(raw: object, where: str, base: Path, faults: list[Fault]) -> dict[str, JobOptions]:
     if not isinstance(raw, dict) or not all(isinstance(table, dict) for table in raw.values()):
         faults.append(Fault(f"{where} folders", "must be tables: write [line.folders.<subfolder>]"))
         return {}
@@ -156,21 +160,22 @@ def _folders(raw: Any, where: str, base: Path, faults: list[Fault]) -> dict[str,
         place = f"{where} folders.{folder}"
         if problem := _folder_problem(folder):
             faults.append(Fault(place, problem))
-        options[folder] = JobOptions(**toml_schema.read_values(OPTION_KEYS, table, place, base, faults))
+        values = toml_schema.read_values(OPTION_KEYS, table, place, base, faults)
+        options[folder] = toml_schema.build(JobOptions, values)
     return options
 
 
 def _folder_problem(folder: str) -> str | None:
     parts = folder.split("/")
     if any(part in ("", ".", "..") for part in parts) or any(ord(c) < 32 for c in folder):
-        return "must be a subfolder of the inbox such as zhang or zhang/lessons"
+        return "must be a subfolder of the inbox, such as zhang or zhang/lessons"
     if parts[0].casefold() in ("high", "low"):
-        return "is reserved: files dropped in high/ and low/ have that priority"
+        return "is reserved: the folders high/ and low/ set the priority"
     return None
 
 
 def _engine_faults(config: Config) -> list[Fault]:
-    """Engines that a line would use but does not allow, and engines without what they need."""
+    """Faults of engines: used but not allowed on a line, or not configured."""
     faults = []
     wanted = {config.render.engine}
     for line in config.lines:
@@ -186,9 +191,9 @@ def _engine_faults(config: Config) -> list[Fault]:
             if engine not in line.allowed_engines
         ]
     if "command" in wanted and not config.command.argv:
-        faults.append(Fault("[command] argv", "is needed, because the engine 'command' is chosen or allowed"))
+        faults.append(Fault("[command] argv", "is required, because the engine 'command' is chosen or allowed"))
     if "duix" in wanted and config.duix.shared == Path():
-        faults.append(Fault("[duix] shared", "is needed, because the engine 'duix' is chosen or allowed"))
+        faults.append(Fault("[duix] shared", "is required, because the engine 'duix' is chosen or allowed"))
     return faults
 
 
@@ -203,12 +208,12 @@ def _label_faults(mark: MarkConfig) -> list[Fault]:
         return [Fault("[mark] label_font", f"{font} cannot be used: {getattr(error, 'strerror', None) or error}")]
     if not lacking:
         return []
-    cure = "set label_font to a font that has them" if font == fonts.OURS else "choose another font or text"
-    return [Fault("[mark] label_text", f"has characters that {font.name} lacks: {' '.join(lacking)}; {cure}")]
+    cure = "set label_font to a font that contains them" if font == fonts.OURS else "choose another font or text"
+    return [Fault("[mark] label_text", f"has characters that the font {font.name} lacks: {' '.join(lacking)}; {cure}")]
 
 
 def _overlap_faults(config: Config) -> list[Fault]:
-    """Folders that lie in one another, compared as written: links are not followed, nothing is touched.
+    """Faults of overlapping folders, compared as written; links are not followed, no disk is accessed.
 
     A line whose whole root lies wrong gives one fault, not five.
     """
@@ -232,7 +237,7 @@ def _overlap_faults(config: Config) -> list[Fault]:
 
 
 def _daemons_own(config: Config, folder: Path) -> list[tuple[str, Path]]:
-    """The daemon's places that must not meet ``folder``; a line may lie in state_dir, never the reverse."""
+    """The daemon's paths that must not overlap ``folder``; a line may be inside state_dir, not the reverse."""
     own = config.daemon
     inside = [("state_dir", own.state_dir), ("socket", own.socket), ("log_file", own.log_file)]
     return [("[daemon] work_dir", own.work_dir)] + [
@@ -246,7 +251,7 @@ def _nested(one: Path, two: Path) -> bool:
 
 def _overlap(where: str, path: Path, other: str, theirs: Path) -> Fault:
     relation = "is the same folder as" if path == theirs else "overlaps with"
-    return Fault(where, f"{path} {relation} {other} ({theirs}); each needs a folder of its own")
+    return Fault(where, f"{path} {relation} {other} ({theirs}); use separate folders")
 
 
 def load_or_default(given: Path | None) -> Config:

@@ -1,10 +1,10 @@
-"""The whole configuration: one dataclass, its tables."""
+"""``Config``: the whole configuration, one field for each table of ``config.toml``, and the list of the tables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heygemd.config.line import LineConfig
 from heygemd.config.tables import (
@@ -21,6 +21,9 @@ from heygemd.config.tables import (
     RenderConfig,
     Wav2LipConfig,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Config:
     source: Path = Path("built-in defaults")
 
 
-TABLES: dict[str, type[Any]] = {
+TABLES: dict[str, type[DataclassInstance]] = {
     "daemon": DaemonConfig,
     "intake": IntakeConfig,
     "render": RenderConfig,

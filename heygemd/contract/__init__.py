@@ -1,4 +1,4 @@
-"""What crosses a process boundary, typed once for both sides.
+"""Typed data that crosses a process boundary, defined once for both sides.
 
 May import: common.
 """

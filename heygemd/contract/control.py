@@ -1,4 +1,4 @@
-"""The daemon's local socket: one JSON object a line, a request and its reply.
+"""Both ends of the daemon's local socket: one JSON object a line, a request and its reply.
 
 ``{"cmd": "status"}`` → ``{"ok": true, …}`` or ``{"ok": false, "error": "a sentence"}``.  Who may open the
 socket may give orders: it is 0660 and belongs to the daemon's user and group.
@@ -15,12 +15,13 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.aio import ended
 from heygemd.common.errors import HeygemdError, NoDaemon, SetupError
 
-Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Request = dict[str, object]
+Reply = dict[str, object]
+Handler = Callable[[Request], Awaitable[Mapping[str, object]]]
 
 REQUEST_BYTES = 1 << 20
 REPLY_BYTES = 64 << 20
@@ -51,11 +52,11 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
 
 
 class _Sessions:
-    """Speaks with each client until it hangs up."""
+    """Serves each client until it hangs up."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[object]] = set()
 
     async def end(self) -> None:
         """Hang up on everybody."""
@@ -76,25 +77,25 @@ class _Sessions:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> Reply:
         try:
             request = json.loads(line)
         except ValueError:
             return _refusal("The request is not JSON.")
         if not isinstance(request, dict) or not isinstance(request.get("cmd"), str):
-            return _refusal('The request is not an object with a text "cmd".')
+            return _refusal('The request is not a JSON object with a text "cmd".')
         try:
             return {"ok": True, **await self._handler(request)}
         except HeygemdError as error:
             return _refusal(error.message)
 
-    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, Any]) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, reply: Mapping[str, object]) -> None:
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
 
 
-def _refusal(sentence: str) -> dict[str, Any]:
+def _refusal(sentence: str) -> Reply:
     return {"ok": False, "error": sentence}
 
 
@@ -110,7 +111,7 @@ def _bound(path: Path) -> socket.socket:
         listener.bind(os.fspath(path))
     except OSError as error:
         listener.close()
-        raise SetupError(f"The socket {path} cannot be made: {error.strerror or error}.") from error
+        raise SetupError(f"The socket {path} cannot be created: {error.strerror or error}.") from error
     finally:
         os.umask(umask)
     listener.setblocking(False)
@@ -121,19 +122,19 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise SetupError(f"The socket's folder {folder} cannot be made: {error.strerror or error}.") from error
+        raise SetupError(f"The socket's folder {folder} cannot be created: {error.strerror or error}.") from error
 
 
 def _make_room(path: Path) -> None:
-    """Remove what a daemon that was killed has left; refuse to touch anything else."""
+    """Remove the stale socket of a killed daemon; refuse to remove anything else."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise SetupError(f"The socket {path} cannot be looked at: {error.strerror or error}.") from error
+        raise SetupError(f"The socket {path} cannot be checked: {error.strerror or error}.") from error
     if not stat.S_ISSOCK(mode):
-        raise SetupError(f"{path} is in the way of the daemon's socket and is not a socket; move it away.")
+        raise SetupError(f"{path} is not a socket, but the daemon's socket must be there; move it away.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
         try:
@@ -142,11 +143,11 @@ def _make_room(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise SetupError(f"Something holds the socket {path}: {error.strerror or error}.") from error
-    raise SetupError(f"Another heygemd holds {path}. Stop it first, or give this one its own state_dir.")
+            raise SetupError(f"Another program uses the socket {path}: {error.strerror or error}.") from error
+    raise SetupError(f"Another heygemd uses {path}. Stop it first, or give this one its own state_dir.")
 
 
-def call(path: Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+def call(path: Path, request: Mapping[str, object], timeout: float = 10.0) -> Reply:
     """Ask the daemon at ``path`` and return its reply, whatever its ``ok``.
 
     Raises NoDaemon where nobody answers, SetupError where this user may not ask or no reply came within
@@ -167,12 +168,12 @@ def call(path: Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[
             raise NoDaemon(f"No heygemd daemon answers at {path}.") from error
         except PermissionError as error:
             raise SetupError(
-                f"This user may not speak to the daemon at {path}; use sudo or join the daemon's group."
+                f"This user has no permission to use the daemon at {path}; use sudo or join the daemon's group."
             ) from error
         except TimeoutError as error:
             raise SetupError(f"The daemon at {path} did not answer within {timeout:g} s.") from error
         except OSError as error:
-            raise NoDaemon(f"The daemon at {path} hung up: {error.strerror or error}.") from error
+            raise NoDaemon(f"The connection to the daemon at {path} was closed: {error.strerror or error}.") from error
     return _reply(line, path)
 
 
@@ -182,26 +183,26 @@ def _line(client: socket.socket, deadline: float) -> bytes:
         client.settimeout(max(deadline - time.monotonic(), 0.001))
         piece = client.recv(1 << 16)
         if not piece or len(received) > REPLY_BYTES:
-            raise ConnectionAbortedError("no whole reply came")
+            raise ConnectionAbortedError("the reply was incomplete")
         received += piece
     return bytes(received)
 
 
-def _reply(line: bytes, path: Path) -> dict[str, Any]:
+def _reply(line: bytes, path: Path) -> Reply:
     try:
         reply = json.loads(line)
     except ValueError:
         reply = None
     if not isinstance(reply, dict):
-        raise SetupError(f"What answers at {path} is not a heygemd daemon.")
+        raise SetupError(f"The program that answers at {path} is not a heygemd daemon.")
     return reply
 
 
 def check_length(path: Path) -> None:
-    """SetupError where the kernel would refuse a socket path of this length."""
+    """Raises ``SetupError`` if the socket path is too long for the kernel."""
     length = len(os.fsencode(path))
     if length > PATH_BYTES:
         raise SetupError(
-            f"The socket's path {path} has {length} bytes and Linux allows {PATH_BYTES}: "
-            "set a shorter one as socket in [daemon]."
+            f"The socket's path {path} has {length} bytes, but Linux allows only {PATH_BYTES}: set a shorter path "
+            "as socket in [daemon]."
         )

@@ -1,4 +1,4 @@
-"""Asking a Duix.Avatar container, and what its answers mean.  Standard library only; imports nothing heavy.
+"""The HTTP client of a Duix.Avatar container, and the meaning of its answers.  Standard library only.
 
     POST /easy/submit {audio_url, video_url, code, chaofen, watermark_switch, pn}
     GET  /easy/query?code=…
@@ -6,7 +6,7 @@
 Both answer HTTP 200 with ``{"code", "success", "msg", "data"}``.  ``success`` is true for a refusal too; only ``code``
 counts: 10000 well, 10001 busy and **not queued**, 10002 a parameter is wrong, 10003 its lock failed, 10004 no such
 task, 9999 something broke.  In a query's ``data``, ``status`` is 1 running, 2 done (``result`` names the film), 3
-failed; an end is told once and then forgotten, so the same query answers 10004 afterwards.  Duix-Avatar issues 206,
+failed; an end is reported once and then forgotten, so the same query answers 10004 afterwards.  Duix-Avatar issues 206,
 308, 328, 537.
 """
 
@@ -20,7 +20,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
 WELL, BUSY, WRONG, LOCKED, NO_TASK, BROKEN = 10000, 10001, 10002, 10003, 10004, 9999
@@ -31,36 +31,39 @@ WORDS = 300  # characters of what it says that are passed on
 
 
 class Unreachable(Exception):
-    """Nobody took the connection: nothing has been heard."""
+    """The connection was refused; the request was not received."""
 
 
 class Unclear(Exception):
-    """Somebody took it, but what came back is no answer: what was asked may have been heard."""
+    """The reply is invalid; the request may have been received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; ``server`` is what the HTTP server calls itself."""
+    """One reply; ``server`` is the HTTP server's name."""
 
     code: int
     msg: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
     success: bool = True
     server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a query's answer means.  ``result``: the film as the container names it; ``progress``: 0 to 100."""
+class TaskState:
+    """What has become of a task, by a query's answer.
+
+    ``result``: the film as the container names it; ``progress``: 0 to 100; ``message``: the container's own words.
+    """
 
     state: Literal["running", "done", "failed", "no_task", "trouble"]
     progress: float = 0.0
     result: str = ""
-    said: str = ""
+    message: str = ""
 
 
 class Client:
-    """Speaks to one container.  Every call ends within ``seconds``, whatever the other side does."""
+    """A client of one container.  Every call ends within ``seconds``, whatever the other side does."""
 
     def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
         """``url``: ``http://HOST:PORT``, from the configuration only."""
@@ -76,7 +79,7 @@ class Client:
         return self._ask("POST", "/easy/submit", json.dumps(asked).encode())
 
     def query(self, code: str) -> Reply:
-        """Ask what has become of a task.  An end is told once: keep it before acting on it."""
+        """Ask what has become of a task.  An end is reported once: keep it before acting on it."""
         return self._ask("GET", f"/easy/query?{urlencode({'code': code})}", None)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
@@ -91,7 +94,7 @@ class Client:
                 response = connection.getresponse()
                 answer = response.read(ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise Unclear(f"the connection broke: {words(str(error)) or type(error).__name__}") from error
+            raise Unclear(f"the connection failed: {words(str(error)) or type(error).__name__}") from error
         finally:
             connection.close()
         if response.status != 200:
@@ -117,54 +120,51 @@ def _ended_after(sock: socket.socket, seconds: float) -> Iterator[None]:
 
 
 def reply_of(answer: bytes, server: str = "") -> Reply:
-    """An answer's bytes, read with care.  Raises ``Unclear`` where they are no answer of this API."""
+    """Parse a reply's bytes.  Raises ``Unclear`` if they are not a reply of this API."""
     if len(answer) > ANSWER_BYTES:
         raise Unclear(f"an answer of more than {ANSWER_BYTES >> 10} KiB")
     try:
-        told = json.loads(answer)
+        answered = json.loads(answer)
     except (ValueError, RecursionError):
-        raise Unclear(f"no JSON: {words(answer[:80].decode(errors='replace'))}") from None
-    code = _number(told.get("code")) if isinstance(told, dict) else None
+        raise Unclear(f"not JSON: {words(answer[:80].decode(errors='replace'))}") from None
+    code = _number(answered.get("code")) if isinstance(answered, dict) else None
     if code is None:
         raise Unclear("JSON without a code")
-    data = told.get("data")
-    return Reply(
-        int(code), words(told.get("msg")), data if isinstance(data, dict) else {}, told.get("success") is not False,
-        server,
-    )  # fmt: skip
+    data, success = answered.get("data"), answered.get("success") is not False
+    return Reply(int(code), words(answered.get("msg")), data if isinstance(data, dict) else {}, success, server)
 
 
 def accepted(reply: Reply) -> bool:
-    """Whether a submitted task will be done: 10000, and nothing in the answer that says otherwise."""
+    """Whether the submitted task was accepted: code 10000 and no contradiction in the reply."""
     return reply.code == WELL and reply.success and _number(reply.data.get("status")) != FAILED
 
 
-def told(reply: Reply) -> Told:
-    """What a query's answer means; what it does not know it calls trouble."""
-    said = words(reply.data.get("msg")) or reply.msg
+def task_state(reply: Reply) -> TaskState:
+    """What a query's answer means; an answer that it does not know is trouble."""
+    message = words(reply.data.get("msg")) or reply.msg
     if reply.code == NO_TASK:
-        return Told("no_task", said=said)
+        return TaskState("no_task", message=message)
     if reply.code != WELL:
-        return Told("trouble", said=f"code {reply.code} {said}".strip())
+        return TaskState("trouble", message=f"code {reply.code} {message}".strip())
     status, result = _number(reply.data.get("status")), reply.data.get("result")
     progress = min(max(_number(reply.data.get("progress")) or 0.0, 0.0), 100.0)
     named = result if isinstance(result, str) and len(result) <= 1000 else ""
     if status == FAILED or not reply.success:
-        return Told("failed", progress, said=said)
+        return TaskState("failed", progress, message=message)
     if status == DONE or (status == RUNNING and progress >= 100 and named):
-        return Told("done", 100.0, named, said)
+        return TaskState("done", 100.0, named, message)
     if status == RUNNING:
-        return Told("running", progress, said=said)
-    return Told("trouble", said=f"code {reply.code} without a status it knows: {said}")
+        return TaskState("running", progress, message=message)
+    return TaskState("trouble", message=f"code {reply.code} with an unknown status: {message}")
 
 
-def words(value: Any, most: int = WORDS) -> str:
-    """What the container says, fit for a log: one line, not long."""
+def words(value: object, most: int = WORDS) -> str:
+    """The container's text as one short line for a log."""
     text = value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else str(value)
     return "".join(c if c.isprintable() else " " for c in text[: 4 * most]).strip()[:most]
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """A number, or digits as text; ``None`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

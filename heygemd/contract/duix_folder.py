@@ -1,4 +1,4 @@
-"""The folder that the container has as ``/code/data``: its ``temp`` holds what goes in and what comes out.
+"""The folder shared with a Duix.Avatar container (its ``/code/data``): ``temp`` holds inputs and results.
 
 The container writes there, as root, and is not trusted: every name is looked up in the open folder itself, no link is
 followed, only plain files of a bounded size are read.  Imports nothing heavy.
@@ -32,12 +32,12 @@ def new_code() -> str:
 
 
 def inputs_of(code: str) -> tuple[str, str]:
-    """The names under which a task's sound and pictures are laid down."""
+    """File names of a task's sound and video in the shared folder."""
     return f"{code}.wav", f"{code}.mp4"
 
 
 def result_of(code: str) -> str:
-    """What the container calls a task's film."""
+    """The container's file name of a task's film."""
     return f"{code}-r.mp4"
 
 
@@ -51,7 +51,7 @@ def bare(result: str, code: str) -> str:
 
 
 class Shared:
-    """One such folder.  Every method raises ``OSError`` where the folder is not there or refuses."""
+    """One shared folder.  Every method raises ``OSError`` if the folder is missing or refuses access."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Shared:
             os.close(inner)
 
     def put(self, source: Path, name: str) -> None:
-        """Lay a copy of ``source`` down; it appears whole."""
+        """Put a copy of ``source`` there; it appears whole."""
         part = f"{name}.part"
         with self._temp() as temp:
             with contextlib.suppress(FileNotFoundError):
@@ -82,25 +82,25 @@ class Shared:
             os.rename(part, name, src_dir_fd=temp, dst_dir_fd=temp)
 
     def size(self, name: str) -> int | None:
-        """Bytes of a plain file; ``None`` where there is none of that name.  Raises ``NotPlain``."""
+        """Size of a regular file in bytes; ``None`` if it does not exist.  Raises ``NotPlain``."""
         with self._temp() as temp:
             try:
-                found = os.stat(name, dir_fd=temp, follow_symlinks=False)
+                status = os.stat(name, dir_fd=temp, follow_symlinks=False)
             except FileNotFoundError:
                 return None
-        if not stat.S_ISREG(found.st_mode):
-            raise NotPlain(f"{name} is no plain file")
-        return found.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise NotPlain(f"{name} is not a regular file")
+        return status.st_size
 
     def take(self, name: str, target: Path, most: int) -> int:
         """Copy a plain file of at most ``most`` bytes to ``target``; how many they were.  Raises ``NotPlain``."""
         with self._temp() as temp, os.fdopen(os.open(name, _READ, dir_fd=temp), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-                raise NotPlain(f"{name} is no plain file of at most {most >> 20} MiB")
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+                raise NotPlain(f"{name} is not a regular file of at most {most >> 20} MiB")
             copied = 0
             with target.open("wb") as out:
-                while copied < found.st_size and (piece := file.read(min(_PIECE, found.st_size - copied))):
+                while copied < status.st_size and (piece := file.read(min(_PIECE, status.st_size - copied))):
                     out.write(piece)
                     copied += len(piece)
         return copied

@@ -25,7 +25,7 @@ class CacheFolder:
     most_seconds: float
 
     def prepare(self) -> None:
-        """Make the folder, for the owner alone.  Raises ``OSError`` where that cannot be."""
+        """Create the folder, accessible only to its owner.  Raises ``OSError``."""
         if not self.folder.is_dir():
             if self.folder.parent.stat().st_uid != os.geteuid():
                 raise PermissionError(f"{self.folder.parent} belongs to another user")
@@ -37,11 +37,11 @@ class CacheFolder:
             self.folder.chmod(0o700)
 
     def path(self, parts: Iterable[str]) -> Path:
-        """Where the entry of these ``parts`` lies, if there is one."""
+        """Path of the entry of these ``parts``, whether it exists or not."""
         return self.folder / (hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest() + SUFFIX)
 
     def prune(self) -> int:
-        """Forget what is too old, and what has not been used for longest where there is too much; how many entries."""
+        """Delete entries that are too old, then the least recently used beyond the size limit; return their number."""
         now, room, forgotten = time.time(), self.most_bytes, 0
         for used, size, path in sorted(self._entries(), reverse=True):
             room -= size

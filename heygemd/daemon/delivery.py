@@ -1,4 +1,4 @@
-"""Finished films into the outboxes, drops that are over into done/ or failed/.
+"""Finished films into the outboxes, drops that have ended into done/ or failed/.
 
 Beside the rendering, so that a slow share does not hold up the next job.  A share that refuses is tried again later;
 one that is full pauses its line until there is room.
@@ -11,46 +11,46 @@ import contextlib
 from collections.abc import Mapping
 
 from heygemd.common import log
-from heygemd.common.aio import Later
+from heygemd.common.aio import Later, Pace
 from heygemd.common.errors import FULL, StorageError
 from heygemd.share.client import ShareError
-from heygemd.store.drops import Job, JobState, Journal, Store
+from heygemd.store.drops import DropStore, Job, JobState, Journal
 from heygemd.store.states import ENDED, DropState
-from heygemd.watch.line import Line
-
-RETRY_SECONDS = 5.0
-TURN_SECONDS = 1.0
+from heygemd.watch.line import WatchedLine
 
 
 class Delivery:
     """Takes jobs from RENDERED to DELIVERED and drops from HELD to ENDED."""
 
-    def __init__(self, journal: Journal, store: Store, lines: Mapping[str, Line], later: Later) -> None:
+    def __init__(
+        self, journal: Journal, store: DropStore, lines: Mapping[str, WatchedLine], later: Later, pace: Pace
+    ) -> None:
         """``lines`` may come and go."""
-        self._journal, self._store, self._lines, self._later = journal, store, lines, later
+        self._journal, self._store, self._lines, self._later, self._pace = journal, store, lines, later, pace
         self.news = asyncio.Event()
         self._log = log.get()
 
     async def loop(self, render: asyncio.Task[None]) -> None:
-        """As long as there is rendering, and a last time after it."""
+        """Until ``render`` has ended, and once more after it."""
         render.add_done_callback(lambda _: self.news.set())
         while not render.done():
             self.news.clear()
             await self._deliver()
             if not render.done():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.news.wait(), TURN_SECONDS)
+                    await asyncio.wait_for(self.news.wait(), self._pace.turn)
         await self._deliver()
 
     async def _deliver(self) -> None:
-        """Publish what is rendered and file what is over; a share that refuses is tried again later."""
+        """Publish rendered films and file ended drops; a share that refuses is tried again later."""
         for job in self._journal.jobs_in(JobState.REVEALING, JobState.PUBLISHING, JobState.RENDERED):
-            await self._tried(job.drop_id, job)
+            await self._try(job.drop_id, job)
         for drop in self._journal.drops(DropState.HELD, DropState.FILING):
             if all(job.state in ENDED for job in self._journal.jobs_of(drop.id)):
-                await self._tried(drop.id, None)
+                await self._try(drop.id, None)
 
-    async def _tried(self, drop_id: str, job: Job | None) -> None:
+    async def _try(self, drop_id: str, job: Job | None) -> None:
+        """Publish the job, or file its drop; note on the line how that went."""
         drop = self._journal.drop(drop_id)
         line = self._lines.get(drop.line)
         if line is None or not line.open or not self._later.due(drop_id):
@@ -63,12 +63,12 @@ class Delivery:
                     self._log.info("film_delivered", job=job.id, film=f"{job.base}.mp4", line=drop.line)
             else:
                 await self._store.file_if_over(drop)
-            line.finds_room(drop_id)
+            line.obstacles.passed(drop_id)
         except StorageError as error:
             if isinstance(error, ShareError) and error.errno in FULL:
-                line.finds_no_room(drop_id, error.message)
+                line.obstacles.no_room(drop_id, error.message)
             else:
                 self._log.warning("delivery_postponed", drop=drop_id, reason=error.message)
-                line.finds_obstacle(drop_id, error.message)
-            self._later.wait(drop_id, RETRY_SECONDS)
+                line.obstacles.refused(drop_id, error.message)
+            self._later.wait(drop_id, self._pace.retry)
             line.wake()

@@ -1,6 +1,7 @@
 """A very small HTTP server for this machine only: fixed pages, read by a monitoring system.
 
 Bounded in every way: few connections at a time, short requests, a deadline for each, one answer and the end.
+``prometheus_client``'s own server has no such bound (a thread for every connection, for ever) and no page but one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.aio import ended
@@ -22,9 +22,9 @@ AT_ONCE = 16
 SECONDS = 5.0  # for a request to come and its answer to go
 
 _CURE = {
-    97: "this service may not use the network; install examples/localhost-network.conf as a drop-in",  # EAFNOSUPPORT
-    98: "another program holds this port",  # EADDRINUSE
-    13: "ports below 1024 are root's",  # EACCES
+    97: "the service has no network; install examples/localhost-network.conf as a drop-in",  # EAFNOSUPPORT
+    98: "another program uses this port",  # EADDRINUSE
+    13: "ports below 1024 need root",  # EACCES
 }
 
 
@@ -38,14 +38,14 @@ class Page:
 
 
 class Server:
-    """Answers GET and HEAD with what ``page`` gives for a path."""
+    """Answers GET and HEAD with the result of ``page`` for a path."""
 
     def __init__(self, page: Callable[[str], Page | None]) -> None:
         """``page`` must return at once; ``None`` means that there is no such page."""
         self._page = page
         self._port = 0
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self._problem: str | None = None
         self._log = log.get()
 
@@ -91,14 +91,14 @@ class Server:
     def _reply(self, head: bytes | None) -> bytes:
         """The whole answer to a request's head; ``None``: it was longer than is read."""
         if head is None:
-            return _framed(_plain(431))
+            return _framed(plain_page(431))
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return _framed(_plain(400))
+            return _framed(plain_page(400))
         method, path = words[0], words[1].partition("?")[0]
         if method not in ("GET", "HEAD"):
-            return _framed(_plain(405))
-        return _framed(self._page(path) or _plain(404), head=method == "HEAD")
+            return _framed(plain_page(405))
+        return _framed(self._page(path) or plain_page(404), head=method == "HEAD")
 
 
 def _bound(port: int) -> socket.socket:
@@ -123,7 +123,8 @@ async def _request(reader: asyncio.StreamReader) -> bytes | None:
     return None
 
 
-def _plain(status: int) -> Page:
+def plain_page(status: int) -> Page:
+    """A page that says no more than its status."""
     return Page(status, "text/plain; charset=utf-8", f"{HTTPStatus(status).phrase}\n".encode())
 
 

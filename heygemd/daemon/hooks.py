@@ -1,7 +1,7 @@
 """Programs of the site's own, run when a film is delivered, a job fails or has to wait: mail, tickets, copies.
 
-``[hooks]`` names an argv for each; it gets a notice as JSON on its standard input (``notice``).  A hook is told at most
-once of each event, and nothing waits for it: few run at a time, each has a deadline, what it does wrong is logged.
+``[hooks]`` names an argv for each; it gets a notice as JSON on its standard input (``notice``).  A hook runs at most
+once for each event, and nothing waits for it: few run at a time, each has a deadline, a failure is logged.
 
 As a service, hooks run outside the renderer's sandbox: the daemon hands the notice to ``heygemd-hook.socket``, and
 systemd starts one ``heygemd-hook@.service`` for it, which is ``heygemd hook``.  The daemon says which event it is and
@@ -19,21 +19,48 @@ import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common import log
 from heygemd.common.aio import ended
 from heygemd.common.errors import HeygemdError, SetupError
 from heygemd.common.names import display
+from heygemd.config.live import Live
 from heygemd.config.load import Config
 from heygemd.store.states import Job, JobState, now
 
 NOTICE = "heygemd/notice/1"
 AT_ONCE = 4
 MOST = 200
-"""So many notices may wait for their turn; one more is dropped, and that is logged."""
+"""Number of notices that may wait for their turn; one more is dropped, and that is logged."""
 GRACE_SECONDS = 5.0  # what starting, and bringing the answer back, may take beyond the hook's own deadline
-SAID_BYTES = 2000
+OUTPUT_BYTES = 2000  # of a failed hook's standard error, for the log
+
+
+class Notice(TypedDict):
+    """What a hook reads; ``schema`` is ``NOTICE``, times are ISO 8601, paths and names are for people."""
+
+    schema: str
+    event: str
+    time: str
+    host: str
+    line: str
+    drop: str
+    job: str
+    name: str
+    attempts: int
+    film: str | None
+    held: bool
+    log: str | None
+    reason: str | None
+    since: str | None
+
+
+class HookReply(TypedDict):
+    """What ``heygemd hook`` replies; ``problem`` is a sentence where ``ok`` is false."""
+
+    ok: bool
+    problem: str | None
 
 
 def event_of(before: Job, after: Job) -> str | None:
@@ -47,8 +74,8 @@ def event_of(before: Job, after: Job) -> str | None:
     return None
 
 
-def notice(event: str, job: Job, line: str, outlet: str) -> dict[str, Any]:
-    """What a hook reads: plain data, names as people can read them.  ``outlet`` is the folder of the film."""
+def notice(event: str, job: Job, line: str, outlet: str) -> Notice:
+    """The notice of an event.  ``outlet`` is the folder of the film."""
     done = event == "on_done"
     film = str(Path(outlet) / f"{job.base}.mp4") if done and job.base else None
     return {
@@ -64,52 +91,59 @@ def notice(event: str, job: Job, line: str, outlet: str) -> dict[str, Any]:
 class Hooks:
     """The daemon's side: takes notices, never raises, never waits."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, live: Live) -> None:
+        self._live = live
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
         self._log = log.get()
 
-    def fire(self, told: Mapping[str, Any]) -> None:
-        """Have the hook of ``told["event"]`` run, where there is one."""
-        event, job = str(told["event"]), str(told["job"])
-        if not getattr(self.config.hooks, event):
+    def fire(self, event: Notice) -> None:
+        """Have the hook of this event run, if one is configured."""
+        name, job = event["event"], event["job"]
+        if not _argv(self._live.now, name):
             return
         if len(self._running) >= MOST:
-            self._log.warning("hook_dropped", hook=event, job=job, waiting=len(self._running))
+            self._log.warning("hook_dropped", hook=name, job=job, waiting=len(self._running))
             return
-        task = asyncio.create_task(self._run(event, job, dict(told)))
+        task = asyncio.create_task(self._run(event))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run(self, event: str, job: str, told: Mapping[str, Any]) -> None:
+    async def _run(self, event: Notice) -> None:
+        name, job = event["event"], event["job"]
         async with self._turn:
-            own = self.config.hooks
-            argv: tuple[str, ...] = getattr(own, event)
+            config = self._live.now
+            own = config.hooks
             outside = own.socket.is_socket()
             if outside:
-                problem = await _asked(own.socket, self.config.source, told, own.seconds)
+                problem = await _ask_systemd(own.socket, config.source, event, own.seconds)
             else:
-                problem = await execute(argv, _bytes(told), own.seconds)
+                problem = await execute(_argv(config, name), _bytes(event), own.seconds)
         where = "service" if outside else "daemon"
         if problem is None:
-            self._log.info("hook_ran", hook=event, job=job, by=where)
+            self._log.info("hook_ran", hook=name, job=job, by=where)
         else:
-            self._log.warning("hook_failed", hook=event, job=job, by=where, problem=problem)
+            self._log.warning("hook_failed", hook=name, job=job, by=where, problem=problem)
 
     async def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Let what runs end within ``seconds``; then it is ended."""
+        """Wait up to ``seconds`` for running hooks, then kill them."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         await ended(list(self._running))
 
 
-def _bytes(told: Mapping[str, Any]) -> bytes:
-    return (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+def _argv(config: Config, event: str) -> tuple[str, ...]:
+    """The program of an event with its arguments; empty: none is configured."""
+    own = config.hooks
+    return {"on_done": own.on_done, "on_failed": own.on_failed, "on_deferred": own.on_deferred}[event]
+
+
+def _bytes(message: Mapping[str, object]) -> bytes:
+    return (json.dumps(message, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 async def execute(argv: Sequence[str], data: bytes, seconds: float) -> str | None:
-    """Run one hook with ``data`` on its standard input; what went wrong, if anything.
+    """Run one hook with ``data`` on its standard input; returns the problem, or ``None``.
 
     It and all that it has started are killed after ``seconds``, or when this is cancelled.
     """
@@ -121,34 +155,34 @@ async def execute(argv: Sequence[str], data: bytes, seconds: float) -> str | Non
     except OSError as error:
         return f"{argv[0]} cannot be run: {error.strerror or error}"
     try:
-        _, said = await asyncio.wait_for(child.communicate(data), seconds)
+        _, errors = await asyncio.wait_for(child.communicate(data), seconds)
     except TimeoutError:
-        return f"{argv[0]} took longer than {seconds:g} s and was ended"
+        return f"{argv[0]} took longer than {seconds:g} s and was killed"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.wait(), GRACE_SECONDS)
-    words = said[-SAID_BYTES:].decode(errors="replace").strip()
-    return f"{argv[0]} ended with {child.returncode}: {words or 'it said nothing'}" if child.returncode else None
+    words = errors[-OUTPUT_BYTES:].decode(errors="replace").strip()
+    return f"{argv[0]} exited with code {child.returncode}: {words or 'no output'}" if child.returncode else None
 
 
-async def _asked(socket: Path, source: Path, told: Mapping[str, Any], seconds: float) -> str | None:
+async def _ask_systemd(socket: Path, source: Path, event: Notice, seconds: float) -> str | None:
     """Have systemd's instance run it, and wait for its answer."""
     try:
         async with asyncio.timeout(seconds + GRACE_SECONDS):
             reader, writer = await asyncio.open_unix_connection(str(socket))
             try:
-                writer.write(_bytes({"config": str(source), "notice": told}))
+                writer.write(_bytes({"config": str(source), "notice": event}))
                 writer.write_eof()
                 answer = json.loads(await reader.readline())
                 return None if answer["ok"] else str(answer["problem"])
             finally:
                 writer.close()
     except TimeoutError:
-        return f"heygemd-hook@.service gave no answer within {seconds + GRACE_SECONDS:g} s"
+        return f"heygemd-hook@.service did not answer within {seconds + GRACE_SECONDS:g} s"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"heygemd-hook@.service gave no answer: {error}; its words are in the journal"
+        return f"heygemd-hook@.service did not answer: {error}; see the system journal (journalctl)"
 
 
 # ---------------------------------------------------------------- in heygemd-hook@.service
@@ -157,36 +191,39 @@ async def _asked(socket: Path, source: Path, told: Mapping[str, Any], seconds: f
 EVENTS = ("on_done", "on_failed", "on_deferred")
 
 
-def serve(request: bytes, load: Callable[[Path], Config]) -> dict[str, Any]:
-    """Run the hook that one request asks for (``heygemd hook``); the answer.
+def serve(request: bytes, load: Callable[[Path], Config]) -> HookReply:
+    """Run the hook that one request asks for (``heygemd hook``); the reply.
 
     ``load`` reads a configuration.  A file that anybody but root could have written is refused.
     """
     try:
         asked = json.loads(request)
-        source, told = Path(asked["config"]), asked["notice"]
-        event = EVENTS[EVENTS.index(told["event"])]
+        source, message = Path(asked["config"]), asked["notice"]
+        event = EVENTS[EVENTS.index(message["event"])]
         check_roots_own(source)
         config = load(source)
     except HeygemdError as error:
         return {"ok": False, "problem": error.message}
     except (ValueError, KeyError, TypeError) as error:
-        return {"ok": False, "problem": f"the request is not one of heygemd's: {error!r}"}
-    argv: tuple[str, ...] = getattr(config.hooks, event)
+        return {"ok": False, "problem": f"the request is not a heygemd hook request: {error!r}"}
+    argv = _argv(config, event)
     if not argv:
-        return {"ok": False, "problem": f"{source} has no {event} in [hooks] any more"}
-    problem = asyncio.run(execute(argv, _bytes(told), config.hooks.seconds))
+        return {"ok": False, "problem": f"{source} no longer has {event} in [hooks]"}
+    problem = asyncio.run(execute(argv, _bytes(message), config.hooks.seconds))
     return {"ok": problem is None, "problem": problem}
 
 
 def check_roots_own(source: Path) -> None:
-    """Raises ``SetupError`` where somebody else than root could have written the file or put another in its place."""
+    """Raises ``SetupError`` if a user other than root could have written the file or replaced it."""
     path = source.resolve()
     for place in (path, *path.parents):
         try:
             status = place.stat()
         except OSError as error:
-            raise SetupError(f"{place} cannot be looked at: {error.strerror or error}.") from error
+            raise SetupError(f"{place} cannot be checked: {error.strerror or error}.") from error
         shared = stat.S_IMODE(status.st_mode) & 0o022 and not status.st_mode & stat.S_ISVTX
         if status.st_uid != 0 or shared:
-            raise SetupError(f"{place} can be written by others than root; hooks are run from root's files only.")
+            raise SetupError(
+                f"{place} is writable by users other than root; hooks are run only from files that root alone can "
+                "write."
+            )

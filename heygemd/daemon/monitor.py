@@ -1,7 +1,7 @@
-"""Tells a monitoring system how the daemon is: a file for node_exporter, and a page on this machine's own address.
+"""Figures for a monitoring system: a file for node_exporter, and a page on this machine's loopback address.
 
-A task of the daemon that nothing else waits for.  The figures are taken every few seconds; who asks over HTTP gets the
-last ones, so that asking often costs nothing.
+A task of the daemon that nothing else waits for.  The figures are read every few seconds; a request over HTTP gets the
+last ones, so that frequent requests cost nothing.
 """
 
 from __future__ import annotations
@@ -11,41 +11,40 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from heygemd.common import log
-from heygemd.config.load import Config
-from heygemd.daemon.health_server import Page, Server
+from heygemd.common.aio import Pace
+from heygemd.config.live import Live
+from heygemd.daemon.health_server import Page, Server, plain_page
 from heygemd.guard import host
 from heygemd.scheduler.render_loop import Rendering
-from heygemd.status import exposition, metrics
 from heygemd.status.counters import CAUSES, Tally, known
-from heygemd.status.metrics import LineSeen, Seen
+from heygemd.status.snapshot import LineSnapshot, Snapshot
 from heygemd.store.drops import Job, JobState, Journal
 from heygemd.store.states import ENDED
-from heygemd.watch.line import Line
+from heygemd.watch.line import WatchedLine
 
-SECONDS = 5.0  # between two readings; Prometheus asks every 15 s or so
 _OPEN = [state for state in JobState if state not in ENDED]
 
 
 class Monitor:
-    """Counts what happens, and tells it where ``[metrics]`` says."""
+    """Counts what happens, and publishes it where ``[metrics]`` says."""
 
     def __init__(
-        self, config: Callable[[], Config], journal: Journal, lines: Mapping[str, Line], rendering: Rendering,
-    ) -> None:  # fmt: skip
-        """``config`` and ``lines`` may change."""
-        self._config, self._journal, self._lines, self._rendering = config, journal, lines, rendering
+        self, live: Live, journal: Journal, lines: Mapping[str, WatchedLine], rendering: Rendering, pace: Pace
+    ) -> None:
+        """``lines`` may come and go."""
+        self._live, self._journal, self._lines, self._rendering = live, journal, lines, rendering
+        self._pace = pace
         self.tally = Tally()
         self._started = self._changed_at = time.time()
-        self._asked_again: dict[str, float] = {}  # jobs that were tried again: their time in the queue begins anew
+        self._retried_at: dict[str, float] = {}  # jobs that were retried: their time in the queue begins there
         self._read_at = time.monotonic()
-        self._text = b""
-        self._server = Server(self._answer)
-        self._heed = asyncio.Event()
+        self._figures: Page | None = None
+        self._server = Server(self._page)
         self._file_problem: str | None = None
         self._log = log.get()
 
@@ -53,49 +52,47 @@ class Monitor:
         """A job has changed, durably."""
         self._changed_at = time.time()
         if before.state in ENDED and after.state is JobState.QUEUED:
-            self._asked_again[after.id] = self._changed_at
+            self._retried_at[after.id] = self._changed_at
         elif after.state in ENDED:
-            self._asked_again.pop(after.id, None)
+            self._retried_at.pop(after.id, None)
         self.tally.changed(before, after, self._engine(after))
-
-    def heed(self) -> None:
-        """The configuration has changed."""
-        self._heed.set()
 
     async def run(self) -> None:
         """Go on until cancelled."""
         try:
             while True:
-                wanted = self._config().metrics
+                config = self._live.now
+                wanted = config.metrics
                 await self._server.listen(wanted.port)
                 if wanted.port or wanted.textfile != Path():
-                    await self._tell(up=True)
-                self._heed.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._heed.wait(), SECONDS)
+                    await self._publish(up=True)
+                await self._live.other_than(config, self._pace.metrics)
         finally:
             await self._server.listen(0)
 
     async def last(self, seconds: float = 5.0) -> None:
-        """Say that the daemon was stopped in order, as far as that can be done in the time."""
-        if self._config().metrics.textfile != Path():
+        """Publish that the daemon was stopped in order, if that can be done within ``seconds``."""
+        if self._live.now.metrics.textfile != Path():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tell(up=False), seconds)
+                await asyncio.wait_for(self._publish(up=False), seconds)
 
-    async def _tell(self, *, up: bool) -> None:
-        self._text = exposition.to_text(metrics.figures(await self._seen(up), self.tally))
-        file = self._config().metrics.textfile
+    async def _publish(self, *, up: bool) -> None:
+        from heygemd.status import metrics  # not before figures are asked for: it loads prometheus_client
+
+        text = metrics.to_text(metrics.figures(await self._snapshot(up), self.tally))
+        self._figures = Page(200, metrics.CONTENT_TYPE, text)
+        file = self._live.now.metrics.textfile
         if file == Path():
             return
-        problem = await asyncio.to_thread(write, file, self._text)
+        problem = await asyncio.to_thread(write, file, text)
         if problem and problem != self._file_problem:
             self._log.error("metrics_not_written", file=str(file), problem=problem)
         self._file_problem = problem
 
-    # ------------------------------------------------------------ what there is to see
+    # ------------------------------------------------------------ reading
 
-    async def _seen(self, up: bool) -> Seen:
-        now, config, admission = time.time(), self._config(), self._rendering.admission
+    async def _snapshot(self, up: bool) -> Snapshot:
+        now, config, admission = time.time(), self._live.now, self._rendering.admission
         jobs = self._journal.jobs_in(*_OPEN)
         deferred = self._waiting(jobs)
         clock = time.monotonic()
@@ -108,7 +105,7 @@ class Monitor:
         queued = [self._queued_since(job) for job in jobs if job.state is JobState.QUEUED]
         own = {"state": config.daemon.state_dir, "work": config.daemon.work_dir}
         free = await asyncio.to_thread(lambda: {place: host.disk_free_mib(path) for place, path in own.items()})
-        return Seen(
+        return Snapshot(
             up=up, at=now, started=self._started, progress=max(self._changed_at, self._rendering.heard_at),
             paused=self._rendering.paused,
             unfinished=Counter((job.state.value, self._engine(job)) for job in jobs), deferred=deferred,
@@ -119,48 +116,49 @@ class Monitor:
         )  # fmt: skip
 
     def _engine(self, job: Job) -> str:
-        return job.request.options.engine or self._config().render.engine
+        return job.request.options.engine or self._live.now.render.engine
 
     def _waiting(self, jobs: list[Job]) -> Counter[str]:
-        """The deferred jobs by what they wait for; one that the guard does not know of waits for its share."""
+        """Deferred jobs by cause; jobs unknown to the guard wait for their share."""
         kinds = self._rendering.admission.deferrals.kinds()
         return Counter(known(kinds.get(job.id, "share"), CAUSES) for job in jobs if job.waits)
 
     def _queued_since(self, job: Job) -> float:
-        return self._asked_again.get(job.id) or datetime.fromisoformat(job.created).timestamp()
+        return self._retried_at.get(job.id) or datetime.fromisoformat(job.created).timestamp()
 
-    def _line_rows(self) -> list[LineSeen]:
-        free = self._rendering.admission.outboxes.free_mib()
+    def _line_rows(self) -> list[LineSnapshot]:
+        free = self._rendering.admission.outboxes.by_path()
         return [
-            LineSeen(name, line.open, line.full is not None, len(line.waiting), free.get(line.line.outbox))
+            LineSnapshot(name, line.open, line.full is not None, len(line.waiting), free.get(line.settings.outbox))
             for name, line in self._lines.items()
             if line.looked  # before that nothing is known of it
         ]
 
-    # ------------------------------------------------------------ who asks
+    # ------------------------------------------------------------ the pages
 
-    def _answer(self, path: str) -> Page | None:
+    def _page(self, path: str) -> Page | None:
         """The page at a path, if there is one."""
         if path == "/metrics":
-            return Page(200 if self._text else 503, exposition.CONTENT_TYPE, self._text)
+            return self._figures or plain_page(503)
         if path == "/healthz":
             return self._health()
         return None
 
     def _health(self) -> Page:
-        """200 while the daemon does its work.  A share that is gone is told of but is no reason to start it anew."""
+        """200 while the daemon does its work.  A lost share is named, but is no reason to restart the daemon."""
         state = "stopping" if self._rendering.stopping else "paused" if self._rendering.paused else "running"
         looked = all(line.looked for line in self._lines.values())
         gone = sorted(name for name, line in self._lines.items() if line.looked and not line.open)
-        told = "starting" if not looked and state == "running" else state
-        text = f"{told}\n" + "".join(f"line {name} unavailable\n" for name in gone)
-        return Page(200 if told in ("running", "paused") else 503, "text/plain; charset=utf-8", text.encode())
+        word = "starting" if not looked and state == "running" else state
+        text = f"{word}\n" + "".join(f"line {name} unavailable\n" for name in gone)
+        return Page(200 if word in ("running", "paused") else 503, "text/plain; charset=utf-8", text.encode())
 
 
 def write(file: Path, text: bytes) -> str | None:
-    """Put ``text`` in place of the file in one step, readable for everybody; what went wrong, if anything.
+    """Replace the file in one step, readable for everybody; returns the problem, or ``None``.
 
-    The collector reads whatever ends in .prom, so the half-written file ends otherwise.
+    ``prometheus_client.write_to_textfile`` would leave the mode to the service's umask, which shuts the collector out.
+    The collector reads every file that ends in .prom, so the half-written one must end otherwise.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -172,5 +170,5 @@ def write(file: Path, text: bytes) -> str | None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        return f"{error.strerror or error}; the folder must be there, and heygemd's user may write in it"
+        return f"{error.strerror or error}; the folder must exist, and heygemd's user must be able to write to it"
     return None

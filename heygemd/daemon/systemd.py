@@ -1,4 +1,4 @@
-"""What systemd is told: READY, STATUS, WATCHDOG, STOPPING.  Outside systemd all of it does nothing."""
+"""Notices to systemd: READY, STATUS, WATCHDOG, STOPPING.  Outside systemd all of it does nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Notifier:
     def __init__(self) -> None:
         self._to = sdnotify.SystemdNotifier()
         self._watchdog = "WATCHDOG_USEC" in os.environ
-        self._said = -STATUS_SECONDS
+        self._status_at = -STATUS_SECONDS
 
     def ready(self) -> None:
         """Every line has been looked at, or found unavailable."""
@@ -30,7 +30,7 @@ class Notifier:
         self._to.notify("STOPPING=1")
 
     def more_time(self, seconds: float) -> None:
-        """Start or stop goes on for at least so long from now; to be said again before that has passed."""
+        """Start or stop goes on for at least ``seconds`` from now; must be called again before they have passed."""
         self._to.notify(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
 
     def beat(self, summary: Callable[[], str]) -> None:
@@ -42,8 +42,8 @@ class Notifier:
         now = time.monotonic()
         if self._watchdog:
             self._to.notify("WATCHDOG=1")
-        if now - self._said >= STATUS_SECONDS:
-            self._said = now
+        if now - self._status_at >= STATUS_SECONDS:
+            self._status_at = now
             self._to.notify("STATUS=" + plain(summary()).replace("\\", "\\\\"))  # systemd takes one \\ of two away
 
 

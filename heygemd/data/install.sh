@@ -1,15 +1,15 @@
 #!/bin/sh
-# Installs heygemd from this folder, without a network:  sudo ./install.sh   (again for an upgrade; --uninstall)
+# Installs or upgrades heygemd from this folder, without a network:  sudo ./install.sh   (--uninstall removes it)
 #
-#   --no-self-test   do not make a film at the end
-#   PYTHON=…         the Python to use, where python3 is not the version in the file "python"
+#   --no-self-test   do not make a test film at the end
+#   PYTHON=…         the Python to use, if python3 is not the version in the file "python"
 #
-# Configuration, journal, models, footage and films stay as they are, whether it is run again or uninstalled.
+# An upgrade or uninstall keeps configuration, journal, models, footage and films.
 set -eu
 cd "$(dirname "$0")"
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 umask 022
-# What pip would read of this machine or of who installs does not count: everything lies here.
+# Ignore pip's settings of this machine and user: all packages are in this folder.
 unset PYTHONPATH PYTHONHOME PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_CONSTRAINT PIP_TARGET
 export PIP_CONFIG_FILE=/dev/null
 
@@ -35,20 +35,20 @@ if [ $uninstall = yes ]; then
   rm -f /usr/local/bin/heygemd
   rm -rf /opt/heygemd /opt/heygemd.d /var/cache/heygemd
   systemctl daemon-reload
-  say "uninstalled; left as they are: /etc/heygemd, /var/lib/heygemd, /srv/heygem, /opt/heygemd-models, user heygemd"
+  say "uninstalled; kept: /etc/heygemd, /var/lib/heygemd, /srv/heygem, /opt/heygemd-models, user heygemd"
   exit 0
 fi
 
 say "checking this bundle"
 sha256sum --quiet --check SHA256SUMS || fail "the bundle is damaged; copy it again"
 machine=$(cat machine)
-[ "$(uname -m)" = "$machine" ] || fail "this bundle is for $machine"
+[ "$(uname -m)" = "$machine" ] || fail "this bundle is for $machine, but this machine is $(uname -m)"
 
 python=${PYTHON:-python3}
 if [ -d debs ] && ! { command -v ffmpeg && "$python" -c 'import ensurepip'; } >/dev/null 2>&1; then
-  say "the distribution's packages"
+  say "installing the distribution's packages"
   here=$(. /etc/os-release && echo "$ID ${VERSION_ID:-}")
-  [ "$here" = "$(cat distribution)" ] || fail "its packages are of $(cat distribution) and this is $here"
+  [ "$here" = "$(cat distribution)" ] || fail "the bundle's packages are for $(cat distribution), but this is $here"
   lists=$(mktemp -d)
   ln -s "$PWD/debs" "$lists/debs"
   mkdir "$lists/lists"
@@ -61,13 +61,13 @@ if [ -d debs ] && ! { command -v ffmpeg && "$python" -c 'import ensurepip'; } >/
   apt --no-install-recommends install ffmpeg python3 python3-venv
   rm -rf "$lists"
 fi
-command -v ffmpeg >/dev/null || fail "there is no ffmpeg; install the distribution's package first (apt-get install ffmpeg)"
+command -v ffmpeg >/dev/null || fail "ffmpeg is missing; install the distribution's package first (apt-get install ffmpeg)"
 
 wanted=$(cat python)
-found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "there is no $python"
-[ "$found" = "$wanted" ] || fail "this bundle is for Python $wanted and $python is $found; set PYTHON"
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python is missing; install it, or set PYTHON"
+[ "$found" = "$wanted" ] || fail "this bundle is for Python $wanted, but $python is $found; set PYTHON"
 
-say "the user heygemd and the folders of the first line"
+say "creating the user heygemd and the folders of the first line"
 install -D -m 0644 systemd/heygemd.sysusers /etc/sysusers.d/heygemd.conf
 install -D -m 0644 systemd/heygemd.tmpfiles /etc/tmpfiles.d/heygemd.conf
 systemd-sysusers /etc/sysusers.d/heygemd.conf
@@ -76,16 +76,16 @@ if [ -e /proc/driver/nvidia/version ]; then
   install -D -m 0644 systemd/heygemd.modules-load /etc/modules-load.d/heygemd.conf
 fi
 
-say "the program, in /opt/heygemd"
-# The new one is made beside the one that runs; the service stands still only while they change places.
+say "installing the program in /opt/heygemd"
+# The new version is installed next to the running one; the service stops only during the switch.
 home=/opt/heygemd.d/$(date +%Y%m%d-%H%M%S)-$$
 mkdir -p /opt/heygemd.d
 trap '[ "$(readlink /opt/heygemd)" = "$home" ] || rm -rf "$home"' EXIT
-"$python" -m venv "$home" || fail "no virtual environment could be made; Debian needs the package python3-venv"
+"$python" -m venv "$home" || fail "the virtual environment could not be created; on Debian install python3-venv"
 "$home/bin/python" -I -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
   --no-index --find-links wheels heygemd
 
-say "the configuration, in /etc/heygemd"
+say "checking the configuration in /etc/heygemd"
 config=/etc/heygemd/config.toml
 install -d -m 0755 /etc/heygemd
 if [ ! -e $config ]; then
@@ -95,15 +95,15 @@ if [ ! -e $config ]; then
 fi
 chown root:heygemd $config
 chmod 0640 $config
-# An upgrade that would not run with the configuration that is here changes nothing.
+# If the new version refuses the existing configuration, the upgrade changes nothing.
 checked=$("$home/bin/heygemd" check --json --config $config) ||
-  fail "this version does not take $config; what was installed goes on as it was"
+  fail "this version refuses $config; the installed version stays in place"
 of_config() { printf %s "$checked" | "$home/bin/python" -Ic "import json, sys; print(json.load(sys.stdin)['config']$1)"; }
 models=$(of_config "['daemon']['models_dir']")
 [ "$models" != /opt/heygemd-models ] || install -d -m 0755 "$models"
 if [ -d models ]; then
   install -d -m 0755 "$models"
-  say "the models, in $models"
+  say "copying the models to $models"
   for model in models/*/; do
     name=$(basename "$model")
     rm -rf "$models/.new" && cp -R "$model" "$models/.new"
@@ -113,8 +113,8 @@ if [ -d models ]; then
   "$home/bin/heygemd" models verify --config $config
 fi
 
-say "the service"
-# A running job ends or goes back into the queue; it is made by the new version.
+say "starting the service"
+# A running job ends or returns to the queue; the new version renders it.
 systemctl stop heygemd.service 2>/dev/null || true
 before=$(readlink /opt/heygemd || true)
 [ -L /opt/heygemd ] || rm -rf /opt/heygemd
@@ -130,20 +130,20 @@ systemctl restart heygemd.service || {
   [ -z "$before" ] || {
     ln -sfnT "$before" /opt/heygemd
     systemctl restart --no-block heygemd.service
-    fail "this version did not start, the reason is above; the one before is in its place again"
+    fail "this version did not start (the reason is above); the previous version was restored"
   }
-  fail "it did not start; the reason is above"
+  fail "the service did not start; the reason is above"
 }
 systemctl try-restart 'heygemd@*.service'
 for old in /opt/heygemd.d/*; do [ "$old" = "$home" ] || rm -rf "$old"; done
 
-say "what works here"
-/opt/heygemd/bin/heygemd doctor --config $config || say "see above: something is missing"
+say "checking this machine"
+/opt/heygemd/bin/heygemd doctor --config $config || say "something is missing; see above"
 if [ $self_test = yes ]; then
-  say "the self-test: a film, made by the service"
+  say "self-test: the service makes a film"
   folder=$(mktemp -d)
   /opt/heygemd/bin/heygemd selftest --config $config --out "$folder" ||
-    fail "the self-test failed; doctor's words above say what is missing"
+    fail "the self-test failed; see the doctor's findings above"
 fi
 systemctl --no-pager --lines=0 status heygemd.service
 say "installed: heygemd $(cat version); drop files into $(of_config "['lines'][0]['inbox']")"

@@ -1,4 +1,4 @@
-"""What would work on this machine, what is missing, and the cure.
+"""Checks this machine: what works, what is missing, and the cure.
 
 May import: common, config, contract, guard, models, share, store.
 """

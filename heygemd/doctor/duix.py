@@ -1,5 +1,6 @@
-"""The Duix.Avatar container, for ``heygemd doctor``: is it there, does it see the folder that we see, may the service
-speak to it.  Imports nothing heavy.
+"""Examines the Duix.Avatar container: whether it answers, sees the same folder, and may be used by the service.
+
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from heygemd.config.tables import DuixConfig
 from heygemd.contract import duix_api as api
 from heygemd.contract.duix_api import Client, Unclear, Unreachable
 from heygemd.contract.duix_folder import TEMP, Shared, inputs_of, new_code
-from heygemd.doctor.check import Check, User, service_user
+from heygemd.doctor.finding import Finding, User, service_user
 from heygemd.guard import host
 
 NAME = "engine duix"
@@ -33,50 +34,60 @@ _SILENCE = b"RIFF" + (36 + 16000).to_bytes(4, "little") + b"WAVEfmt \x10\0\0\0\x
 def examine(
     config: DuixConfig, wanted: bool, clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[Check]:  # fmt: skip
+) -> list[Finding]:  # fmt: skip
     """Everything, in order.  ``wanted``: whether some line may use the engine.
 
     Where the container answers it is given a task that must fail at once (its pictures are missing), to see whether it
     finds the sound that is laid down beside it: it should not come as far as its GPU.
     """
     if config.shared == Path():
-        cure = "set shared in [duix], where you have a Duix.Avatar (HeyGem) container"
-        return [Check(NAME, "warn", "is not configured", cure)]
+        cure = "to use it, run a Duix.Avatar (HeyGem) container and set shared in [duix]"
+        return [Finding(NAME, "warn", "not configured", cure)]
     folder = _folder(config.shared, service_user())
-    service = _service(config, _shown()) if wanted else []
+    service = _service(config, _unit_properties()) if wanted else []
     client = Client(config.url, ANSWER_SECONDS)
     try:
         reply = client.query("heygemd-doctor")
     except Unreachable as error:
-        cure = "start the container, and publish its port 8383 on 127.0.0.1; or correct url in [duix]"
-        return [Check(NAME, "warn", f"nobody answers at {config.url}: {error}", cure), folder, *service]
+        cure = "start the container and publish its port 8383 on 127.0.0.1, or correct url in [duix]"
+        return [Finding(NAME, "warn", f"no answer at {config.url}: {error}", cure), folder, *service]
     except Unclear as error:
-        cure = "is that a Duix.Avatar container? If so restart it; else correct url in [duix]"
-        return [Check(NAME, "warn", f"{config.url} does not answer as one does: {error}", cure), folder, *service]
-    told = f"{config.url} answers ({reply.server or 'it does not say as what'}; the image's version it does not tell)"
+        cure = "restart it if it is a Duix.Avatar container, else correct url in [duix]"
+        return [
+            Finding(NAME, "warn", f"{config.url} does not answer like a Duix.Avatar container: {error}", cure),
+            folder,
+            *service,
+        ]
+    answer = f"{config.url} answers ({reply.server or 'server name unknown'}; image version unknown)"
     knows = reply.code == api.NO_TASK
-    first = Check(NAME, "ok", told) if knows else Check(NAME, "warn", f"{told}, but with code {reply.code} {reply.msg}")
+    first = (
+        Finding(NAME, "ok", answer)
+        if knows
+        else Finding(NAME, "warn", f"{answer}, but with code {reply.code} {reply.msg}")
+    )
     if folder.verdict != "ok":
         return [first, folder, *service]
     return [first, folder, _trial(config, client, clock, sleep), *service]
 
 
-def _folder(shared: Path, user: User) -> Check:
+def _folder(shared: Path, user: User) -> Finding:
     name = "duix folder"
     temp = shared / TEMP
     try:
         status = temp.stat()
     except OSError as error:
-        cure = "set shared in [duix] to the folder that the container has as /code/data; it makes temp/ when it starts"
-        return Check(name, "warn", f"{temp}: {error.strerror}", cure)
+        cure = (
+            "set shared in [duix] to the folder that the container mounts as /code/data; it creates temp/ at its start"
+        )
+        return Finding(name, "warn", f"{temp}: {error.strerror}", cure)
     if not user.may_write(status):
         cure = f"setfacl -m u:{user.name}:rwx,d:u:{user.name}:rwX {temp} (the container writes there as root)"
-        return Check(name, "warn", f"{user.name} cannot write in {temp}", cure)
-    return Check(name, "ok", f"{temp}: {host.disk_free_mib(temp)} MiB free")
+        return Finding(name, "warn", f"{user.name} cannot write to {temp}", cure)
+    return Finding(name, "ok", f"{temp}: {host.disk_free_mib(temp)} MiB free")
 
 
-def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep: Callable[[float], None]) -> Check:
-    """Whether a sound that we lay down is found by the container: it makes files of its own of it, beside ours."""
+def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep: Callable[[float], None]) -> Finding:
+    """Whether the container finds a sound that we put there: it then makes files of its own beside ours."""
     name, shared, code = "duix folder inside", Shared(config.shared), new_code()
     sound, pictures = inputs_of(code)
     try:
@@ -86,30 +97,30 @@ def _trial(config: DuixConfig, client: Client, clock: Callable[[], float], sleep
             shared.put(Path(trial.name), sound)
         reply = client.submit(code, sound, pictures)
         if reply.code == api.BUSY:
-            return Check(name, "ok", "not tried: the container is busy")
-        ends, said = clock() + TRIAL_SECONDS, ""
+            return Finding(name, "ok", "not tested: the container is busy")
+        ends, message = clock() + TRIAL_SECONDS, ""
         while True:
-            seen = [found for found in shared.of(code) if found != sound]
-            told = api.told(client.query(code))
-            said = told.said or said
-            if seen or told.state != "running" or clock() > ends:
+            others = [file for file in shared.of(code) if file != sound]
+            task = api.task_state(client.query(code))
+            message = task.message or message
+            if others or task.state != "running" or clock() > ends:
                 break
             sleep(LOOK_SECONDS)
-        return _judged(name, config, seen or [f for f in shared.of(code) if f != sound], said)
+        return _judged(name, config, others or [file for file in shared.of(code) if file != sound], message)
     except (OSError, Unreachable, Unclear) as error:
-        return Check(name, "warn", f"could not be tried: {error}")
+        return Finding(name, "warn", f"could not be tested: {error}")
     finally:
         _clean(shared, code)
 
 
-def _judged(name: str, config: DuixConfig, seen: list[str], said: str) -> Check:
-    if seen:
-        return Check(name, "ok", "the container finds what is laid down there")
-    heard = f": {said}" if said else ""
-    if "时长" in said:
-        cure = f"the container must have {config.shared} as /code/data (volumes: {config.shared}:/code/data)"
-        return Check(name, "warn", f"the container does not find what is laid down there{heard}", cure)
-    return Check(name, "ok", f"whether the container sees the same folder could not be told{heard}")
+def _judged(name: str, config: DuixConfig, others: list[str], message: str) -> Finding:
+    if others:
+        return Finding(name, "ok", "the container finds files written there")
+    quoted = f": {message}" if message else ""
+    if "时长" in message:
+        cure = f"the container must mount {config.shared} as /code/data (volumes: {config.shared}:/code/data)"
+        return Finding(name, "warn", f"the container does not find files written there{quoted}", cure)
+    return Finding(name, "ok", f"it could not be determined whether the container mounts the same folder{quoted}")
 
 
 def _clean(shared: Shared, code: str) -> None:
@@ -122,8 +133,8 @@ def _clean(shared: Shared, code: str) -> None:
 # ---------------------------------------------------------------- the service's sandbox
 
 
-def _shown() -> Mapping[str, str]:
-    """What systemd says of the service; nothing where there is none."""
+def _unit_properties() -> Mapping[str, str]:
+    """The service's properties in systemd; empty where there is no such service."""
     if shutil.which("systemctl") is None:
         return {}
     argv = ["systemctl", "show", UNIT, *(f"--property={name}" for name in _ASKED)]
@@ -135,18 +146,20 @@ def _shown() -> Mapping[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def _service(config: DuixConfig, unit: Mapping[str, str]) -> list[Check]:
+def _service(config: DuixConfig, unit: Mapping[str, str]) -> list[Finding]:
     """Whether the installed service may reach the container and write to the folder: by itself it has no network."""
     name = "duix from the service"
     if unit.get("LoadState") != "loaded":
         return []
-    cure = f"install {DROP_IN} as /etc/systemd/system/{UNIT}.d/localhost-network.conf and adapt it; restart the service"
+    cure = (
+        f"install {DROP_IN} as /etc/systemd/system/{UNIT}.d/localhost-network.conf, adapt it, and restart the service"
+    )
     faults = ["has no network"] if unit.get("PrivateNetwork") == "yes" else []
     paths = [word.lstrip("-+") for word in unit.get("ReadWritePaths", "").split()]
     if not any(config.shared.is_relative_to(path) for path in paths if path):
-        faults.append(f"may not write to {config.shared}")
+        faults.append(f"is not allowed to write to {config.shared}")
     if unit.get("ProtectHome") in ("yes", "tmpfs") and config.shared.parts[1:2] in (("home",), ("root",)):
-        faults.append("does not see people's homes: put the folder elsewhere, such as /srv/duix")
+        faults.append("cannot see home folders: move the folder, for example to /srv/duix")
     if not faults:
-        return [Check(name, "ok", f"{UNIT} may speak to it and write to its folder")]
-    return [Check(name, "warn", f"{UNIT} {' and '.join(faults)}", cure)]
+        return [Finding(name, "ok", f"{UNIT} can reach it and write to its folder")]
+    return [Finding(name, "warn", f"{UNIT} {' and '.join(faults)}", cure)]

@@ -1,4 +1,6 @@
-"""How onnxruntime is installed here: for ``doctor``.  Imports nothing heavy; asks in a child.
+"""Judges how onnxruntime is installed here: for the processor, with CUDA, or as a mixture of both.
+
+Imports nothing heavy; a child is asked.
 
 PyPI has it twice, ``onnxruntime`` for the processor and ``onnxruntime-gpu`` with CUDA, which unpack into one folder.
 insightface asks for the first by name, so that on a CUDA host the one that was unpacked last decides, and an upgrade
@@ -7,10 +9,9 @@ of either leaves a mixture of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from heygemd.doctor.check import Check
+from heygemd.common import checked
+from heygemd.common.checked import Row
+from heygemd.doctor.finding import Finding
 
 QUESTION = """
 import json, onnxruntime, insightface
@@ -22,25 +23,29 @@ print(json.dumps({
     "packages": sorted({n for n in names if n in ("onnxruntime", "onnxruntime-gpu")}),
 }))
 """
-"""A program that tells it in one line of JSON."""
+"""A program that prints the facts as one line of JSON."""
 CUDA_CURE = (
-    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu "
-    "(pip check then misses onnxruntime, which does no harm)"
+    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu (pip check "
+    "then reports onnxruntime as missing, which is harmless)"
 )
 CPU_CURE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
 
 
-def judge(facts: Mapping[str, Any] | str, *, gpu: bool) -> list[Check]:
-    """What ``QUESTION`` answered, or its complaint, in doctor's words; ``gpu``: whether there is one here."""
+def judge(facts: Row | str, *, gpu: bool) -> list[Finding]:
+    """The finding from what ``QUESTION`` printed, or from its last line on stderr; ``gpu``: whether one is here."""
     name = "onnxruntime"
     if isinstance(facts, str):
-        said = f"it or insightface cannot be used: {facts}; the built-in face finder needs neither"
-        return [Check(name, "warn", said, "install heygemd again in its virtual environment")]
-    said = f"{facts['version']}, {'with' if facts['cuda'] else 'without'} CUDA; insightface {facts['insightface']}"
-    if len(facts["packages"]) > 1:
-        said = f"{said}; onnxruntime and onnxruntime-gpu are both installed and have written over one another"
-        return [Check(name, "warn", said, CUDA_CURE if gpu else CPU_CURE)]
-    if gpu and not facts["cuda"]:
-        said = f"{said}: a Wav2Lip that was imported as ONNX runs on the processor"
-        return [Check(name, "ok", said, f"where that is not wanted: {CUDA_CURE}")]
-    return [Check(name, "ok", said)]
+        problem = f"onnxruntime or insightface cannot be used: {facts}; the built-in face detector needs neither"
+        return [Finding(name, "warn", problem, "install heygemd again in its virtual environment")]
+    cuda, packages = facts.get("cuda") is True, checked.texts(facts, "packages")
+    installed = f"{checked.text(facts, 'version')}, {'with' if cuda else 'without'} CUDA"
+    installed = f"{installed}; insightface {checked.text(facts, 'insightface')}"
+    if len(packages) > 1:
+        problem = (
+            f"{installed}; onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files"
+        )
+        return [Finding(name, "warn", problem, CUDA_CURE if gpu else CPU_CURE)]
+    if gpu and not cuda:
+        problem = f"{installed}: a Wav2Lip imported as ONNX runs on the CPU"
+        return [Finding(name, "ok", problem, f"to run it on the GPU: {CUDA_CURE}")]
+    return [Finding(name, "ok", installed)]

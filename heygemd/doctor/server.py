@@ -1,4 +1,4 @@
-"""The classic faults of a server, for ``heygemd doctor``: folders, file systems, clock, limits of the kernel.
+"""Examines a server for the usual faults: folders, file systems, clock, kernel limits, metrics, hooks.
 
 Whatever touches a line's folders runs in a thread with a deadline: a share that has gone away may never answer.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from heygemd.config.line import LINE_PLACES
 from heygemd.config.load import LINE_FOLDERS, Config, LineConfig
 from heygemd.config.tables import MetricsConfig
-from heygemd.doctor.check import Check, User, service_user
+from heygemd.doctor.finding import Finding, User, service_user
 from heygemd.guard import host
 from heygemd.share.filesystem import blind
 
@@ -37,8 +37,8 @@ WATCHES, INSTANCES = 16_384, 64
 """inotify's limits for a user: one watch a subfolder of an inbox, one instance a line, and others want some too."""
 
 
-def examine(config: Config) -> list[Check]:
-    """Everything, in the order in which it is told."""
+def examine(config: Config) -> list[Finding]:
+    """Every finding, in the order in which they are printed."""
     user = service_user()
     checks = [clock(config, time.time()), temporary(), *inotify_limits(), state(config, user)]
     for line in config.lines:
@@ -46,43 +46,43 @@ def examine(config: Config) -> list[Check]:
     return [*checks, *metrics(config.metrics, user), *hooks(config)]
 
 
-def _in_time(name: str, act: Callable[[], list[Check]]) -> list[Check]:
-    answer: list[list[Check]] = []
+def _in_time(name: str, act: Callable[[], list[Finding]]) -> list[Finding]:
+    answer: list[list[Finding]] = []
     asking = threading.Thread(target=lambda: answer.append(act()), daemon=True)
     asking.start()
     asking.join(FOLDER_SECONDS)
     said = f"its folders did not answer within {FOLDER_SECONDS:g} s"
-    return answer[0] if answer else [Check(name, "warn", said, "is the share mounted and reachable?")]
+    return answer[0] if answer else [Finding(name, "warn", said, "is the share mounted and reachable?")]
 
 
 # ---------------------------------------------------------------- the machine
 
 
-def clock(config: Config, now: float) -> Check:
+def clock(config: Config, now: float) -> Finding:
     """A clock that is years off makes dates in logs and names worthless, and shares refuse logins."""
-    told = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
-    cure = "set it (timedatectl set-time), and let the machine ask a time server in its network"
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(now))
+    cure = "set it (timedatectl set-time) and configure a time server"
     if now < OLDEST_CLOCK:
-        return Check("clock", "warn", f"says {told}, which is before heygemd was made", cure)
+        return Finding("clock", "warn", f"shows {date}, which is before heygemd's release", cure)
     with contextlib.suppress(OSError):
         last = (config.daemon.state_dir / "journal.sqlite").stat().st_mtime
         if last > now + 86_400:
             then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
-            return Check("clock", "warn", f"says {told}, but the journal was written at {then}", cure)
-    return Check("clock", "ok", told)
+            return Finding("clock", "warn", f"shows {date}, but the journal was last written at {then}", cure)
+    return Finding("clock", "ok", date)
 
 
-def temporary() -> Check:
+def temporary() -> Finding:
     """The folder for temporary files."""
     folder = Path(tempfile.gettempdir())
     free = host.disk_free_mib(folder)
     if free is not None and free < TMP_MIB:
-        said = f"{folder}: {free} MiB free, {TMP_MIB} MiB are wanted at times"
-        return Check("temporary files", "warn", said, "make room, or mount a larger file system there")
-    return Check("temporary files", "ok", f"{folder}: {free} MiB free")
+        said = f"{folder}: {free} MiB free, up to {TMP_MIB} MiB are needed"
+        return Finding("temporary files", "warn", said, "free some space, or mount a larger file system there")
+    return Finding("temporary files", "ok", f"{folder}: {free} MiB free")
 
 
-def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Check]:
+def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Finding]:
     """Low limits make a line fall back to polling, which costs the share more."""
     for name, wanted in (("max_user_watches", WATCHES), ("max_user_instances", INSTANCES)):
         try:
@@ -91,64 +91,66 @@ def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Chec
             continue
         if found < wanted:
             cure = f"put 'fs.inotify.{name} = {wanted * 4}' into /etc/sysctl.d/heygemd.conf and run sysctl --system"
-            yield Check(f"inotify {name}", "warn", f"{found}; at least {wanted} are wanted", cure)
+            yield Finding(f"inotify {name}", "warn", f"{found}; at least {wanted} are needed", cure)
         else:
-            yield Check(f"inotify {name}", "ok", str(found))
+            yield Finding(f"inotify {name}", "ok", str(found))
 
 
-def state(config: Config, user: User) -> Check:
+def state(config: Config, user: User) -> Finding:
     """The state folder, which holds the journal."""
     folder = config.daemon.state_dir
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     with contextlib.suppress(OSError):
         if blind(there):
-            said = f"{folder} lies on a network file system or FUSE, where the journal would not be safe"
-            return Check("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
+            said = f"{folder} is on a network file system or FUSE, where the journal is not safe"
+            return Finding("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
         if not user.may_write(there.stat()):
             cure = f"install -d -o {user.name} -m 0750 {folder}"
-            return Check("state_dir", "warn", f"{there} cannot be written by {user.name}", cure)
-    return Check("state_dir", "ok", str(folder))
+            return Finding("state_dir", "warn", f"{user.name} cannot write to {there}", cure)
+    return Finding("state_dir", "ok", str(folder))
 
 
 # ---------------------------------------------------------------- a line
 
 
-def folders(config: Config, line: LineConfig, user: User) -> Iterator[Check]:
+def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
     """The folders of a line: there, ours, on one file system, where renaming works and changes are noticed."""
     name, missing = f"line {line.name}", []
     for part in LINE_PLACES if line.on_poor == "hold" else LINE_FOLDERS:
         folder: Path = getattr(line, part)
         try:
             if str(folder) not in line.trusted and folder.is_symlink():
-                said = f"{folder} is a symbolic link, and below a line's root none is followed"
-                cure = f"name the folder that it leads to in the line: {part} = {json.dumps(str(folder.resolve()))}"
-                yield Check(f"{name} {part}", "fail", said, cure)
+                said = f"{folder} is a symbolic link; links below a line's root are not followed"
+                cure = f"set the link's target in the line: {part} = {json.dumps(str(folder.resolve()))}"
+                yield Finding(f"{name} {part}", "fail", said, cure)
                 return
             status = folder.stat()
         except FileNotFoundError:
             missing.append(part)
             continue
         except OSError as error:
-            yield Check(f"{name} {part}", "warn", f"{folder}: {error.strerror}", "is the share mounted and reachable?")
+            yield Finding(
+                f"{name} {part}", "warn", f"{folder}: {error.strerror}", "is the share mounted and reachable?"
+            )
             return
         if not stat.S_ISDIR(status.st_mode):
-            yield Check(f"{name} {part}", "warn", f"{folder} is not a folder", "move it away")
+            yield Finding(f"{name} {part}", "warn", f"{folder} is not a folder", "move the file away")
             return
         if not user.may_write(status):
             yield _foreign(f"{name} {part}", folder, status, user)
     if missing:
-        said = f"{', '.join(missing)} are not there yet; the daemon makes them where it may"
-        yield Check(f"{name} folders", "ok", said)
+        said = f"{', '.join(missing)} do not exist yet; the daemon makes them if it has permission"
+        yield Finding(f"{name} folders", "ok", said)
     if "inbox" not in missing:
         yield _watching(config, name, line.inbox)
         if "processing" not in missing:
             yield _renaming(name, line)
 
 
-def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Check:
+def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Finding:
     said = f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
-    cure = f"chown {user.name} {folder}, or give it to a group of {user.name} with mode 2770"
-    return Check(name, "warn", f"{said} write there", cure)
+    cure = f"run chown {user.name} {folder}, or assign it to a group of {user.name} with mode 2770"
+    return Finding(name, "warn", f"{said} write there", cure)
 
 
 def _owner(uid: int) -> str:
@@ -158,18 +160,20 @@ def _owner(uid: int) -> str:
         return f"user {uid}"
 
 
-def _watching(config: Config, name: str, inbox: Path) -> Check:
+def _watching(config: Config, name: str, inbox: Path) -> Finding:
     name = f"{name} watching"
     if not blind(inbox):
-        return Check(name, "ok", f"{inbox}: by inotify")
+        return Finding(name, "ok", f"{inbox}: with inotify")
     if config.intake.watch == "inotify":
-        said = f"{inbox} is a share or FUSE: inotify sees nothing of what others write there"
-        return Check(name, "warn", said, "set watch in [intake] to auto")
-    return Check(name, "ok", f"{inbox}: by polling, because inotify does not see what others write to a share")
+        said = f"{inbox} is a share or FUSE, where inotify does not report files that others write"
+        return Finding(name, "warn", said, "set watch in [intake] to auto")
+    return Finding(
+        name, "ok", f"{inbox}: by polling, because inotify does not report files that others write to a share"
+    )
 
 
-def _renaming(name: str, line: LineConfig) -> Check:
-    """Try what a claim does: a rename from the inbox to processing/, under a name that intake leaves alone."""
+def _renaming(name: str, line: LineConfig) -> Finding:
+    """Test the rename of a claim, from the inbox to processing/, with a name that intake ignores."""
     name = f"{name} renaming"
     trial = f".heygemd-doctor-{secrets.token_hex(4)}"
     source, target = line.inbox / trial, line.processing / trial
@@ -177,43 +181,43 @@ def _renaming(name: str, line: LineConfig) -> Check:
         source.touch(exist_ok=False)
         source.rename(target)
     except PermissionError as error:
-        return Check(name, "ok", f"not tried: this user may not write in {error.filename2 or error.filename}")
+        return Finding(name, "ok", f"not tested: this user cannot write to {error.filename2 or error.filename}")
     except OSError as error:
-        cure = "processing/ must lie on the file system of the inbox, and it must be able to rename"
-        return Check(name, "warn", f"from {line.inbox} to {line.processing}: {error.strerror}", cure)
+        cure = "processing/ must be on the inbox's file system, and that file system must support renaming"
+        return Finding(name, "warn", f"from {line.inbox} to {line.processing}: {error.strerror}", cure)
     finally:
         for path in (source, target):
             with contextlib.suppress(OSError):
                 path.unlink()
-    return Check(name, "ok", "from inbox to processing/")
+    return Finding(name, "ok", "from inbox to processing/")
 
 
 # ---------------------------------------------------------------- metrics
 
 
-def metrics(wanted: MetricsConfig, user: User) -> Iterator[Check]:
-    """Whether what ``[metrics]`` asks for could be told: a folder that can be written, a port that is free or ours."""
+def metrics(wanted: MetricsConfig, user: User) -> Iterator[Finding]:
+    """Whether what ``[metrics]`` asks for would work: a folder that can be written, a port that is free or ours."""
     if wanted.textfile != Path():
         yield _textfile(wanted.textfile, user)
     if wanted.port:
         yield _port(wanted.port)
 
 
-def _textfile(file: Path, user: User) -> Check:
+def _textfile(file: Path, user: User) -> Finding:
     name, folder = "metrics textfile", file.parent
     try:
         status = folder.stat()
     except OSError as error:
-        cure = f"make it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
-        return Check(name, "warn", f"{folder}: {error.strerror}", cure)
+        cure = f"create it (install -d -o {user.name} {folder}), or correct textfile in [metrics]"
+        return Finding(name, "warn", f"{folder}: {error.strerror}", cure)
     if not stat.S_ISDIR(status.st_mode):
-        return Check(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
+        return Finding(name, "warn", f"{folder} is not a folder", "correct textfile in [metrics]")
     if not user.may_write(status):
         return _foreign(name, folder, status, user)
-    return Check(name, "ok", f"{file}; the service's sandbox must allow it: systemd/examples/prometheus.conf")
+    return Finding(name, "ok", f"{file}; the service needs the drop-in systemd/examples/prometheus.conf to write it")
 
 
-def _port(port: int) -> Check:
+def _port(port: int) -> Finding:
     name, url = "metrics port", f"http://127.0.0.1:{port}/metrics"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever $http_proxy says
     try:
@@ -221,29 +225,31 @@ def _port(port: int) -> Check:
             ours = b"heygemd_build_info" in answer.read(1 << 20)
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
-            return Check(name, "ok", f"{port}: nobody listens there yet; heygemd will")
+            return Finding(name, "ok", f"{port}: free; heygemd will listen there")
         ours = False
     except (OSError, http.client.HTTPException):
         ours = False
     if ours:
-        return Check(name, "ok", f"{url} is answered by heygemd")
+        return Finding(name, "ok", f"heygemd answers at {url}")
     said = f"another program listens on port {port} of this machine, so the daemon cannot"
-    return Check(name, "warn", said, "choose another port in [metrics]")
+    return Finding(name, "warn", said, "choose another port in [metrics]")
 
 
 # ---------------------------------------------------------------- hooks
 
 
-def hooks(config: Config) -> list[Check]:
+def hooks(config: Config) -> list[Finding]:
     """Each configured hook, whether its program is there, and who would run it."""
     own = config.hooks
     by = "by heygemd-hook@.service" if own.socket.is_socket() else "by the daemon itself"
-    cure = f"correct it in [hooks] of {config.source}"
+    cure = f"correct its program in [hooks] of {config.source}"
     checks = []
     for name in HOOKS:
         argv: tuple[str, ...] = getattr(own, name)
         if argv and shutil.which(argv[0]) is None:
-            checks.append(Check(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can run", cure))
+            checks.append(
+                Finding(f"hook {name}", "warn", f"{argv[0]} is not a program that this user can execute", cure)
+            )
         elif argv:
-            checks.append(Check(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
+            checks.append(Finding(f"hook {name}", "ok", f"{shutil.which(argv[0])}, run {by}"))
     return checks

@@ -1,4 +1,4 @@
-"""Where each engine runs, the processor or CUDA: decided once, at start, said, and never changed on the quiet.
+"""Chooses where each engine runs, the processor or CUDA: once, at start, and logged; never changed later.
 
 The daemon does not import torch; how torch was built is read from the file in which it says so.
 """
@@ -28,33 +28,33 @@ class TorchBuild:
 
 
 def torch_build(folder: Path | None = None) -> TorchBuild | None:
-    """The installed torch, by its ``version.py``; ``None`` where there is none or it does not say.
+    """The installed torch, by its ``version.py``; ``None`` where there is none or it holds no version.
 
     ``folder``: that of the package, where it is not to be looked for.
     """
     if folder is None:
-        found = importlib.util.find_spec("torch")  # looks, imports nothing
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec("torch")  # imports nothing
+        if spec is None or spec.origin is None:
             return None
-        folder = Path(found.origin).parent
+        folder = Path(spec.origin).parent
     try:
         text = (folder / "version.py").read_text(errors="replace")
     except OSError:
         return None
-    said = dict(re.findall(r"^(\w+)(?::[^=\n]+)? *= *(.*)$", text, re.MULTILINE))
-    if "__version__" not in said or "cuda" not in said:
+    values = dict(re.findall(r"^(\w+)(?::[^=\n]+)? *= *(.*)$", text, re.MULTILINE))
+    if "__version__" not in values or "cuda" not in values:
         return None
-    cuda = said["cuda"].strip("'\"")
-    return TorchBuild(said["__version__"].strip("'\""), "" if cuda == "None" else cuda)
+    cuda = values["cuda"].strip("'\"")
+    return TorchBuild(values["__version__"].strip("'\""), "" if cuda == "None" else cuda)
 
 
 def onnxruntime_cuda(folder: Path | None = None) -> bool:
     """Whether the installed onnxruntime was built for CUDA, by what it says of its own build; ``folder`` as above."""
     if folder is None:
-        found = importlib.util.find_spec("onnxruntime")
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec("onnxruntime")
+        if spec is None or spec.origin is None:
             return False
-        folder = Path(found.origin).parent
+        folder = Path(spec.origin).parent
     try:
         text = (folder / "capi" / "build_and_package_info.py").read_text(errors="replace")
     except OSError:
@@ -69,8 +69,8 @@ def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
     model = wav2lip_model(config)
     if model is not None and any(file.role == "onnx" for file in model.files) and not onnxruntime_cuda():
         return (
-            f"the model {model.name} is an ONNX file, and this onnxruntime has no CUDA (heygemd doctor has the cure); "
-            "or import its .pth instead"
+            f"the model {model.name} is an ONNX file and this onnxruntime has no CUDA: see heygemd doctor, or "
+            "import its .pth"
         )
     if torch is not None and not torch.cuda:
         return f"torch {torch.version} is a build without CUDA; install torch's CUDA build"
@@ -78,9 +78,9 @@ def obstacle(engine: str, config: Config, torch: TorchBuild | None) -> str:
 
 
 def wav2lip_model(config: Config) -> store.Model | None:
-    """The checkpoint that the engine would take; ``None`` where there is none (the renderer says so)."""
+    """The checkpoint that the engine would use; ``None`` if there is none (the renderer reports it)."""
     try:
-        return store.Store(config.daemon.models_dir).one("wav2lip", config.wav2lip.model)
+        return store.ModelStore(config.daemon.models_dir).one("wav2lip", config.wav2lip.model)
     except SetupError:
         return None
 
@@ -101,7 +101,9 @@ class Devices:
     def gpu_matters(self) -> bool:
         """Whether anything here could use one, so that the driver is worth asking."""
         ours = [engine for engine in self._engines if engine != "command"]
-        return (bool(ours) and self._config.render.encoder != "libx264") or any(needs.ENGINES[e].ways for e in ours)
+        return (bool(ours) and self._config.render.encoder != "libx264") or any(
+            needs.ENGINE_NEEDS[e].ways for e in ours
+        )
 
     @property
     def some_cuda(self) -> bool:
@@ -109,7 +111,7 @@ class Devices:
         return any(choice["device"] == "cuda" for choice in self.chosen.values())
 
     def choose(self, start: Readings) -> None:
-        """Decide, and say so in the log."""
+        """Decide, and log each decision."""
         render = self._config.render
         for engine in self._engines:
             why_not = obstacle(engine, self._config, self._torch)
@@ -146,21 +148,21 @@ def device_of(engine: str, asked: str, command: CommandConfig, start: Readings, 
     A GPU that is there and does not answer is waited for: the processor is not taken in its place unasked.  One that
     the engine could not use if it did answer (``obstacle`` says why) is no reason to wait.
     """
-    known = needs.ENGINES.get(engine, needs.Engine(0))
+    engine_needs = needs.ENGINE_NEEDS.get(engine, needs.EngineNeeds(0))
     if engine == "command":
         need_mib = command.gpu_need_mib
-        said = f"{need_mib} MiB of GPU memory" if need_mib else "no need of GPU memory"
-        return ("cuda" if need_mib else "cpu"), f"[command] declares {said}"
+        declared = f"{need_mib} MiB of GPU memory" if need_mib else "no GPU memory"
+        return ("cuda" if need_mib else "cpu"), f"[command] declares {declared}"
     if engine == "duix":
-        return "cpu", "its container runs on a GPU of its own, which no job waits for"
+        return "cpu", "its container uses its own GPU; jobs do not wait for it"
     if asked != "auto":
         return asked, f'device = "{asked}"'
-    if not known.ways:
-        return "cpu", known.said
+    if not engine_needs.ways:
+        return "cpu", engine_needs.no_gpu
     if start.gpu_missing:
         return "cpu", str(start.gpu_problem)
     if obstacle:
-        return "cpu", f"{start.gpus[0].name} is there, but {obstacle}" if start.gpus else obstacle
+        return "cpu", f"{start.gpus[0].name} was found, but {obstacle}" if start.gpus else obstacle
     if start.gpus:
-        return "cuda", f"{start.gpus[0].name} is there"
-    return "cuda", f'{start.gpu_problem}; to render on the processor set device = "cpu"'
+        return "cuda", f"{start.gpus[0].name} was found"
+    return "cuda", f'{start.gpu_problem}; to render on the CPU, set device = "cpu"'

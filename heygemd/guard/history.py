@@ -1,4 +1,4 @@
-"""The readings one after the other: what has held for a while, what our own worker holds, what is on its way back."""
+"""The last readings of the GPUs, with our own worker's memory counted as free, and memory that is being given back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heygemd.guard import host
 from heygemd.guard.readings import Gpu, Readings
 
 APART_SECONDS = 6.0  # at most, between readings that count as one after the other
-RETURN_SECONDS = 10.0  # a driver may take so long to give back what an ended process held
+RETURN_SECONDS = 10.0  # the time that a driver may take to give back what an ended process held
 RETURN_SHARE = 0.75  # of it counts as returned (ollama's measure)
 
 
@@ -28,7 +28,7 @@ class _Returning:
     until: float
 
 
-class Watching:
+class ReadingHistory:
     """The GPUs' last readings, with the memory of our own worker counted as free for us."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Watching:
         self._log = log.get()
 
     def hold(self, readings: int) -> None:
-        """Keep so many from now on."""
+        """Keep that number of readings from now on."""
         self.history = deque(self.history, maxlen=readings)
 
     async def read(self, gpus: bool) -> Readings:
@@ -55,18 +55,18 @@ class Watching:
         if pid is not None:
             readings = replace(readings, gpus=tuple(_with_ours(gpu, pid) for gpu in readings.gpus))
         oldest = readings.at - APART_SECONDS * (self.history.maxlen or 1)
-        kept = [seen for seen in self.history if oldest <= seen.at < readings.at]
+        kept = [earlier for earlier in self.history if oldest <= earlier.at < readings.at]
         self.history.clear()
         self.history.extend([*kept, readings])
         return readings
 
     def _note_problem(self, problem: str | None) -> None:
         """One event when the GPUs fail, one when they are back; seconds that pass are no news."""
-        said = re.sub(r"\d+ s\b", "some time", problem) if problem else None
-        if said == self.problem:
+        lasting = re.sub(r"\d+ s\b", "some time", problem) if problem else None
+        if lasting == self.problem:
             return
-        self.problem = said
-        if said:
+        self.problem = lasting
+        if lasting:
             self._log.error("gpu_unavailable", problem=problem)
         else:
             self._log.info("gpu_back")

@@ -1,4 +1,4 @@
-"""Memory, processors and disks of this machine, from /proc and cgroups."""
+"""Memory, processors, processes and disks of this machine, from ``/proc`` and the control groups."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-_MIB = 1 << 20
+MIB = 1 << 20
 _CGROUP = Path("/sys/fs/cgroup")
 _SCRIPTS = {"/code/app_local.py": "Duix.Avatar container"}
 """Programs that are known by their script, where "python" would say nothing: what holds memory all the time."""
 
 
 def process_name(pid: int) -> str:
-    """What runs under ``pid``, by a name that says something; empty where there is no such process here: it is another
+    """What runs under ``pid``, by a telling name; empty where there is no such process here: it is another
     container's."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
@@ -44,7 +43,7 @@ def _parent(pid: int) -> int:
 
 
 def tree_rss_mib(root: int, proc: Path = Path("/proc")) -> int:
-    """The resident memory of a process and all below it, in MiB; what they share counts for each of them."""
+    """Resident memory of a process and its descendants, in MiB; shared pages count several times."""
     children: dict[int, list[int]] = {}
     pages: dict[int, int] = {}
     for entry in proc.iterdir():
@@ -58,21 +57,17 @@ def tree_rss_mib(root: int, proc: Path = Path("/proc")) -> int:
         pid = todo.pop()
         total += pages.get(pid, 0)
         todo += children.get(pid, [])
-    return total * os.sysconf("SC_PAGESIZE") // _MIB
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return total * os.sysconf("SC_PAGESIZE") // MIB
 
 
 def memory_mib(proc: Path = Path("/proc"), cgroup: Path = _CGROUP) -> tuple[int, int]:
-    """Total and available memory in MiB, within the limit of our own control group where there is one."""
+    """Total and available memory in MiB, within this control group's limit if there is one."""
     lines = (proc / "meminfo").read_text().splitlines()
     kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if len(line.split()) > 1}
     total, available = kib.get("MemTotal", 0) << 10, kib.get("MemAvailable", kib.get("MemFree", 0)) << 10
     for limit, used in _cgroup_limits(proc, cgroup):
         total, available = min(total, limit), min(available, max(limit - used, 0))
-    return total // _MIB, available // _MIB
+    return total // MIB, available // MIB
 
 
 def _cgroup_limits(proc: Path, cgroup: Path) -> Iterable[tuple[int, int]]:
@@ -98,7 +93,7 @@ def cpu_count() -> int:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, or its architecture where the kernel gives no name."""
+    """The processor's name, or its architecture if the kernel gives no name."""
     with contextlib.suppress(OSError):
         for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -107,13 +102,13 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def disk_free_mib(path: Path) -> int | None:
-    """What this user may still write at ``path`` or at the nearest folder above it that exists, in MiB."""
-    room = disk_mib(path)
-    return room and room[0]
+    """Free disk space for this user at ``path`` or its nearest existing parent, in MiB."""
+    size = disk_mib(path)
+    return size and size[0]
 
 
 def disk_mib(path: Path) -> tuple[int, int] | None:
-    """What this user may still write there, and the size of the disk, in MiB; see ``disk_free_mib``."""
+    """Free space for this user and size of the disk, in MiB; see ``disk_free_mib``."""
     for place in (path, *path.parents):
         try:
             stat = os.statvfs(place)
@@ -121,5 +116,5 @@ def disk_mib(path: Path) -> tuple[int, int] | None:
             continue
         except OSError:
             return None
-        return stat.f_bavail * stat.f_frsize // _MIB, stat.f_blocks * stat.f_frsize // _MIB
+        return stat.f_bavail * stat.f_frsize // MIB, stat.f_blocks * stat.f_frsize // MIB
     return None

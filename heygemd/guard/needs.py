@@ -1,4 +1,4 @@
-"""What a job will need: declared by its engine, then learned from what earlier jobs took.  Pure.
+"""Estimates what a job will need: declared by its engine, then learned from what earlier jobs took.  Pure.
 
 Each finished job leaves its measured peak in the journal under its *kind*.  The estimate is the upper quantile of
 the peaks seen, with a margin; where nothing was seen, a table on the safe side.
@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from heygemd.common import checked
+from heygemd.common.checked import Row
 from heygemd.config.tables import CommandConfig
 from heygemd.guard.decide import Need, Way
 from heygemd.guard.readings import Readings
@@ -30,22 +31,22 @@ _SOUND_BYTES_PER_SECOND = {True: 32_000.0, False: 8_000.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineNeeds:
     """What is known of an engine before it has ever run, in MiB on the safe side.
 
-    ``ways`` of running on a GPU, the preferred first; none: it cannot, and ``said`` tells why.
+    ``ways`` of running on a GPU, the preferred first; none: it cannot, and ``no_gpu`` says why.
     """
 
     ram_mib: int
     ways: tuple[Way, ...] = ()
-    said: str = ""
+    no_gpu: str = ""
 
 
-ENGINES: Mapping[str, Engine] = {
-    "footage": Engine(1200, said="it has no way of running on a GPU"),
-    "command": Engine(200, said="the program chooses; gpu_need_mib in [command] says what it takes of a GPU"),
-    "duix": Engine(1200, said="its container has a GPU of its own"),
-    "wav2lip": Engine(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
+ENGINE_NEEDS: Mapping[str, EngineNeeds] = {
+    "footage": EngineNeeds(1200, no_gpu="it cannot run on a GPU"),
+    "command": EngineNeeds(200, no_gpu="the program decides; gpu_need_mib in [command] declares its GPU memory"),
+    "duix": EngineNeeds(1200, no_gpu="its container has its own GPU"),
+    "wav2lip": EngineNeeds(2000, (Way(6000, 64), Way(4000, 32), Way(3000, 16), Way(2400, 8), Way(2000, 4))),
 }
 """footage: interpreter, torch and OpenCV, decoded frames, and ffmpeg twice.  command: our own child around it.
 duix: decoded frames and ffmpeg; what its container holds of a GPU it holds all the time, it is not the job's.
@@ -53,13 +54,13 @@ wav2lip: as footage with its network; on a GPU with CUDA's own half gigabyte."""
 
 
 NVENC_MIB = {"480p": 400, "720p": 400, "1080p": 500, "2160p": 1000, "larger": 2000}
-"""What ffmpeg's NVENC takes of a GPU by frame size: CUDA's context and surfaces.  On the safe side, not measured."""
+"""NVENC's GPU memory by frame size: CUDA context and surfaces.  Conservative, not measured."""
 FRAMES = tuple(NVENC_MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known of a job before it runs.  Empty: not known yet."""
+    """Facts about a job before it runs.  Empty: not known yet."""
 
     engine: str
     device: str = "cpu"  #: cpu or cuda
@@ -67,12 +68,12 @@ class Asked:
     frame: str = ""  #: a size class
     batch: int = 0  #: as the operator set it
     nvenc: bool = False  #: whether the film must be encoded by NVENC
-    obstacle: str = ""  #: why it cannot run on CUDA here, where it was told to
+    obstacle: str = ""  #: why it cannot run on CUDA here, where it was asked to
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What decides how much a job takes.  ``frame`` is a size class (``frame_class``)."""
+    """The factors that decide a job's needs.  ``frame`` is a size class (``frame_class``)."""
 
     engine: str
     model: str = ""
@@ -87,7 +88,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What one job took at its peak; ``None`` where it could not be measured."""
+    """Peak use of one job; ``None`` if it could not be measured."""
 
     kind: Kind
     vram_mib: int | None
@@ -103,7 +104,7 @@ def frame_class(width: int, height: int) -> str:
 
 
 def upper(values: Sequence[int]) -> int:
-    """The upper quantile of what was seen, with the margin; of few values it is the largest."""
+    """The upper quantile of the measured values, with a margin; of few values the largest."""
     ranked = sorted(values)
     return -(-ranked[math.ceil(QUANTILE * len(ranked)) - 1] * MARGIN_PERCENT // 100)
 
@@ -125,9 +126,9 @@ def learned(peaks: Sequence[Peak], like: Kind, vram: bool) -> int | None:
 
 def _estimate(table: int, peaks: Sequence[Peak], like: Kind, vram: bool) -> int:
     """What was learned of its own kind; else the table, or what smaller frames took where that is more."""
-    seen = learned(peaks, like, vram)
-    if seen is not None:
-        return seen
+    mib = learned(peaks, like, vram)
+    if mib is not None:
+        return mib
     smaller = FRAMES[: FRAMES.index(like.frame)] if like.frame in FRAMES else ()
     below = [learned(peaks, replace(like, frame=frame), vram) for frame in smaller]
     return max([table, *(value for value in below if value is not None)])
@@ -146,18 +147,18 @@ def need(
     What was learned never makes a job impossible: it did run.  What an operator declares for his command is never
     lowered by what was seen of it.
     """
-    known = ENGINES.get(asked.engine, Engine(1200))
+    engine_needs = ENGINE_NEEDS.get(asked.engine, EngineNeeds(1200))
     declared = command.gpu_need_mib if asked.engine == "command" else 0
-    if asked.device == "cuda" and not known.ways and asked.engine != "command":
-        why = f'device = "cuda" was asked for, but the engine {asked.engine} runs on the processor: {known.said}.'
+    if asked.device == "cuda" and not engine_needs.ways and asked.engine != "command":
+        why = f'device = "cuda" is set, but the engine {asked.engine} runs on the CPU: {engine_needs.no_gpu}.'
         return Need(impossible=f'{why} Set device to "auto" or "cpu".')
     if asked.device == "cuda" and asked.obstacle:
-        return Need(impossible=f"The engine {asked.engine} was to run on CUDA, but {asked.obstacle}.")
+        return Need(impossible=f"The engine {asked.engine} must run on CUDA, but {asked.obstacle}.")
     most = max(int(0.9 * (readings.ram_total_mib - keep_ram_mib)), 0)
     like = Kind(asked.engine, asked.model, asked.frame)
-    ram = _estimate(known.ram_mib, peaks, like, vram=False)
-    ram = ram if ram == known.ram_mib else min(ram, most)
-    ways = (Way(declared),) if declared else batches_up_to(known.ways, asked.batch)
+    ram = _estimate(engine_needs.ram_mib, peaks, like, vram=False)
+    ram = ram if ram == engine_needs.ram_mib else min(ram, most)
+    ways = (Way(declared),) if declared else batches_up_to(engine_needs.ways, asked.batch)
     nvenc = NVENC_MIB.get(asked.frame, NVENC_MIB["2160p"]) if asked.nvenc and asked.engine != "command" else 0
     if asked.device != "cuda":
         ways = (Way(0),) if nvenc else ()
@@ -193,22 +194,20 @@ def _seconds(audio: tuple[str, int]) -> float:
     return audio[1] / _SOUND_BYTES_PER_SECOND[audio[0].lower().endswith(_PLAIN_SOUND)]
 
 
-def peak_of(engine: str, result: Mapping[str, Any], sampled: tuple[int | None, int | None]) -> Peak:
+def peak_of(engine: str, result: Row, sampled: tuple[int | None, int | None]) -> Peak:
     """A finished job's peak: the larger of what its process reported and what was seen of it from outside.
 
     The process does not know what NVENC takes, which runs in one of its children.
     """
-    told, output = dict(result.get("peak") or {}), result.get("output") or {}
-    facts = result.get("engine") or {}
-    model = facts.get("model") or ""
-    name = str(model.get("name", "") if isinstance(model, Mapping) else model)
-    kind = Kind(
-        engine, name, frame_class(output.get("width") or 0, output.get("height") or 0),
-        int(facts.get("batch") or 1), str(facts.get("precision") or ""),
-    )  # fmt: skip
-    if told.get("vram_mib") is not None and (output.get("encode") or {}).get("encoder") == "h264_nvenc":
-        told["vram_mib"] += NVENC_MIB[kind.frame]
-    return Peak(kind, _larger(told.get("vram_mib"), sampled[0]), _larger(told.get("ram_mib"), sampled[1]))
+    peak, output, facts = (checked.row(result, key) for key in ("peak", "output", "engine"))
+    model = facts.get("model")
+    name = checked.text(model, "name") if isinstance(model, Mapping) else checked.text(facts, "model")
+    frame = frame_class(checked.whole(output, "width"), checked.whole(output, "height"))
+    kind = Kind(engine, name, frame, checked.whole(facts, "batch", 1) or 1, checked.text(facts, "precision"))
+    vram, ram = checked.whole_or_none(peak, "vram_mib"), checked.whole_or_none(peak, "ram_mib")
+    if vram is not None and checked.text(checked.row(output, "encode"), "encoder") == "h264_nvenc":
+        vram += NVENC_MIB[frame]
+    return Peak(kind, _larger(vram, sampled[0]), _larger(ram, sampled[1]))
 
 
 def overrun(asked: Asked, way: Way) -> Peak:
@@ -239,13 +238,13 @@ def _larger(one: int | None, two: int | None) -> int | None:
 
 
 def table(peaks: Sequence[Peak]) -> list[str]:
-    """What was learned, a line for each kind: for ``doctor``."""
+    """Learned needs, one line per kind, for ``doctor``."""
     lines = []
     for kind in sorted({peak.kind for peak in peaks}, key=str):
         mine = [peak for peak in peaks if peak.kind == kind]
         vram = [p.vram_mib for p in mine if p.vram_mib is not None]
         ram = [p.ram_mib for p in mine if p.ram_mib is not None]
-        told = [f"{upper(ram)} MiB of memory"] if ram else []
-        told += [f"{upper(vram)} MiB of GPU memory"] if vram else []
-        lines.append(f"{kind}: {', '.join(told) or 'not measured'} ({len(mine)} jobs)")
+        takes = [f"{upper(ram)} MiB of memory"] if ram else []
+        takes += [f"{upper(vram)} MiB of GPU memory"] if vram else []
+        lines.append(f"{kind}: {', '.join(takes) or 'not measured'} ({len(mine)} jobs)")
     return lines

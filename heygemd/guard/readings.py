@@ -1,4 +1,4 @@
-"""What a look at the machine returns: GPUs, who holds their memory, RAM, disk."""
+"""``Readings``: the machine at one moment, its GPUs and who holds their memory, its memory and its disks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Readings:
 
     ``gpu_problem`` says why no GPU, or not every GPU, is to be seen; ``gpu_absent`` says that this will last: no
     driver is installed and none has been seen by this process; ``gpu_missing`` that none is in this machine as far
-    as can be told: no driver, or a driver that finds none; ``gpu_lost`` that one has fallen off the bus or must be
+    as can be seen: no driver, or a driver that finds none; ``gpu_lost`` that one has fallen off the bus or must be
     reset, so that what runs on it will not end.  ``disks``: free MiB by the path that was asked for,
     ``disk_totals``: MiB in all; a path that could not be read is missing.  ``at``: when the GPUs were read, on the
     monotonic clock.

@@ -1,5 +1,6 @@
-"""Several daemons on one GPU agree through small files in one folder, ``/run/heygemd`` where the system made it.
+"""Reservations of GPU memory, through small files in one folder by which daemons on one GPU agree.
 
+The folder is ``/run/heygemd`` where the system made it.
 ``<UUID>.lock`` is held for the moment in which a daemon decides about a GPU.  ``<UUID>.<daemon>.hold`` says how much
 one of them has reserved; its owner holds a lock on it for as long as the job runs, so that the kernel itself takes a
 dead daemon's reservation away.  NVML shows memory only once it is allocated: the reservation covers the time before.
@@ -23,7 +24,7 @@ from heygemd.guard.readings import Gpu
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What another daemon (its process ``pid``) has reserved of a GPU."""
+    """GPU memory that another daemon (process ``pid``) has reserved."""
 
     pid: int
     mib: int
@@ -40,7 +41,7 @@ class Reservations:
 
     @contextlib.contextmanager
     def deciding(self, uuid: str) -> Iterator[bool]:
-        """Hold the GPU's lock while deciding; false where another daemon is deciding right now."""
+        """Hold the GPU's lock during a decision; false if another daemon is deciding."""
         lock = _open(self.folder / f"{_safe(uuid)}.lock")
         try:
             try:
@@ -53,14 +54,14 @@ class Reservations:
             os.close(lock)
 
     def others(self, uuid: str) -> list[Reserved]:
-        """What living daemons other than this one have reserved of a GPU."""
-        found = []
+        """GPU memory that other living daemons have reserved."""
+        reserved = []
         for path in self.folder.glob(f"{_safe(uuid)}.*.hold"):
             if self._mine is None or path != self._mine[0]:
                 held = _held(path)
                 if held is not None:
-                    found.append(held)
-        return found
+                    reserved.append(held)
+        return reserved
 
     def taken(self, gpu: Gpu) -> int:
         """MiB of a GPU that others have reserved and have not allocated yet.
@@ -74,7 +75,7 @@ class Reservations:
         return missing
 
     def reserve(self, uuid: str, mib: int) -> None:
-        """Reserve so much of a GPU; only while ``deciding``."""
+        """Reserve ``mib`` MiB of a GPU; only while ``deciding``."""
         self.release()
         path = self.folder / f"{_safe(uuid)}.{self._me}.hold"
         hold = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -91,7 +92,7 @@ class Reservations:
             self._mine = None
 
     def sweep(self, uuid: str) -> None:
-        """Remove what daemons that died have left; only while ``deciding``."""
+        """Remove reservations of dead daemons; only while ``deciding``."""
         for path in self.folder.glob(f"{_safe(uuid)}.*.hold"):
             if (self._mine is None or path != self._mine[0]) and _held(path) is None:
                 path.unlink(missing_ok=True)
@@ -106,7 +107,7 @@ def place(wanted: Path, fallback: Path) -> tuple[Path, bool]:
 
 
 def _held(path: Path) -> Reserved | None:
-    """What a living owner wrote; ``None`` where the owner is dead."""
+    """The reservation of a living owner; ``None`` if the owner is dead."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -133,7 +134,7 @@ def _open(path: Path) -> int:
     for flags in (os.O_RDONLY, os.O_RDONLY | os.O_CREAT):
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags | os.O_CLOEXEC, 0o644)
-    raise SetupError(f"{path} cannot be made; is lock_dir in [guard] a folder that heygemd may write to?")
+    raise SetupError(f"{path} cannot be created; set lock_dir in [guard] to a folder that heygemd can write to")
 
 
 def _safe(uuid: str) -> str:

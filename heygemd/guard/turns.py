@@ -1,4 +1,4 @@
-"""Whose turn it is: a small job may overtake a big one that waits for the GPU, but not for ever.  Pure.
+"""Chooses the next job of the queue: a small one may overtake one that waits for the GPU, within a limit.  Pure.
 
 What counts against overtaking is the time that a waiting job *lost* by it: it would have fitted, and another of our
 jobs was running.  Time in which strangers held the memory is not lost by us, so a card that is never free for the
@@ -16,7 +16,7 @@ from heygemd.guard.decide import Go, Need, Never, Verdict, Wait
 
 Key = TypeVar("Key")
 MOST = 32
-"""So many unlike needs are judged in one turn at most."""
+"""The most unlike needs that are judged for one choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Candidate(Generic[Key]):
 
 
 @dataclass(slots=True)
-class Turn(Generic[Key]):
-    """What came of one look at the queue: who may start, who cannot ever, who waits for what."""
+class Choice(Generic[Key]):
+    """The choice from the queue: who may start, who can never start, and who waits for what."""
 
     chosen: Candidate[Key] | None = None
     go: Go | None = None
@@ -46,17 +46,19 @@ class Turn(Generic[Key]):
         return [candidate for candidate in before if candidate.need.ways]
 
 
-def look(queue: Iterable[Candidate[Key]], judge: Callable[[Need], Verdict], kept_for: Key | None = None) -> Turn[Key]:
-    """The first in the queue that may start; an impossible one ends the look.
+def choose_next(
+    queue: Iterable[Candidate[Key]], judge: Callable[[Need], Verdict], kept_for: Key | None = None
+) -> Choice[Key]:
+    """The first in the queue that may start; an impossible one ends the search.
 
     A need equal to one that waits is not judged again: it would wait for the same.
     """
-    turn: Turn[Key] = Turn()
+    choice: Choice[Key] = Choice()
     judged: list[Need] = []
     kept = False
     for candidate in queue:
         if candidate.need in judged:
-            turn.behind.append(candidate)
+            choice.behind.append(candidate)
             continue
         if len(judged) >= MOST:
             break
@@ -64,15 +66,15 @@ def look(queue: Iterable[Candidate[Key]], judge: Callable[[Need], Verdict], kept
             continue
         verdict = judge(candidate.need)
         if isinstance(verdict, Never):
-            turn.never = (candidate, verdict)
-            return turn
+            choice.never = (candidate, verdict)
+            return choice
         if isinstance(verdict, Go):
-            turn.chosen, turn.go = candidate, verdict
-            return turn
+            choice.chosen, choice.go = candidate, verdict
+            return choice
         judged.append(candidate.need)
-        turn.waiting.append((candidate, verdict))
+        choice.waiting.append((candidate, verdict))
         kept = kept or candidate.key == kept_for
-    return turn
+    return choice
 
 
 class Ageing(Generic[Key]):

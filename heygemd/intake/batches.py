@@ -15,7 +15,7 @@ from heygemd.common.errors import Fault
 from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.intake import manifest
 from heygemd.intake.manifest import Manifest, ManifestJob
-from heygemd.intake.view import Clause, Item, Listing, Waiting, be, some, target, urgency, wants_consent
+from heygemd.intake.view import Clause, InboxFile, Listing, Waiting, be, some, target, urgency, wants_consent
 
 #: Parsed manifests that are kept, as a waiting one is planned again at each look.
 _KEPT = 64
@@ -69,7 +69,7 @@ def sort_batches(listing: Listing) -> Batches:
     return found
 
 
-def _sort_one(listing: Listing, item: Item, found: Batches) -> None:
+def _sort_one(listing: Listing, item: InboxFile, found: Batches) -> None:
     view, path = listing.view, item.path
     if path not in view.settled:
         # Bounded, so that a file which some program rewrites for ever does not stop the inbox.
@@ -100,14 +100,14 @@ def _parse(data: bytes, suffix: str, max_jobs: int, limit: int) -> Manifest:
     return manifest.read(data, suffix, max_jobs=max_jobs, max_bytes=limit)
 
 
-def _refused(listing: Listing, item: Item, problem: str) -> DropRequest:
+def _refused(listing: Listing, item: InboxFile, problem: str) -> DropRequest:
     """The drop of a manifest that cannot be used: only the manifest itself is moved."""
     folder, priority = listing.place(item.folder)
     name = names.safe_component(item.stem)
     return DropRequest("manifest", name, folder, (_move(item),), (), priority or "normal", problem)
 
 
-def _move(item: Item, base: str | None = None) -> Move:
+def _move(item: InboxFile, base: str | None = None) -> Move:
     there = target(item.path, item.folder if base is None else base)
     return Move(item.path, there, {there: item.stamp})
 
@@ -117,10 +117,10 @@ class _Batch:
     """One readable manifest and the files that it names."""
 
     listing: Listing
-    item: Item
+    item: InboxFile
     parsed: Manifest
     found: Batches
-    named: dict[str, Item] = field(default_factory=dict)  # inbox files, each once, by their path
+    named: dict[str, InboxFile] = field(default_factory=dict)  # inbox files, each once, by their path
     sources: dict[str, Source] = field(default_factory=dict)  # as named -> where it is
     missing: dict[str, str] = field(default_factory=dict)  # as named -> why it cannot be used
     beside: dict[str, tuple[Source, ...]] = field(default_factory=dict)  # consents by the template as named
@@ -149,11 +149,13 @@ class _Batch:
         if taken:
             path, other = next(iter(taken.items()))
             first = names.display(other)
-            return f"waits: {names.display(path)} is named by {first} too, which was there first"
+            return f"waits: {names.display(path)} is also named by {first}, which arrived first"
         if self.missing and not late:
             words = [f"{path} ({why})" if why else path for path, why in self.missing.items()]
             files = some(words)
-            return Clause(f"waits for what it names and is not there: {files}", "manifest_files", files=files)
+            return Clause(
+                f"waits for files that it names and that have not arrived: {files}", "manifest_files", files=files
+            )
         lacking = [job.video for job in self.parsed.jobs if self._lacks_consent(job)]
         if lacking and not late:
             return wants_consent([names.leaf(path) for path in dict.fromkeys(lacking)])
@@ -165,15 +167,15 @@ class _Batch:
         full = names.join(self.item.folder, path)
         twins = self.listing.twins(full)
         if len(twins) == 1 and self._says_nothing(twins[0]):
-            self.missing[path] = "it is empty, so it is no consent"
+            self.missing[path] = "it is empty and therefore not a consent"
         elif len(twins) == 1:
             item = self.listing.items[twins[0]]
             self.named[item.path] = item
             self.sources[path] = Source(target(item.path, self.item.folder))
         elif twins:
-            self.missing[path] = "there are two of this name, which differ in case or Unicode form only"
+            self.missing[path] = "two files have this name and differ only in case or Unicode form"
         elif self.listing.is_other(full):
-            self.missing[path] = "a link or the like, which is never followed"
+            self.missing[path] = "it is a link or another special file, which heygemd does not read"
         elif (there := self._library(path)) is not None:
             self.sources[path] = Source(there, library=True)
         else:
@@ -222,7 +224,7 @@ class _Batch:
         problem, code = self._problem([path for path in wanted if path in self.missing]), "request"
         if problem is None and self._lacks_consent(job):
             clause = wants_consent([names.leaf(job.video)]).removeprefix("waits for ")
-            problem, code = f"This line asks for {clause}.", "no_consent"
+            problem, code = f"This line requires {clause}.", "no_consent"
         sound, template = self.sources.get(job.audio), self.sources.get(job.video)
         return JobRequest(job.name, sound, template, job.options, problem, self._consents(job), code)
 
@@ -237,4 +239,4 @@ class _Batch:
             return None
         if why := next((self.missing[path] for path in missing if self.missing[path]), ""):
             return f"{some(missing)} cannot be used: {why}."
-        return f"{some(missing)} {be(missing, past=True)} not there within {self.listing.view.patience_words}."
+        return f"{some(missing)} {be(missing, past=True)} not dropped within {self.listing.view.patience_words}."

@@ -12,11 +12,11 @@ from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.intake import manifest
 from heygemd.intake.batches import Batches
 from heygemd.intake.manifest import FolderOptions
-from heygemd.intake.view import JOB_FILE, Clause, Item, Listing, Waiting, some, target, urgency
+from heygemd.intake.view import JOB_FILE, Clause, InboxFile, Listing, Waiting, some, target, urgency
 
 
 @dataclass(slots=True)
-class Folders:
+class JobFolders:
     """What job folders make of an inbox.
 
     ``taken``: folders whose files are no pairs, whether their drop was made or waits.  ``lone_pairs``:
@@ -32,9 +32,9 @@ class Folders:
     due: list[float] = field(default_factory=list)
 
 
-def sort_folders(listing: Listing, batches: Batches) -> Folders:
+def sort_folders(listing: Listing, batches: Batches) -> JobFolders:
     """Every folder of the listing that is a job folder or may become one."""
-    found = Folders()
+    found = JobFolders()
     for folder, items in listing.folders.items():
         if not listing.always_plain(folder):
             _Folder(listing, batches, folder, items, found).sort()
@@ -46,8 +46,8 @@ class _Folder:
     listing: Listing
     batches: Batches
     path: str
-    items: list[Item]
-    found: Folders
+    items: list[InboxFile]
+    found: JobFolders
 
     def sort(self) -> None:
         """Adds the folder's drop, or what it waits for, or nothing if it is a plain folder."""
@@ -63,7 +63,7 @@ class _Folder:
         else:
             self._with_job_file(job_file)
 
-    def _kind(self, kind: str) -> list[Item]:
+    def _kind(self, kind: str) -> list[InboxFile]:
         return [item for item in self.items if item.kind == kind]
 
     def _looks_like_one(self) -> bool:
@@ -83,7 +83,7 @@ class _Folder:
         return True
 
     def _obstacle(self) -> str | None:
-        """Why the folder cannot be taken as it lies there now."""
+        """The reason why the folder cannot be taken now."""
         holder = self.batches.holder(self.path)
         owned = next((item for item in self.items if item.path in self.batches.reserved), None)
         others = self.listing.others.get(self.path)
@@ -91,16 +91,16 @@ class _Folder:
             return f"waits until {names.display(holder)} has been read"
         if owned is not None:
             owner = names.display(self.batches.reserved[owned.path])
-            return f"waits: {names.display(owned.name)} in it belongs to the manifest {owner}"
+            return f"waits: {names.display(owned.name)} in this folder belongs to the manifest {owner}"
         if self.path in self.listing.deep:
-            return f"has folders with files in them, which a folder with {JOB_FILE} must not have; take them out"
+            return f"contains subfolders with files; a folder with {JOB_FILE} must not contain any: move them out"
         if others:
             shown = names.display(names.leaf(others[0]))
-            return f"holds {shown}, which is no regular file (a link, pipe or socket); take it out"
+            return f"contains {shown}, which is not a regular file (a link, pipe or socket); remove it"
         if (moving := self.listing.arriving(self.items)) is not None:
-            return Clause(f"waits until all of it has arrived: {moving}", "folder_arriving")
+            return Clause(f"waits until all its files have arrived: {moving}", "folder_arriving")
         if self.path not in self.listing.view.quiet_dirs:
-            return Clause("waits until nothing in it has changed for a while", "quiet")
+            return Clause("waits until its content stops changing", "quiet")
         return None
 
     def _wait(self, reason: str, *, until_late: bool = False) -> None:
@@ -110,7 +110,7 @@ class _Folder:
             self.found.due.append(since + view.patience)
         self.found.waiting.append(Waiting(self.path, reason, since, view.now - since >= view.patience))
 
-    def _with_job_file(self, job_file: Item) -> None:
+    def _with_job_file(self, job_file: InboxFile) -> None:
         view, name = self.listing.view, names.display(job_file.name)
         limit = view.rules.max_manifest_kib * 1024
         if job_file.path in view.unreadable:
@@ -134,53 +134,53 @@ class _Folder:
         view = self.listing.view
         if sound is None or lacking is not None:
             if view.now - view.since(self.path) < view.patience:
-                self._wait(f"{lacking}; it waits for that", until_late=True)
+                self._wait(f"{lacking}; it waits until this is fixed", until_late=True)
             else:
                 self._refuse(f"The folder {names.display(names.leaf(self.path))} {lacking}.")
         elif (unconsented := self._lacks_consent(visuals, options)) is not None:
             self._wait(unconsented)
         elif len(visuals) > view.rules.max_jobs:
-            self._refuse(f"The folder asks for {len(visuals)} films; at most {view.rules.max_jobs} are allowed.")
+            self._refuse(f"The folder requests {len(visuals)} films; at most {view.rules.max_jobs} are allowed.")
         else:
             self.found.drops.append(self._drop(sound, visuals, options))
 
-    def _lacks_consent(self, visuals: list[Item], options: FolderOptions) -> str | None:
+    def _lacks_consent(self, visuals: list[InboxFile], options: FolderOptions) -> str | None:
         if options.consent is None:
             return self.listing.lacks_consent(visuals)
         if self._consent(options.consent) is None:
             return f"waits for {names.display(options.consent)}, which {JOB_FILE} names as the consent"
         return None
 
-    def _consent(self, wanted: str) -> Item | None:
+    def _consent(self, wanted: str) -> InboxFile | None:
         """The file in this folder that is named as the consent for all of it."""
         same = [item for item in self.items if names.folded(item.name) == names.folded(wanted) and item.stamp.size]
         return same[0] if len(same) == 1 else None
 
-    def _agreed(self, visual: Item, options: FolderOptions) -> tuple[Source, ...]:
+    def _agreed(self, visual: InboxFile, options: FolderOptions) -> tuple[Source, ...]:
         named = self._consent(options.consent) if options.consent is not None else None
         found = [named] if named is not None else self.listing.consents(visual)
         return tuple(Source(target(item.path, names.parent(self.path))) for item in found)
 
-    def _sound(self, wanted: str | None) -> tuple[Item | None, str | None]:
-        """The sound file that the videos shall speak, or what is wrong."""
+    def _sound(self, wanted: str | None) -> tuple[InboxFile | None, str | None]:
+        """The sound file for the videos, or the fault."""
         sounds = self._kind("audio")
         if wanted is not None:
             same = [item for item in sounds if item.name == wanted]
             same = same or [item for item in sounds if names.folded(item.name) == names.folded(wanted)]
             if len(same) == 1:
                 return same[0], None
-            return None, f"does not hold the sound file {names.display(wanted)} that {JOB_FILE} names"
+            return None, f"lacks the sound file {names.display(wanted)} that {JOB_FILE} names"
         if len(sounds) == 1:
             return sounds[0], None
         if not sounds:
             return None, "has no sound file"
         listed = some([item.name for item in sounds])
-        return None, f"has {len(sounds)} sound files ({listed}): name one as 'audio' in {JOB_FILE}"
+        return None, f"has {len(sounds)} sound files ({listed}): name one of them as 'audio' in {JOB_FILE}"
 
     def _refuse(self, problem: str) -> None:
         self.found.drops.append(self._request((), problem))
 
-    def _drop(self, sound: Item, visuals: list[Item], options: FolderOptions) -> DropRequest:
+    def _drop(self, sound: InboxFile, visuals: list[InboxFile], options: FolderOptions) -> DropRequest:
         parent = names.parent(self.path)
         audio = Source(target(sound.path, parent))
         return self._request(
@@ -209,7 +209,7 @@ class _Folder:
         return DropRequest("folder", name, kept, (move,), jobs, asked, problem)
 
 
-def film_names(visuals: list[Item]) -> list[str]:
+def film_names(visuals: list[InboxFile]) -> list[str]:
     """Names for the films of one folder, after the videos.
 
     ``a.mp4`` and ``a.mov`` would make two films of one name: they are called ``a (mp4)`` and ``a (mov)``, so

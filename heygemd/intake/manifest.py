@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import tomli
 
@@ -26,9 +26,9 @@ from heygemd.intake.manifest_schema import (
     JOB_KEYS,
     MANIFEST_KEYS,
     MAX_FAULTS,
-    Check,
     Faulty,
     Hopeless,
+    ManifestCheck,
     at,
     clip,
     said,
@@ -52,7 +52,7 @@ class ManifestJob:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest's jobs, or what is wrong with it: where there are faults there are no jobs."""
+    """A manifest's jobs, or its faults: with faults there are no jobs."""
 
     jobs: tuple[ManifestJob, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -60,7 +60,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """What a ``job.toml`` says: options for all jobs of its folder, and which sound file is meant."""
+    """Content of a ``job.toml``: options for all jobs of its folder, and the sound file."""
 
     audio: str | None = None
     options: JobOptions = field(default_factory=JobOptions)
@@ -73,7 +73,7 @@ def problem(name: str, faults: Sequence[Fault]) -> str:
     shown = names.display(name)
     if len(faults) == 1:
         return f"{shown} cannot be used: {faults[0]}."
-    return f"{shown} cannot be used, it has {len(faults)} faults:" + "".join(f"\n  {fault}" for fault in faults)
+    return f"{shown} cannot be used; it has {len(faults)} faults:" + "".join(f"\n  {fault}" for fault in faults)
 
 
 def read(data: bytes, suffix: str, *, max_jobs: int = 1000, max_bytes: int = 1 << 20) -> Manifest:
@@ -82,7 +82,7 @@ def read(data: bytes, suffix: str, *, max_jobs: int = 1000, max_bytes: int = 1 <
     Either ``audio`` with ``videos``, or ``jobs`` (in CSV: one a row), each with ``audio``, ``video`` and
     perhaps ``output`` and options.  An ``audio`` beside ``jobs`` serves those that name none.
     """
-    check = Check()
+    check = ManifestCheck()
     try:
         text = _text(data, max_bytes)
         if suffix == ".csv":
@@ -99,8 +99,8 @@ def read(data: bytes, suffix: str, *, max_jobs: int = 1000, max_bytes: int = 1 <
 
 
 def read_folder(data: bytes, *, max_bytes: int = 1 << 20) -> FolderOptions:
-    """The ``job.toml`` in ``data``; an empty one is fine and says nothing."""
-    check = Check()
+    """The ``job.toml`` in ``data``; an empty one is valid."""
+    check = ManifestCheck()
     try:
         table = _parse(_text(data, max_bytes), ".toml", check) if data.strip() else {}
         check.keys("", table, FOLDER_KEYS)
@@ -135,21 +135,21 @@ def _text(data: bytes, max_bytes: int) -> str:
     return text
 
 
-def _parse(text: str, suffix: str, check: Check) -> Mapping[str, Any]:
+def _parse(text: str, suffix: str, check: ManifestCheck) -> Mapping[str, object]:
     kind = suffix[1:].upper()
     try:
-        table = tomli.loads(text) if suffix == ".toml" else _json(text, check)
+        table: object = tomli.loads(text) if suffix == ".toml" else _json(text, check)
     except RecursionError:
         raise Hopeless("is nested too deeply") from None
     except ValueError as error:  # of tomli and json, and of int() for a number with thousands of digits
         raise Hopeless(f"is not valid {kind}: {clip(str(error), 200)}") from None
     if not isinstance(table, dict):
-        raise Hopeless("must hold an object with 'audio' and 'videos', or with 'jobs'")
+        raise Hopeless("must be an object with 'audio' and 'videos', or with 'jobs'")
     return table
 
 
-def _json(text: str, check: Check) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _json(text: str, check: ManifestCheck) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         for key, count in Counter(key for key, _ in pairs).items():
             if count > 1:
                 check.fault(clip(key), f"is given {count} times")
@@ -161,18 +161,18 @@ def _json(text: str, check: Check) -> Any:
     return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
 
 
-def _rows(table: Mapping[str, Any], check: Check, max_jobs: int) -> list[tuple[str, Mapping[str, Any]]]:
+def _rows(table: Mapping[str, object], check: ManifestCheck, max_jobs: int) -> list[tuple[str, Mapping[str, object]]]:
     """The jobs of a TOML or JSON manifest as ``(where, table)``."""
     check.keys("", table, MANIFEST_KEYS)
     given = [key for key in ("videos", "jobs") if key in table]
     if len(given) != 1:
-        raise Hopeless("must have either 'videos' (with 'audio') or 'jobs'" + (", not both" if given else ""))
+        raise Hopeless("must contain either 'videos' (with 'audio') or 'jobs'" + (", not both" if given else ""))
     listed = table[given[0]]
     if not isinstance(listed, list) or not listed:
         raise Hopeless(f"'{given[0]}' must be a list with at least one entry, not {said(listed)}")
     if len(listed) > max_jobs:
-        raise Hopeless(f"asks for {len(listed)} films; at most {max_jobs} are allowed in one manifest")
-    shared = {}
+        raise Hopeless(f"requests {len(listed)} films; at most {max_jobs} are allowed in one manifest")
+    shared: dict[str, object] = {}
     if "audio" in table or given == ["videos"]:
         # A fault of it is told once; any good name may stand in, as no job will come of it.
         shared = {"audio": check.path("", table, "audio") or "audio.wav"}
@@ -180,7 +180,7 @@ def _rows(table: Mapping[str, Any], check: Check, max_jobs: int) -> list[tuple[s
         shared["consent"] = consent
     if given == ["videos"]:
         return [(f"video {n}", {**shared, "video": video}) for n, video in enumerate(listed, 1)]
-    rows: list[tuple[str, Mapping[str, Any]]] = []
+    rows: list[tuple[str, Mapping[str, object]]] = []
     for n, job in enumerate(listed, 1):
         if isinstance(job, dict):
             rows.append((f"job {n}", {**shared, **job}))
@@ -189,16 +189,16 @@ def _rows(table: Mapping[str, Any], check: Check, max_jobs: int) -> list[tuple[s
     return rows
 
 
-def _csv_rows(text: str, check: Check, max_jobs: int) -> list[tuple[str, Mapping[str, Any]]]:
+def _csv_rows(text: str, check: ManifestCheck, max_jobs: int) -> list[tuple[str, Mapping[str, object]]]:
     """The rows of a CSV manifest as ``(where, table)``; empty cells are left out, ``crf`` becomes a
     number.
     """
     if any(c in text for c in "\0\x0b\x0c\x1c\x1d\x1e\x85"):
-        raise Hopeless("holds control characters")
+        raise Hopeless("contains control characters")
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    rows: list[tuple[str, Mapping[str, Any]]] = []
+    rows: list[tuple[str, Mapping[str, object]]] = []
     header: list[str] = []
     try:
         for cells in reader:
@@ -208,39 +208,44 @@ def _csv_rows(text: str, check: Check, max_jobs: int) -> list[tuple[str, Mapping
                 header = _header(cells, check)
                 continue
             if len(rows) == max_jobs:
-                raise Hopeless(f"asks for more than {max_jobs} films, the most that one manifest may")
+                raise Hopeless(f"requests more than {max_jobs} films; at most {max_jobs} are allowed in one manifest")
             rows.append((f"line {reader.line_num}", _cells(header, cells, f"line {reader.line_num}", check)))
     except csv.Error as error:
         raise Hopeless(f"is not valid CSV: {error} (line {reader.line_num})") from None
     if not rows:
-        raise Hopeless("has a heading but no rows")
+        raise Hopeless("has a header but no rows")
     return rows
 
 
-def _header(cells: Sequence[str], check: Check) -> list[str]:
+def _header(cells: Sequence[str], check: ManifestCheck) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
     while header and not header[-1]:
         header.pop()
     check.keys("the heading", dict.fromkeys(header), JOB_KEYS)
     check.all_different("the heading", header)
     if "video" not in header or "audio" not in header:
-        raise Hopeless(f"its first line must name the columns: audio, video and perhaps {', '.join(JOB_KEYS[2:])}")
+        raise Hopeless(
+            f"must name the columns in its first line: audio, video and optionally {', '.join(JOB_KEYS[2:])}"
+        )
     return header
 
 
-def _cells(header: Sequence[str], cells: Sequence[str], where: str, check: Check) -> dict[str, Any]:
+def _cells(header: Sequence[str], cells: Sequence[str], where: str, check: ManifestCheck) -> dict[str, object]:
     if any(cell.strip() for cell in cells[len(header) :]):
-        check.fault(where, f"has {len(cells)} cells, but the heading names {len(header)} columns")
-    row: dict[str, Any] = {key: cell.strip() for key, cell in zip(header, cells, strict=False) if cell.strip()}
-    if re.fullmatch(r"[+-]?[0-9]{1,9}", row.get("crf", "")):
-        row["crf"] = int(row["crf"])
+        check.fault(where, f"has {len(cells)} cells, but the header names {len(header)} columns")
+    texts = {key: cell.strip() for key, cell in zip(header, cells, strict=False) if cell.strip()}
+    row: dict[str, object] = dict(texts)
+    if re.fullmatch(r"[+-]?[0-9]{1,9}", texts.get("crf", "")):
+        row["crf"] = int(texts["crf"])
     return row
 
 
 # ------------------------------------------------------------ tables to jobs
 
 
-def _jobs(rows: Sequence[tuple[str, Mapping[str, Any]]], base: JobOptions, check: Check) -> tuple[ManifestJob, ...]:
+def _jobs(
+    rows: Sequence[tuple[str, Mapping[str, object]]], base: JobOptions, check: ManifestCheck
+) -> tuple[ManifestJob, ...]:
     jobs: list[ManifestJob] = []
     wanted: dict[str, str] = {}  # folded output -> where it was first asked for
     for where, row in rows:
@@ -250,7 +255,7 @@ def _jobs(rows: Sequence[tuple[str, Mapping[str, Any]]], base: JobOptions, check
         if output is not None:
             first = wanted.setdefault(names.folded(output), where)
             if first != where:
-                check.fault(at(where, "output"), f"'{clip(output)}' is the output of {first} already")
+                check.fault(at(where, "output"), f"'{clip(output)}' is already the output of {first}")
         consent = check.path(where, row, "consent") if "consent" in row else None
         jobs.append(ManifestJob(output or "", audio or "", video or "", options.over(base), consent))
     if check.faults:

@@ -1,4 +1,4 @@
-"""What a manifest may say: its keys, their values, and a checker that gathers every fault.
+"""The keys and values of a manifest, with a checker that collects every fault.
 
 The keys and values are closed sets; a path only leads down; a quoted text is short and printable.
 """
@@ -6,8 +6,8 @@ The keys and values are closed sets; a path only leads down; a quoted text is sh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from heygemd.common import names
 from heygemd.common.errors import Fault
@@ -33,17 +33,11 @@ MANIFEST_KEYS = ("audio", "videos", "jobs", "consent", *OPTION_KEYS)
 #: Keys of a ``job.toml``.
 FOLDER_KEYS = ("audio", "consent", *OPTION_KEYS)
 
+_Choice = TypeVar("_Choice", bound=str)
 CRF_MAX = 51  # of H.264 at 8 bits
-#: Faults that are told; a manifest with more is not one.
+#: Faults that are listed; a manifest with more is refused at that.
 MAX_FAULTS = 50
 
-_CHOICES: dict[str, Sequence[str]] = {
-    "engine": ENGINES,
-    "priority": PRIORITIES,
-    "preset": PRESETS,
-    "extend": EXTENDS,
-    "face": FACES,
-}
 _KINDS = {
     "audio": (AUDIO_SUFFIXES, "a sound file"),
     "video": (VIDEO_SUFFIXES | STILL_SUFFIXES, "a video or picture"),
@@ -52,15 +46,15 @@ _MEDIA = AUDIO_SUFFIXES | VIDEO_SUFFIXES | STILL_SUFFIXES
 
 
 class Hopeless(Exception):
-    """The file cannot be read any further; the text says why."""
+    """The file cannot be read further; the text gives the reason."""
 
 
 class Faulty(Exception):
-    """So many faults that looking for more is of no use."""
+    """The faults are ``MAX_FAULTS``: the check ends here."""
 
 
-class Check:
-    """Gathers faults; each method returns the checked value, or ``None`` where it found one."""
+class ManifestCheck:
+    """Collects faults; each method returns the checked value, or ``None`` after a fault."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -73,10 +67,10 @@ class Check:
 
     def all(self) -> tuple[Fault, ...]:
         """Every fault, or the first of very many."""
-        more = (Fault("the file", "has more faults than are listed here"),)
+        more = (Fault("the file", "has more faults, which are not listed"),)
         return tuple(self.faults) + (more if len(self.faults) >= MAX_FAULTS else ())
 
-    def keys(self, where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
+    def keys(self, where: str, table: Mapping[str, object], known: Sequence[str]) -> None:
         """No other keys than these."""
         for key in table:
             if key not in known:
@@ -89,29 +83,35 @@ class Check:
             if count > 1:
                 self.fault(where, f"'{clip(text)}' is given {count} times")
 
-    def options(self, where: str, table: Mapping[str, Any]) -> JobOptions:
+    def options(self, where: str, table: Mapping[str, object]) -> JobOptions:
         """The option keys of a table."""
-        values: dict[str, Any] = {}
-        for key in OPTION_KEYS:
-            if key in table:
-                values[key] = self._crf(where, table[key]) if key == "crf" else self._choice(where, key, table[key])
-        return JobOptions(**values)
+        return JobOptions(
+            engine=self._choice(where, table, "engine", ENGINES),
+            priority=self._choice(where, table, "priority", PRIORITIES),
+            crf=self._crf(where, table["crf"]) if "crf" in table else None,
+            preset=self._choice(where, table, "preset", PRESETS),
+            extend=self._choice(where, table, "extend", EXTENDS),
+            face=self._choice(where, table, "face", FACES),
+        )
 
-    def _crf(self, where: str, raw: Any) -> int | None:
+    def _crf(self, where: str, raw: object) -> int | None:
         if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= CRF_MAX:
             return raw
         self.fault(at(where, "crf"), f"must be a whole number from 0 to {CRF_MAX}, not {said(raw)}")
         return None
 
-    def _choice(self, where: str, key: str, raw: Any) -> str | None:
-        known = _CHOICES[key]
-        if isinstance(raw, str) and raw in known:
-            return raw
-        hint = guess(raw, known) if isinstance(raw, str) and len(raw) < 40 else ""
-        self.fault(at(where, key), f"must be one of {', '.join(known)}, not {said(raw)}{hint}")
+    def _choice(self, where: str, table: Mapping[str, object], key: str, choices: Sequence[_Choice]) -> _Choice | None:
+        if key not in table:
+            return None
+        raw = table[key]
+        for choice in choices:
+            if raw == choice:
+                return choice
+        hint = guess(raw, choices) if isinstance(raw, str) and len(raw) < 40 else ""
+        self.fault(at(where, key), f"must be one of {', '.join(choices)}, not {said(raw)}{hint}")
         return None
 
-    def path(self, where: str, table: Mapping[str, Any], key: str) -> str | None:
+    def path(self, where: str, table: Mapping[str, object], key: str) -> str | None:
         """The path under ``key`` (``audio``, ``video``, or ``consent``, which may be of any kind), clean."""
         place = at(where, key)
         if key not in table:
@@ -124,7 +124,7 @@ class Check:
         clean, fault = names.inside(raw)
         suffixes, kind = _KINDS.get(key, (None, ""))
         if fault is None and any(ignored(part) for part in clean.split("/")):
-            fault = "is a name that heygemd ignores"
+            fault = "is a file name that heygemd ignores"
         if fault is None and suffixes is not None and names.split(names.leaf(clean))[1] not in suffixes:
             fault = f"is not {kind} ({' '.join(sorted(suffixes))})"
         if fault is not None:
@@ -132,7 +132,7 @@ class Check:
             return None
         return clean
 
-    def output(self, where: str, table: Mapping[str, Any]) -> str | None:
+    def output(self, where: str, table: Mapping[str, object]) -> str | None:
         """The name of the film that is asked for, without ``.mp4``; ``None`` if none is."""
         if "output" not in table:
             return None
@@ -144,7 +144,7 @@ class Check:
         name = names.nfc(stem if suffix == ".mp4" else raw)
         fault = names.name_fault(name)
         if fault is None and names.split(name)[1] in _MEDIA:
-            fault = "has the ending of another kind of file; films are .mp4, the ending can be left out"
+            fault = "must end in .mp4 or have no ending; films are always .mp4"
         if fault is not None:
             self.fault(at(where, "output"), f"'{clip(raw)}' {fault}")
         return name
@@ -158,16 +158,18 @@ def clip(text: str, limit: int = 120) -> str:
     return names.display(text if len(text) <= limit else text[:limit] + "…")
 
 
-_SAID: tuple[tuple[type, Callable[[Any], str]], ...] = (
-    (bool, lambda raw: str(raw).lower()),
-    (str, lambda raw: f"'{clip(raw, 60)}'"),
-    (list, lambda raw: "a list" if raw else "an empty list"),
-    (dict, lambda _: "a table"),
-    (int, lambda raw: str(raw) if abs(raw) < 10**12 else "a huge number"),
-    (float, str),
-)
-
-
-def said(raw: Any) -> str:
+def said(raw: object) -> str:
     """A value as a fault quotes it; ``null`` for nothing, and TOML's dates by what they are."""
-    return next((say(raw) for kind, say in _SAID if isinstance(raw, kind)), "null" if raw is None else "a date")
+    if raw is None:
+        return "null"
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    if isinstance(raw, str):
+        return f"'{clip(raw, 60)}'"
+    if isinstance(raw, list):
+        return "a list" if raw else "an empty list"
+    if isinstance(raw, dict):
+        return "a table"
+    if isinstance(raw, int):
+        return str(raw) if abs(raw) < 10**12 else "a huge number"
+    return str(raw) if isinstance(raw, float) else "a date"

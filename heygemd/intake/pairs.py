@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from heygemd.common import names
 from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.intake.batches import Batches
-from heygemd.intake.job_folders import Folders
-from heygemd.intake.view import JOB_FILE, Clause, Item, Listing, Waiting, some, target, urgency
+from heygemd.intake.job_folders import JobFolders
+from heygemd.intake.view import JOB_FILE, Clause, InboxFile, Listing, Waiting, some, target, urgency
 
 
-class _Pairs:
+class Pairs:
     """Files in plain folders: pairs, and those that lack a partner or have too many."""
 
-    def __init__(self, listing: Listing, batches: Batches, folders: Folders) -> None:
+    def __init__(self, listing: Listing, batches: Batches, folders: JobFolders) -> None:
         self._listing, self._batches, self._folders = listing, batches, folders
         self._view = listing.view
         self.drops: list[DropRequest] = []
@@ -25,12 +25,12 @@ class _Pairs:
         """Fills ``drops``, ``waiting`` and ``due``."""
         for paths in self._listing.others.values():
             for path in paths:
-                reason = "is no regular file (a link, pipe, socket or device); heygemd leaves it alone"
+                reason = "is not a regular file (a link, pipe, socket or device); heygemd ignores it"
                 self._wait(path, Clause(reason, "no_file"))
         for folder, items in self._listing.folders.items():
             if folder in self._folders.taken:
                 continue
-            groups: dict[str, list[Item]] = {}
+            groups: dict[str, list[InboxFile]] = {}
             for item in items:
                 if item.path in self._batches.reserved:
                     continue
@@ -40,7 +40,7 @@ class _Pairs:
                     self._stray(item)
             self._sort_folder(folder, groups)
 
-    def _sort_folder(self, folder: str, groups: Mapping[str, list[Item]]) -> None:
+    def _sort_folder(self, folder: str, groups: Mapping[str, list[InboxFile]]) -> None:
         holder = self._batches.holder(folder)
         quiet = folder not in self._folders.lone_pairs or folder in self._view.quiet_dirs
         for group in groups.values():
@@ -50,8 +50,8 @@ class _Pairs:
             elif kinds != ["audio", "visual"]:
                 same = some([item.name for item in group])
                 reason = (
-                    f"{same} have the same name, and heygemd does not guess which belong together: leave one sound "
-                    "file and one video or picture, and rename the others"
+                    f"{same} have the same name, so it is unclear which belong together: keep one sound file and one "
+                    "video or picture, and rename the others"
                 )
                 self._wait(group[0].path, Clause(reason, "same_name", files=same))
             elif (moving := self._listing.arriving(group)) is not None:
@@ -66,13 +66,13 @@ class _Pairs:
             else:
                 self.drops.append(self._pair(*sorted(group, key=lambda item: item.kind)))
 
-    def _lacks_consent(self, group: list[Item]) -> str | None:
+    def _lacks_consent(self, group: list[InboxFile]) -> str | None:
         """Why a pair must wait for the consent of whom it shows."""
         template = next(item for item in group if item.kind == "visual")
         lacking = self._listing.lacks_consent([template])
         return lacking or self._listing.arriving(self._listing.consents(template))
 
-    def _pair(self, audio: Item, video: Item) -> DropRequest:
+    def _pair(self, audio: InboxFile, video: InboxFile) -> DropRequest:
         folder, _ = self._listing.place(video.folder)
         name = names.film_name(video.stem)
         consents = self._listing.consents(video)
@@ -84,7 +84,7 @@ class _Pairs:
         moves = tuple(Move(item.path, there[item.path], {there[item.path]: item.stamp}) for item in files)
         return DropRequest("pair", names.safe_component(video.stem), folder, moves, (job,), urgency([job]))
 
-    def _lone(self, item: Item) -> None:
+    def _lone(self, item: InboxFile) -> None:
         if (moving := self._listing.arriving([item])) is not None:
             self._wait(item.path, moving)
             return
@@ -96,24 +96,26 @@ class _Pairs:
             self._wait(item.path, Clause(f"waits for its partner: {wanted} named {like}", code, like=like))
         else:
             waited = f"has had no partner for {self._view.patience_words}"
-            reason = f"{waited}: put {wanted} named {like} beside it, or take it away"
+            reason = f"{waited}: add {wanted} named {like}, or remove this file"
             self._wait(item.path, Clause(reason, f"no_{code}", like=like))
 
-    def _stray(self, item: Item) -> None:
+    def _stray(self, item: InboxFile) -> None:
         if item.kind == "consent":
             self._lone_consent(item)
         if item.kind == "unknown":
-            self._wait(item.path, Clause("is not a kind of file that heygemd takes", "kind"))
+            self._wait(item.path, Clause("is not a supported kind of file", "kind"))
         elif item.kind == "job":
             where = "a folder with one sound file and its videos"
             self._wait(item.path, f"{JOB_FILE} belongs in a job folder ({where}), not here")
 
-    def _lone_consent(self, item: Item) -> None:
+    def _lone_consent(self, item: InboxFile) -> None:
         if not item.stamp.size:
-            self._wait(item.path, Clause("is empty, so it is no consent; put the whole file there", "consent_empty"))
+            self._wait(
+                item.path, Clause("is an empty consent file; replace it with the complete file", "consent_empty")
+            )
         elif not any(other.key == item.key and other.kind == "visual" for other in self._listing.folders[item.folder]):
             like = f"{names.display(item.stem)}.*"
-            reason = f"is a consent; the video or picture {like} is not beside it"
+            reason = f"is a consent file without its video or picture {like}"
             self._wait(item.path, Clause(reason, "consent_alone", like=like))
 
     def _wait(self, path: str, reason: str) -> None:

@@ -1,7 +1,7 @@
-"""What lies in an inbox and has come to rest: the ignore list, settling, and the wake-up from watchdog.
+"""Decides which files in an inbox are complete: unchanged for long enough, and not truncated.
 
 Events are hints, the listing is the truth: ``Watcher`` only wakes the loop, a scan (made in the share's own
-child) gives ``Entry``s, and ``Settler`` decides from them what nobody is writing any more.  It is pure: the
+child) gives ``InboxEntry``s, and ``Settler`` decides from them what nobody is writing any more.  It is pure: the
 clock is an argument, and files' own times are never compared with it, because they come from other machines.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from heygemd.common.names import split
 from heygemd.common.request import Stamp
 from heygemd.share.completeness import CHECKED_SUFFIXES
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.ignore import underway
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What ``Settler.observe`` found; all times are those of the ``now`` that it was given.
+    """Result of ``Settler.observe``; all times are relative to its ``now``.
 
     ``files``: regular files that have come to rest.  ``unsettled``: the others, with the time of their last
     change. ``to_inspect``: files whose stamps rest and whose structure must now be looked at
@@ -30,7 +30,7 @@ class Settled:
 
     files: frozenset[str]
     unsettled: Mapping[str, float]
-    to_inspect: tuple[Entry, ...]
+    to_inspect: tuple[InboxEntry, ...]
     incomplete: Mapping[str, str]
     quiet_dirs: frozenset[str]
     first_seen: Mapping[str, float]
@@ -53,14 +53,14 @@ class _Turn:
 
     files: list[str] = field(default_factory=list)
     unsettled: dict[str, float] = field(default_factory=dict)
-    to_inspect: list[Entry] = field(default_factory=list)
+    to_inspect: list[InboxEntry] = field(default_factory=list)
     incomplete: dict[str, str] = field(default_factory=dict)
     dirs: list[str] = field(default_factory=list)
     first_seen: dict[str, float] = field(default_factory=dict)
 
 
 class Settler:
-    """Remembers every listed path and says which have come to rest.
+    """Remembers every listed path and reports which are complete.
 
     A file rests when ``readings`` listings in a row, at least ``seconds`` apart from first to last, showed
     the same size, times and inode, and a look at its structure found it complete; or, if it looks unfinished,
@@ -83,7 +83,7 @@ class Settler:
         self._due: float | None = None
         self._turn = 0
 
-    def observe(self, now: float, entries: Sequence[Entry]) -> Settled:
+    def observe(self, now: float, entries: Sequence[InboxEntry]) -> Settled:
         """Takes one whole listing made at ``now`` (seconds of one monotonic clock, never going back)."""
         self._turn += 1
         self._due = None
@@ -114,7 +114,7 @@ class Settler:
         """When something may settle that has not yet, on the clock of ``now``; ``None`` if all is at rest."""
         return None if self._due is None else max(now, self._due)
 
-    def _note(self, now: float, entry: Entry) -> _Record:
+    def _note(self, now: float, entry: InboxEntry) -> _Record:
         record = self._records.get(entry.path)
         if record is None:
             record = self._records[entry.path] = _Record(entry.stamp, now, now)
@@ -130,7 +130,7 @@ class Settler:
         record.seen = self._turn
         return record
 
-    def _touch(self, now: float, entry: Entry) -> None:
+    def _touch(self, now: float, entry: InboxEntry) -> None:
         if entry.is_dir:
             self._dirs[entry.path] = now
         self._touch_above(now, entry.path)
@@ -139,7 +139,7 @@ class Settler:
         while path := path.rpartition("/")[0]:
             self._dirs[path] = max(now, self._dirs.get(path, now))
 
-    def _judge(self, now: float, entry: Entry, record: _Record, turn: _Turn) -> None:
+    def _judge(self, now: float, entry: InboxEntry, record: _Record, turn: _Turn) -> None:
         path = entry.path
         rest = now - record.changed
         if record.readings < self._readings or rest < self._seconds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from heygemd.common.names import display, folded, nfc, parent, split
 from heygemd.common.request import (
@@ -22,7 +22,7 @@ from heygemd.common.request import (
     Priority,
     Stamp,
 )
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.ignore import ignored
 
 JOB_FILE = "job.toml"
@@ -37,8 +37,8 @@ _KINDS.update(dict.fromkeys(VIDEO_SUFFIXES | STILL_SUFFIXES, "visual"))
 _KINDS.update(dict.fromkeys(MANIFEST_SUFFIXES, "manifest"))
 
 
-class Line(Protocol):
-    """What intake needs of ``config.LineConfig``."""
+class LineRules(Protocol):
+    """The part of ``config.LineConfig`` that intake uses."""
 
     @property
     def name(self) -> str: ...
@@ -52,8 +52,8 @@ class Line(Protocol):
     def require_consent(self) -> bool: ...
 
 
-class Rules(Protocol):
-    """What intake needs of ``config.IntakeConfig``."""
+class IntakeRules(Protocol):
+    """The part of ``config.IntakeConfig`` that intake uses."""
 
     @property
     def partner_minutes(self) -> float: ...
@@ -74,23 +74,23 @@ def _none(_: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class InboxView:
     """One look at one inbox; ``Settler.observe`` gives most of it.
 
     ``now`` and ``first_seen`` are on the same monotonic clock.  ``manifest_bytes``: the content of files
-    that the last plan asked for (``Plan.manifests_to_read``); the same ``bytes`` object each time saves
+    that the last plan asked for (``InboxPlan.manifests_to_read``); the same ``bytes`` object each time saves
     parsing it anew.  ``unreadable``: why one of them cannot be read, as a clause.  ``library_has``: the
     absolute path of a file in a library folder by its path relative to that folder, or ``None``;
     ``library_consents``: the consent files beside a library file, by its absolute path.
     """
 
     now: float
-    entries: Sequence[Entry]
+    entries: Sequence[InboxEntry]
     settled: frozenset[str]
     quiet_dirs: frozenset[str]
     first_seen: Mapping[str, float]
-    line: Line
-    rules: Rules
+    line: LineRules
+    rules: IntakeRules
     incomplete: Mapping[str, str] = field(default_factory=dict)
     manifest_bytes: Mapping[str, bytes] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -119,9 +119,9 @@ class Clause(str):
     """A reason in English that knows itself in other languages too: ``waits:<code>`` of ``wording``, with values."""
 
     code: str
-    values: dict[str, Any]
+    values: dict[str, str]
 
-    def __new__(cls, text: str, code: str, **values: Any) -> Clause:
+    def __new__(cls, text: str, code: str, **values: str) -> Clause:
         """``text`` is what ``code`` and ``values`` say."""
         made = super().__new__(cls, text)
         made.code, made.values = code, values
@@ -142,7 +142,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InboxFile:
     """One regular file; ``key`` is equal for files of the same name but for their kind."""
 
     path: str
@@ -156,15 +156,15 @@ class Item:
 
 
 class Listing:
-    """The view's entries by path and by folder, without what is ignored."""
+    """The view's entries by path and by folder, without ignored ones."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: InboxView) -> None:
         self.view = view
-        self.items: dict[str, Item] = {}
-        self.folders: dict[str, list[Item]] = {}
+        self.items: dict[str, InboxFile] = {}
+        self.folders: dict[str, list[InboxFile]] = {}
         self.others: dict[str, list[str]] = {}  # folder -> paths of links, pipes, sockets
         self.deep: set[str] = set()  # folders with anything in a folder below
-        self._consents: dict[tuple[str, str], list[Item]] = {}  # by folder and key of the template
+        self._consents: dict[tuple[str, str], list[InboxFile]] = {}  # by folder and key of the template
         self._folded: dict[str, list[str]] | None = None
         self._defaults = {folded(nfc(name.strip("/"))): o for name, o in view.line.folders.items()}
         for entry in view.entries:
@@ -174,7 +174,7 @@ class Listing:
             while folder := parent(folder):
                 self.deep.add(folder)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: InboxEntry) -> None:
         folder, _, name = entry.path.rpartition("/")
         if ignored(name):
             return
@@ -187,18 +187,18 @@ class Listing:
             kind = "job"
         if self.view.line.require_consent and (whose := consent_of(name)) is not None:
             stem, kind = whose, "consent"
-        item = Item(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
+        item = InboxFile(entry.path, folder, name, stem, suffix, kind, folded(stem), entry.stamp)
         if kind == "consent" and entry.stamp.size:  # an empty file says nothing
             self._consents.setdefault((folder, item.key), []).append(item)
         self.items[item.path] = item
         self.folders.setdefault(folder, []).append(item)
 
-    def consents(self, template: Item) -> list[Item]:
-        """The consent files beside a template, by name."""
+    def consents(self, template: InboxFile) -> list[InboxFile]:
+        """Names of the consent files next to a template."""
         return sorted(self._consents.get((template.folder, template.key), []), key=lambda item: item.name)
 
-    def lacks_consent(self, templates: Sequence[Item]) -> str | None:
-        """A clause where the line asks for the consent of the people shown and it is not there."""
+    def lacks_consent(self, templates: Sequence[InboxFile]) -> str | None:
+        """A clause if the line requires consent and it is missing."""
         if not self.view.line.require_consent:
             return None
         lacking = [item for item in templates if not self.consents(item)]
@@ -255,7 +255,7 @@ class Listing:
             code = "engine_not_allowed"
         return replace(job, options=options, problem=problem, problem_code=code)
 
-    def arriving(self, items: Sequence[Item]) -> str | None:
+    def arriving(self, items: Sequence[InboxFile]) -> str | None:
         """Why these files are not all at rest, or ``None`` if they are."""
         moving = [item for item in items if item.path not in self.view.settled]
         if not moving:
@@ -264,7 +264,10 @@ class Listing:
         if unfinished is not None:
             seconds = f"{self.view.rules.incomplete_seconds:g} seconds"
             why = self.view.incomplete[unfinished.path]
-            said = f"{display(unfinished.name)} looks unfinished: {why}; it is taken as it is after {seconds} at rest"
+            said = (
+                f"{display(unfinished.name)} looks unfinished: {why}; it is taken anyway after {seconds} without a "
+                "change"
+            )
             return Clause(said, "unfinished", file=display(unfinished.name), why=why)
         files = some([item.name for item in moving])
         return Clause(f"{files} {be(moving)} still arriving", "arriving", files=files)
@@ -280,10 +283,10 @@ def consent_of(name: str) -> str | None:
 
 
 def wants_consent(templates: Sequence[str]) -> str:
-    """What a person must do so that these templates may be used, as a clause."""
+    """The clause that asks for the missing consent files."""
     files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
     who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
-    said = f"waits for {who} in {some(templates)}: put it as a file such as {files} beside it"
+    said = f"waits for {who} in {some(templates)}: add it as a file such as {files} in the same folder"
     return Clause(said, "consent", templates=some(templates), files=files)
 
 
@@ -296,7 +299,7 @@ def some(found: Sequence[str], at_most: int = 5) -> str:
 
 
 def be(found: Sequence[object], past: bool = False) -> str:
-    """``is`` or ``are`` (``was`` or ``were``) for so many."""
+    """``is`` or ``are`` (``was`` or ``were``), by number."""
     if past:
         return "was" if len(found) == 1 else "were"
     return "is" if len(found) == 1 else "are"

@@ -1,4 +1,4 @@
 """Imported weights: kept, checked, and named with their terms.
 
-May import: common.
+May import: common, contract.
 """

@@ -1,4 +1,4 @@
-"""The operator's model files: imported once, kept in a form that cannot run code, checked by SHA-256.
+"""The store of imported model files: kept in a form that cannot run code, checked by SHA-256.
 
     models_dir/
       <name>/
@@ -15,14 +15,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import SetupError
 
-KINDS = {"wav2lip": "the engine wav2lip", "faces": "finding faces with insightface"}
+KINDS = {"wav2lip": "the engine wav2lip", "faces": "face detection with insightface"}
 RECORD = "model.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -37,9 +36,39 @@ class File:
     role: str
 
 
+class FileRecord(TypedDict):
+    """A ``File`` as ``model.json`` has it."""
+
+    name: str
+    sha256: str
+    bytes: int
+    role: str
+
+
+class ModelFacts(TypedDict):
+    """What a film's log has of a model."""
+
+    name: str
+    sha256: str
+    origin: str | None
+    licence: str
+    terms: str
+    commercial: bool | None
+
+
+class ModelRecord(ModelFacts):
+    """A ``Model`` as ``model.json`` has it."""
+
+    kind: str
+    size: int
+    files: list[FileRecord]
+    source: str
+    imported: str
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An imported model.  ``commercial`` is ``None`` where nobody knows; ``sha256`` is that of the source file."""
+    """An imported model.  ``commercial`` is ``None`` if unknown; ``sha256`` is that of the source file."""
 
     name: str
     kind: str
@@ -53,22 +82,28 @@ class Model:
     commercial: bool | None
     imported: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A plain dict; ``from_json`` reads it back equal."""
         return asdict(self)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Model:
+    def from_json(data: ModelRecord) -> Model:
         """The inverse of ``to_json``.  Raises TypeError or KeyError for anything else."""
-        return Model(**{**data, "files": tuple(File(**f) for f in data["files"])})
+        return Model(
+            name=data["name"], kind=data["kind"], size=data["size"], files=tuple(File(**f) for f in data["files"]),
+            source=data["source"], sha256=data["sha256"], origin=data["origin"], licence=data["licence"],
+            terms=data["terms"], commercial=data["commercial"], imported=data["imported"],
+        )  # fmt: skip
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ModelFacts:
         """For the film's log: which model, and under which terms."""
-        keys = ("name", "sha256", "origin", "licence", "terms", "commercial")
-        return {key: getattr(self, key) for key in keys}
+        return {
+            "name": self.name, "sha256": self.sha256, "origin": self.origin, "licence": self.licence,
+            "terms": self.terms, "commercial": self.commercial,
+        }  # fmt: skip
 
 
-class Store:
+class ModelStore:
     """The folder with all imported models."""
 
     def __init__(self, folder: Path) -> None:
@@ -92,40 +127,40 @@ class Store:
             if model.name == name:
                 return model
         there = ", ".join(m.name for m in models) or "none"
-        raise SetupError(f"No imported model for {KINDS[kind]} is called {name!r}; there: {there}.")
+        raise SetupError(f"No imported model for {KINDS[kind]} has the name {name!r}; imported: {there}.")
 
     def path(self, model: Model, file: File) -> Path:
-        """Where a stored file lies."""
+        """The path of a stored file."""
         return self.folder / model.name / file.name
 
     def faults(self, model: Model) -> list[str]:
-        """What is wrong with the stored files, a sentence each; reads them all."""
-        found = []
+        """Faults of the stored files, one sentence each; reads all files."""
+        faults = []
         for file in model.files:
             path = self.path(model, file)
             try:
                 sha256, size = digest(path)
             except OSError as error:
-                found.append(f"{path} cannot be read: {error.strerror or error}.")
+                faults.append(f"{path} cannot be read: {error.strerror or error}.")
                 continue
             if (sha256, size) != (file.sha256, file.bytes):
-                found.append(f"{path} is not what was imported: its SHA-256 differs.")
-        return found
+                faults.append(f"{path} was changed after the import: its SHA-256 differs.")
+        return faults
 
     def trusted(self, model: Model) -> dict[str, Path]:
-        """Where its files lie, by role, after their hashes were checked.  Raises SetupError where one differs."""
+        """The paths of its files, by role, after their hashes were checked.  Raises SetupError where one differs."""
         if faults := self.faults(model):
             raise SetupError(f"{faults[0]} Import {model.name} again (heygemd models remove, then import).")
         return {file.role: self.path(model, file) for file in model.files}
 
     def remove(self, name: str) -> Model:
-        """Delete a model.  Raises SetupError where there is none of that name."""
-        found = [m for m in self.all() if m.name == name]
-        if not found:
+        """Delete a model.  Raises ``SetupError`` if no model has that name."""
+        named = [m for m in self.all() if m.name == name]
+        if not named:
             there = ", ".join(m.name for m in self.all()) or "none"
-            raise SetupError(f"No imported model is called {name!r}; there: {there}.")
+            raise SetupError(f"No imported model has the name {name!r}; imported: {there}.")
         shutil.rmtree(self.folder / name)
-        return found[0]
+        return named[0]
 
 
 def digest(path: Path) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Public model files that can be told by their SHA-256, and the terms under which they are given.
+"""Public model files by their SHA-256, and the terms under which each is given.
 
 No file of these comes with heygemd, and nothing here is ever fetched: an operator imports what they have.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Terms in one sentence.  ``commercial``: whether they allow commercial use; ``None``: nobody knows."""
+    """Terms in one sentence.  ``commercial``: whether commercial use is allowed; ``None``: unknown."""
 
     name: str
     terms: str
@@ -18,7 +18,7 @@ class Licence:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class PublicFile:
     """A public file."""
 
     sha256: str
@@ -34,26 +34,25 @@ WAV2LIP_TERMS = Licence(
 )
 UNLISTED_WAV2LIP = Licence(
     "unknown",
-    "This checkpoint is in no list. Unless you trained it yourself on data of your own, take it that commercial use "
-    "is forbidden, as it is for the published ones.",
+    "Unknown checkpoint. Assume commercial use is forbidden unless you trained it yourself on your own data.",
     None,
 )
 INSIGHTFACE_TERMS = Licence(
     "insightface",
-    "The models of insightface's packs are for non-commercial research only, unless you bought a licence.",
+    "The models in insightface's packs are for non-commercial research only, unless you bought a licence.",
     False,
 )
 
 KNOWN = {
     file.sha256: file
     for file in (
-        Known(
+        PublicFile(
             "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
             "wav2lip.pth",
             "https://github.com/Rudrabha/Wav2Lip",
             WAV2LIP_TERMS,
         ),
-        Known(
+        PublicFile(
             "ca9ab7b7b812c0e80a6e70a5977c545a1e8a365a6c49d5e533023c034d7ac3d8",
             "wav2lip_gan.pth",
             "https://github.com/Rudrabha/Wav2Lip",
@@ -74,7 +73,7 @@ UNUSED = {
 
 def terms(kind: str, sha256: str) -> tuple[Licence, str | None]:
     """Licence and origin (``None``: unknown) of a model of that kind whose source file has that hash."""
-    known = KNOWN.get(sha256)
-    if known is not None:
-        return known.licence, f"{known.name} of {known.origin}"
+    public = KNOWN.get(sha256)
+    if public is not None:
+        return public.licence, f"{public.name} of {public.origin}"
     return (INSIGHTFACE_TERMS if kind == "faces" else UNLISTED_WAV2LIP), None

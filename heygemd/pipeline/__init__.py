@@ -1,8 +1,10 @@
-"""How a mouth is made: ``lipsync`` reads from top to bottom, everything else is a footnote to it.
+"""How a film is made: ``lipsync`` reads from top to bottom, everything else is a footnote to it.
 
-This package is what the child process runs (``python -m heygemd.pipeline``) and the only one, beside ``training``,
-that loads heavy libraries.  They are imported where they are first needed, because the daemon imports ``settings``
-from here and must stay small.
+This package is what the child process runs (``python -m heygemd.pipeline``) and the only one, beside ``training``, that
+loads heavy libraries.  They are imported where they are first needed, because the child must answer at once and a probe
+or the operator's command takes none of them.
+
+May import: common, contract, models.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from heygemd.contract.job import Settings, Task, Tell
-    from heygemd.pipeline.engines import Engine
+    from heygemd.pipeline.engines import DrawingEngine
     from heygemd.pipeline.marking.label import Label
     from heygemd.pipeline.media import Encoded, Media, Packets, Samples, Segment
     from heygemd.pipeline.plan_file import Planned
@@ -33,36 +36,43 @@ def lipsync(task: Task, tell: Tell) -> Result:
     Raises ``InputError`` where the user's files are at fault, ``EngineError`` where the film could not be made or
     is not what it should be, ``SetupError`` where this machine lacks something.  No film is left behind then.
     """
-    from heygemd.pipeline import result
-    from heygemd.pipeline.engines import command
-    from heygemd.pipeline.media.read.probe import from_exact
+    from heygemd.pipeline.media.info import from_exact
+    from heygemd.pipeline.result import Stages
 
-    settings, stages = task.settings, result.Stages(tell)
+    settings, stages = task.settings, Stages(tell)
     with stages("probe"):
         if task.probed is None:
             audio, video = look(task.audio, task.audio_name, task.video, task.video_name, settings)
         else:
-            audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
-    if settings.engine == "command":
+            audio, video = map(from_exact, (task.probed.audio, task.probed.video))
+    if settings.engine in ("command", "duix"):
+        result = _film_from_outside(task, audio, video, stages)
+        return result if settings.report == "off" else _judged_from_outside(task, result, stages)
+    result, made, label = _film(task, audio, video, stages)
+    return _judged(task, result, made, label, stages)
+
+
+def _film_from_outside(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
+    """By an engine that makes whole frames itself: the operator's program or a container."""
+    if task.settings.engine == "command":
+        from heygemd.pipeline.engines import command
+
         return command.make_film(task, audio, video, stages)
-    if settings.engine == "duix":
-        from heygemd.pipeline.engines.duix import film as duix
+    from heygemd.pipeline.engines.duix import film as duix
 
-        return duix.make_film(task, audio, video, stages)
-    return _film(task, audio, video, stages)
+    return duix.make_film(task, audio, video, stages)
 
 
-def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
-    """By an engine that draws its mouths itself, picture by picture."""
-    from heygemd.pipeline import engines, media, plan_file, result
+def _film(task: Task, audio: Media, video: Media, stages: Stages) -> tuple[Result, Planned, Label | None]:
+    """By an engine that draws its mouths itself, frame by frame."""
+    from heygemd.pipeline import engines, media, plan_file
     from heygemd.pipeline.ffmpeg import give_back
     from heygemd.pipeline.marking import label, metadata
+    from heygemd.pipeline.result import Result, advice, clip_warnings
 
     settings, tell = task.settings, stages.tell
     engine = engines.load(settings.engine)
-    made = plan_file.recalled(
-        task, video, engine, stages
-    )  # 1 to 4: in an earlier life of this job, or ahead of its turn
+    made = plan_file.recalled(task, video, engine, stages)  # 1 to 4: made before this job was killed, or ahead
     if made is None:
         made = plan_file.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
         give_back()
@@ -82,14 +92,8 @@ def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
     whole.rename(film)
     for part in (silent, *(path for segment in segments for path in (segment.path, segment.receipt))):
         part.unlink()
-
-    from heygemd.pipeline.quality import deliver
-
-    seen = plan_file.whole_track(task, made)
-    quality = deliver.judge(task, film, clip, seen, order, plan, words, engine.name, stages)
-    plan_file.forget(task.work)
-    warnings = result.advice(audio, video, task.audio_name, task.video_name) + result.clip_warnings(clip)
-    return result.Result(
+    warnings = advice(audio, video, task.audio_name, task.video_name) + clip_warnings(clip)
+    result = Result(
         film=film,
         engine={"name": engine.name, **plan.facts},
         inputs={"audio": audio.to_json(), "video": video.to_json() | {"clip": clip.facts()}},
@@ -100,14 +104,15 @@ def _film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         face_finder=track.finder,
         warnings=[*warnings, *track.warnings, *plan.warnings],
         passed_through=plan.passed_through,
-        quality=quality,
     )
+    return result, made, words
 
 
-def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Stages) -> Planned:
-    """Steps 1 to 4.  What they took beside the plan, which is much for a long sound, goes with this function."""
+def _planned(task: Task, audio: Media, video: Media, engine: DrawingEngine, stages: Stages) -> Planned:
+    """Steps 1 to 4.  The memory that they need beside the plan is freed when this returns: much, for a long sound."""
     from heygemd.pipeline import media, template_cache
-    from heygemd.pipeline.face import track as face_track
+    from heygemd.pipeline.face import detect
+    from heygemd.pipeline.face.track import thinned, track
     from heygemd.pipeline.plan_file import Planned
 
     settings, tell, name = task.settings, stages.tell, task.video_name
@@ -124,34 +129,52 @@ def _planned(task: Task, audio: Media, video: Media, engine: Engine, stages: Sta
         own_sound = beside.submit(media.own_sound, clip, video, settings)
         encoded = beside.submit(_encoded, task, audio)
         with stages("face", clip.count):  # 2  frames -> the tracked face
-            track = face_track.track(clip, settings, name, tell)
+            face = track(clip, detect.choose(settings), settings, name, tell)
             order = media.shown(clip, seconds, settings.extend)
         with stages("lips"):  # 3  sound -> mouth shapes, made beside the above
             lip = _awaited(heard, lambda: tell.progress("lips", *heard_so_far))
             own = _awaited(own_sound, lambda: tell.progress("lips", *heard_so_far))
         with stages("plan", len(order)):  # 4  mouth shapes and face -> what is done to each frame
             own_voice = None if own is None else media.beside_pictures(clip, own)
-            plan = engine.plan(clip, track, lip, samples, order, settings, own_voice, tell)
+            plan = engine.plan(clip, face, lip, samples, order, settings, own_voice, tell)
             sound = _awaited(encoded, lambda: tell.progress("plan", len(order), len(order)))
-            return Planned(clip, face_track.thinned(track), order, plan, seconds, sound=sound)
+            return Planned(clip, thinned(face), order, plan, seconds, sound=sound)
 
 
 def _painted(
-    task: Task, made: Planned, engine: Engine, words: Label | None, tell: Tell
+    task: Task, made: Planned, engine: DrawingEngine, words: Label | None, tell: Tell
 ) -> tuple[list[Segment], list[Packets]]:
     """The segments of the film, ``words`` over its pictures, and what each of them consists of."""
     from heygemd.pipeline import media, render
 
     clip, settings = made.clip, task.settings
     tools = (media.choose_encoder(settings), str(made.plan.facts.get("weights", "")), made.track.finder)
-    work = render.Work(engine, made.plan, clip, made.order, settings, tell, words)
-    at_a_time = render.abreast(work)
+    work = render.RenderWork(engine, made.plan, clip, made.order, settings, tell, words)
+    at_a_time = render.segments_at_a_time(work)
     easy = clip.easy(made.order)
-    segments = media.cut(task, made.digest, len(made.order), clip.fps, tools, at_a_time, easy)
+    segments = media.segments_of(task, made.digest, len(made.order), clip.fps, tools, at_a_time, easy)
     kept = {segment.number for segment in segments if segment.done()}
     if kept:
         tell.event("segments_kept", segments=len(kept), of=len(segments))
     return segments, render.paint(segments, kept, work, at_a_time)
+
+
+def _judged(task: Task, result: Result, made: Planned, label: Label | None, stages: Stages) -> Result:
+    """6  What the finished film was measured to be; the plan, which this needs, is then removed."""
+    from heygemd.pipeline import plan_file
+    from heygemd.pipeline.quality import deliver
+
+    track, engine = plan_file.whole_track(task, made), task.settings.engine
+    quality = deliver.judge(task, result.film, made.clip, track, made.order, made.plan, label, engine, stages)
+    plan_file.forget(task.work)
+    return replace(result, quality=quality)
+
+
+def _judged_from_outside(task: Task, result: Result, stages: Stages) -> Result:
+    """The same of a film whose track and plan are not known."""
+    from heygemd.pipeline.quality import deliver
+
+    return replace(result, quality=deliver.judge_foreign(task, result.film, task.settings.engine, stages))
 
 
 def plan_ahead(task: Task, tell: Tell) -> bool:
@@ -162,17 +185,19 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     """
     if task.settings.engine != "footage" or task.probed is None:
         return False
-    from heygemd.pipeline import engines, media, plan_file, result
-    from heygemd.pipeline.face import track as face_track
-    from heygemd.pipeline.media.read.probe import from_exact
+    from heygemd.pipeline import engines, media, plan_file
+    from heygemd.pipeline.face import detect
+    from heygemd.pipeline.face.track import is_known
+    from heygemd.pipeline.media.info import from_exact
+    from heygemd.pipeline.result import Stages
 
-    engine, stages = engines.load(task.settings.engine), result.Stages(tell)
-    audio, video = (from_exact(task.probed[role]) for role in ("audio", "video"))
+    engine, stages = engines.load(task.settings.engine), Stages(tell)
+    audio, video = map(from_exact, (task.probed.audio, task.probed.video))
     if plan_file.recalled(task, video, engine, stages) is not None:
         return True
     assert audio.audio is not None
     clip = media.template(task.video, video, task.settings, task.video_name, audio.audio.seconds, tell)
-    if not face_track.is_known(clip, task.settings):
+    if not is_known(clip, detect.choose(task.settings), task.settings):
         return False
     plan_file.keep(task, engine, _planned(task, audio, video, engine, stages), tell)
     return True
@@ -182,10 +207,10 @@ def _heard(samples: Samples, name: str, so_far: list[int]) -> LipTrack:
     """Mouth shapes for a sound by the ears of that ``name``; ``so_far``: frames done, frames in all."""
     from heygemd.pipeline.speech import ears
 
-    def told(done: int, of: int) -> None:
+    def count(done: int, of: int) -> None:
         so_far[:] = done, of
 
-    return ears.named(name)(samples, told)
+    return ears.named(name)(samples, count)
 
 
 def _awaited(one: Future[T], tell: Callable[[], None]) -> T:
@@ -196,7 +221,7 @@ def _awaited(one: Future[T], tell: Callable[[], None]) -> T:
 
 
 def _encoded(task: Task, audio: Media) -> Encoded | None:
-    """The sound as it will lie in the film, where it has to be encoded; one that cannot be is told of later."""
+    """The film's sound, where it must be encoded; an error is raised later, when the film is joined."""
     from heygemd.common.errors import EngineError
     from heygemd.pipeline import media
 

@@ -1,20 +1,6 @@
-"""The child: ``python -m heygemd.pipeline`` does one task after the other, spoken to in JSON lines.
+"""The child: ``python -m heygemd.pipeline`` does one task after the other.
 
-stdin, one request a line::
-
-    {"id", "task": "render", "job": Task}          -> the result of lipsync
-    {"id", "task": "probe", "path", "name", "kind": "audio"|"video"|"still"}   -> what the file is
-    {"id", "task": "look", "audio": {"path", "name"}, "video": {"path", "name"}, "settings"}
-                                                   -> {"audio", "video"}: a render's Task.probed
-    {"id", "task": "plan", "job": Task}            -> {"planned": whether a render will find its plan}
-    {"id", "task": "sheet", …}                     -> what heygemd.pipeline.sheet.make returns
-    {"id", "task": "report", "film", "video", "audio", "settings"}   -> the film's figures, and a page of them
-    {"id", "task": "ping"}                         -> {"pid": int}
-
-stdout: any number of ``{"id", "type": "progress", "stage", "frame", "of", "fps", "eta"}`` and ``{"id", "type":
-"event", "level", "event", …}``, then one ``{"id", "type": "done", "result"}`` or ``{"id", "type": "failed", "error":
-{"code", "reason", "message", "detail"}}``.  Seconds; ``eta`` is ``null`` while nothing can be said.  A progress line
-with ``"again": true`` repeats the last one, so that two seconds never pass without any.
+stdin has one request a line, stdout the messages about it; ``contract/renderer.py`` describes both.
 
 The end of stdin means that nobody waits for an answer any more: the child ends at once, with everything that it has
 started.  It dies with its parent thread too, so it must be started by a thread that lives as long as it is wanted.
@@ -37,17 +23,40 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from heygemd.common.errors import EngineError, GpuMemoryError, HeygemdError, WorkerDied
-from heygemd.contract.job import Settings, Task
+from heygemd.common.spawn import end_with_parent
+from heygemd.contract import wire
+from heygemd.contract.figures import PagedReport
+from heygemd.contract.film_facts import PeakUse
+from heygemd.contract.job import Probed
+from heygemd.contract.renderer import (
+    DoneMessage,
+    EventMessage,
+    FailedMessage,
+    LookRequest,
+    Message,
+    PingReply,
+    PingRequest,
+    PlanReply,
+    PlanRequest,
+    ProbeRequest,
+    ProgressMessage,
+    RenderRequest,
+    ReportRequest,
+    Request,
+    SheetReply,
+    SheetRequest,
+    WarmRequest,
+    decode_request,
+    encode_message,
+)
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CONTEXT_MIB = 500  # what CUDA itself takes of a GPU for a process, beside what torch's allocator counts
 _PROGRESS_SECONDS = 0.25  # between two progress lines of one stage
 _AGAIN_SECONDS = 1.4  # of silence, after which the last line is said again
-
-Request = Mapping[str, Any]
 
 
 class Reporter:
@@ -100,39 +109,31 @@ class Reporter:
             over.set()
             thread.join()
 
-    def _tell(self, now: float, **more: Any) -> None:
+    def _tell(self, now: float, *, again: bool = False) -> None:
         self._sent = now
         (frame, of), spent = self._frames, now - self._began
         fps = frame / spent if spent > 0 else 0.0
         eta = round((of - frame) / fps, 1) if fps > 0 and of >= frame else None
-        self._write("progress", stage=self._stage, frame=frame, of=of, fps=round(fps, 2), eta=eta, **more)
+        self._write(ProgressMessage(self._stage, frame, of, round(fps, 2), eta, again))
 
-    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+    def event(self, name: str, level: str = "info", **fields: object) -> None:
         """One line for the job's log."""
-        self.send("event", **{**fields, "level": level, "event": name})
+        self.send(EventMessage(name, level, fields))
 
-    def send(self, kind: str, **fields: Any) -> None:
+    def send(self, message: Message) -> None:
         """Write one line."""
         with self._lock:
-            self._write(kind, **fields)
+            self._write(message)
 
-    def _write(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({**fields, "id": self._id, "type": kind}, ensure_ascii=True, default=_plain)
-        self._out.write(line + "\n")
+    def _write(self, message: Message) -> None:
+        self._out.write(encode_message(self._id, message))
         self._out.flush()
 
 
-def _plain(value: Any) -> Any:
-    """What ``json`` does not know: numpy's numbers and arrays, paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-
-
-def _render(request: Request, tell: Reporter) -> Any:
+def _render(request: RenderRequest, tell: Reporter) -> dict[str, object]:
     from heygemd.pipeline import lipsync
 
-    task = Task.from_json(request["job"])
+    task = request.job
     if task.settings.engine != "command":
         _load_arithmetic()
     _forget_peak()
@@ -160,7 +161,7 @@ def _forget_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _peak() -> dict[str, int | None]:
+def _peak() -> PeakUse:
     """What the task took at its peak, in MiB: this process and twice the largest of those it has started, because
     two run at a time; CUDA's allocator where CUDA was used."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -172,47 +173,43 @@ def _peak() -> dict[str, int | None]:
     return {"ram_mib": own + 2 * children >> 10, "vram_mib": vram}
 
 
-def _probe(request: Request, tell: Reporter) -> Any:
-    del tell
+def _probe(request: ProbeRequest) -> dict[str, object]:
     from heygemd.pipeline.media.read.probe import probe
 
-    settings = Settings.from_json(request.get("settings", {}))
-    return probe(Path(request["path"]), request["name"], settings, want=request["kind"]).to_json()
+    return probe(request.path, request.name, request.settings, want=request.kind).to_json()
 
 
-def _look(request: Request, tell: Reporter) -> Any:
-    del tell
+def _look(request: LookRequest) -> Probed:
     from heygemd.pipeline import look
-    from heygemd.pipeline.media.read.probe import exact
+    from heygemd.pipeline.media.info import exact
 
-    audio, video = request["audio"], request["video"]
-    settings = Settings.from_json(request["settings"])
-    found = look(Path(audio["path"]), audio["name"], Path(video["path"]), video["name"], settings)
-    return dict(zip(("audio", "video"), map(exact, found), strict=True))
+    audio, video = request.audio, request.video
+    sound, template = look(audio.path, audio.name, video.path, video.name, request.settings)
+    assert template.video is not None
+    return Probed(exact(sound), exact(template), (template.video.width, template.video.height))
 
 
-def _plan(request: Request, tell: Reporter) -> Any:
+def _plan(request: PlanRequest, tell: Reporter) -> PlanReply:
     from heygemd.pipeline import plan_ahead
 
-    task = Task.from_json(request["job"])
-    with _temporary_files_in(task.work):
-        return {"planned": plan_ahead(task, tell)}
+    with _temporary_files_in(request.job.work):
+        return {"planned": plan_ahead(request.job, tell)}
 
 
-def _sheet(request: Request, tell: Reporter) -> Any:
-    del tell
+def _sheet(request: SheetRequest) -> SheetReply:
     from heygemd.pipeline import sheet
 
-    return sheet.make(**{key: value for key, value in request.items() if key not in ("id", "task")})
+    return wire.checked(
+        SheetReply,
+        sheet.make(request.before, request.after, request.out, request.columns, request.crop, request.extend),
+    )
 
 
-def _report(request: Request, tell: Reporter) -> Any:
+def _report(request: ReportRequest, tell: Reporter) -> PagedReport:
     _load_arithmetic()
     from heygemd.pipeline.quality import deliver
 
-    film, video, audio = (Path(request[key]) if request.get(key) else None for key in ("film", "video", "audio"))
-    assert film is not None
-    return deliver.any_film(film, video, audio, Settings.from_json(request["settings"]), tell)
+    return deliver.any_film(request.film, request.video, request.audio, request.settings, tell)
 
 
 def _load_arithmetic() -> None:
@@ -232,58 +229,64 @@ def _load_arithmetic() -> None:
             del os.environ[name]
 
 
-def _warm(request: Request, tell: Reporter) -> Any:
+def _warm(request: WarmRequest) -> None:
     """Load what the default engine takes: half a second in which the daemon still copies and looks.  Nothing of a GPU
     is touched before the guard has looked again."""
-    del tell
-    if request["engine"] == "footage":
+    if request.engine == "footage":
         _load_arithmetic()
         from heygemd.pipeline import plan_file, render  # noqa: F401
         from heygemd.pipeline.engines import footage  # noqa: F401
         from heygemd.pipeline.face import track  # noqa: F401
         from heygemd.pipeline.marking import label, metadata  # noqa: F401
-    return {}
 
 
-def _ping(request: Request, tell: Reporter) -> Any:
-    del request, tell
+def _ping() -> PingReply:
     return {"pid": os.getpid()}
 
 
-TASKS: dict[str, Callable[[Request, Reporter], Any]] = {
-    "render": _render,
-    "probe": _probe,
-    "look": _look,
-    "plan": _plan,
-    "sheet": _sheet,
-    "report": _report,
-    "warm": _warm,
-    "ping": _ping,
-}
+def _result(request: Request[object], tell: Reporter) -> object:
+    """Do the request; its result, of which ``contract.renderer`` says the type."""
+    match request:
+        case RenderRequest():
+            return _render(request, tell)
+        case PlanRequest():
+            return _plan(request, tell)
+        case ReportRequest():
+            return _report(request, tell)
+        case LookRequest():
+            return _look(request)
+        case ProbeRequest():
+            return _probe(request)
+        case SheetRequest():
+            return _sheet(request)
+        case WarmRequest():
+            _warm(request)
+            return None
+        case PingRequest():
+            return _ping()
+    raise EngineError(f"The renderer cannot do {request.task}.")
 
 
 def serve(requests: queue.SimpleQueue[str], out: IO[str]) -> None:
     """Do one request after the other, for ever."""
     while True:
-        request = json.loads(requests.get())
-        answer(request, Reporter(out, str(request.get("id", ""))))
+        line = json.loads(requests.get())
+        answer(line, Reporter(out, str(line.get("id", ""))))
 
 
-def answer(request: Request, tell: Reporter) -> None:
-    """Do one request and write its one final line, whatever happens."""
+def answer(line: Mapping[str, object], tell: Reporter) -> None:
+    """Do the request of one line and write its one final message, whatever happens."""
     try:
-        task = TASKS.get(str(request.get("task")))
-        if task is None:
-            raise EngineError(f"The renderer knows no task {request.get('task')!r}.")
+        request = decode_request(line)
         with tell.repeating():
-            result = task(request, tell)
-        tell.send("done", result=result)
+            result = wire.plain(_result(request, tell))
+        tell.send(DoneMessage(result))
     except HeygemdError as error:
-        tell.send("failed", error=_told(error))
+        tell.send(FailedMessage.of(error))
     except MemoryError:
-        tell.send("failed", error=_told(EngineError("The renderer ran out of memory.", detail=traceback.format_exc())))
+        tell.send(FailedMessage.of(EngineError("The renderer ran out of memory.", detail=traceback.format_exc())))
     except Exception as error:  # noqa: BLE001  the child's one boundary: a defect fails the job, not the daemon
-        tell.send("failed", error=_told(_unforeseen(error)))
+        tell.send(FailedMessage.of(_unforeseen(error)))
 
 
 def _unforeseen(error: Exception) -> HeygemdError:
@@ -296,13 +299,8 @@ def _unforeseen(error: Exception) -> HeygemdError:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; torch need not be imported to know it
         return GpuMemoryError("The renderer ran out of GPU memory.", detail=detail)
     if "CUDA error" in str(error):
-        return WorkerDied(f"The GPU failed the renderer: {str(error).splitlines()[0]}", detail=detail)
-    return EngineError(f"The renderer met a defect of its own: {error!r}", detail=detail)
-
-
-def _told(error: HeygemdError) -> dict[str, str]:
-    reason = getattr(error, "reason", error.code)
-    return {"code": error.code, "reason": reason, "message": error.message, "detail": error.detail}
+        return WorkerDied(f"The GPU failed during rendering: {str(error).splitlines()[0]}", detail=detail)
+    return EngineError(f"Internal error in the renderer: {error!r}", detail=detail)
 
 
 def _listen(requests: queue.SimpleQueue[str]) -> None:
@@ -321,9 +319,8 @@ def main() -> None:
     chosen = argparse.ArgumentParser()
     chosen.add_argument("--nice", type=int, default=0)
     os.nice(chosen.parse_args().nice)  # before there is a thread or a child, which inherit it
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below
+    end_with_parent()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that nothing a command starts can leave the tree below
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # a stray print must not break the protocol
     sys.stdout = sys.stderr

@@ -16,6 +16,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,13 +24,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, TypedDict
 
 from heygemd.common.errors import EngineError, SetupError
+from heygemd.common.spawn import PR_SET_PDEATHSIG
 
-_TETHER = """
+_TETHER = f"""
 import ctypes, os, resource, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
 if os.getppid() != int(sys.argv[1]):
     os._exit(125)
 for limit in filter(None, sys.argv[2].split(",")):
@@ -201,7 +203,7 @@ class Child:
             self._close_pipe(pipe)
 
     @staticmethod
-    def _close_pipe(pipe: Any) -> None:
+    def _close_pipe(pipe: IO[bytes] | None) -> None:
         if pipe is not None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
@@ -215,7 +217,7 @@ class Child:
     def _give_up(self) -> None:
         self.kill()
         raise EngineError(
-            f"{self.name} gave no sign of life for {self._stall:g} seconds and was stopped.", detail=self.tail
+            f"{self.name} made no progress for {self._stall:g} seconds and was stopped.", detail=self.tail
         )
 
 
@@ -248,13 +250,15 @@ def run(
                 continue
             out += chunk
             if len(out) > _MAX_CAPTURE:
-                raise EngineError(f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB where a short answer was due.")
+                raise EngineError(
+                    f"{argv[0]} wrote more than {_MAX_CAPTURE >> 20} MiB of output; a short answer was expected."
+                )
         return Done(child.finish(), bytes(out), child.tail)
     finally:
         child.kill()
 
 
-def _widen(pipe: Any) -> None:
+def _widen(pipe: IO[bytes] | None) -> None:
     """Let a pipe hold more: a picture then takes two turns instead of twenty.  Refused where the user has many."""
     if pipe is not None:
         with contextlib.suppress(OSError):
@@ -287,7 +291,15 @@ def require(program: str) -> str:
     return found
 
 
-def ffmpeg_facts(stall: float = 20.0) -> dict[str, Any]:
+class FfmpegFacts(TypedDict):
+    """The installed ffmpeg: its version, where it lies, and which encoders it was built with."""
+
+    version: str
+    path: str
+    encoders: dict[str, bool]
+
+
+def ffmpeg_facts(stall: float = 20.0) -> FfmpegFacts:
     """What the installed ffmpeg is and can do.
 
     ``{"version": "5.1.9", "path": str, "encoders": {"libx264": bool, "h264_nvenc": bool, "aac": bool}}``;
@@ -326,7 +338,7 @@ def nvenc_works() -> bool:
 
 
 def give_back() -> None:
-    """Hand the memory that was freed back to the system: glibc keeps what lies between pieces still in use."""
+    """Hand the memory that was freed back to the system: glibc keeps free pieces between those still in use."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -12,9 +12,10 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from heygemd.pipeline.media import open_clip
 from heygemd.pipeline.media.write.segments import BESIDE
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.engines import Engine, Plan
+    from heygemd.pipeline.engines import DrawingEngine, DrawingPlan
     from heygemd.pipeline.face.track import FaceTrack
     from heygemd.pipeline.media import Clip, Encoded, Media
     from heygemd.pipeline.result import Stages
@@ -36,6 +37,13 @@ _PICTURES = ("index", "y", "u", "v")
 _LATER = frozenset({"crf", "preset", "encoder", "segment_seconds", "mark", "producer"})
 """Settings that matter only when the plan is there."""
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class _Identity(TypedDict):
+    """What an input is: its size, time of change (ns) and inode, and its hash."""
+
+    stat: list[int]
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +57,24 @@ class Planned:
     clip: Clip
     track: FaceTrack
     order: npt.NDArray[np.int64]
-    plan: Plan
+    plan: DrawingPlan
     seconds: float
     digest: str = ""
     written: bool = False
     sound: Encoded | None = None
 
 
-def keep(task: Task, engine: Engine, made: Planned, tell: Tell) -> Planned:
+def keep(task: Task, engine: DrawingEngine, made: Planned, tell: Tell) -> Planned:
     """Write the plan, where its engine can, and name it.  Where it cannot be written, the film is made without."""
-    from heygemd.pipeline.face import track as face_track
+    from heygemd.pipeline.face.track import arrays as track_arrays
 
     subject, inputs = _subject(task.settings, engine.name), [_identity(path) for path in (task.audio, task.video)]
     digest = hashlib.sha256(json.dumps([subject, *(told["sha256"] for told in inputs)]).encode())
     try:
-        packed = engine.pack(made.plan, task.work)
-        if packed is not None:
+        plan_arrays = made.plan.pack(task.work)
+        if plan_arrays is not None:
             told = {"seconds": made.seconds, "limit": made.clip.limit}
-            parts = {"plan": packed, "index": made.clip.index_arrays(), "track": face_track.arrays(made.track)}
+            parts = {"plan": plan_arrays, "index": made.clip.index_arrays(), "track": track_arrays(made.track)}
             arrays = {f"{part}/{name}": value for part in parts for name, value in parts[part].items()}
             about = {"subject": subject, "inputs": inputs}
             digest = _written(task.work, about, {"told": np.array(json.dumps(told)), **arrays})
@@ -89,7 +97,7 @@ def whole_track(task: Task, made: Planned) -> FaceTrack:
     return replace(made.track, crops=crops)
 
 
-def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planned | None:
+def recalled(task: Task, video: Media, engine: DrawingEngine, stages: Stages) -> Planned | None:
     """The plan that lies in the work folder, if it is this job's and whole."""
     try:
         receipt = json.loads((task.work / RECEIPT).read_text())
@@ -107,12 +115,13 @@ def recalled(task: Task, video: Media, engine: Engine, stages: Stages) -> Planne
     return found
 
 
-def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
-    from heygemd.pipeline.face import track as face_track
+def _read(task: Task, video: Media, engine: DrawingEngine, digest: str) -> Planned:
+    from heygemd.pipeline.face import detect
+    from heygemd.pipeline.face.track import read_again
 
     with (task.work / PLAN).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(f"the hash of {PLAN} is not that of its receipt")
+            raise ValueError(f"the hash of {PLAN} differs from its receipt")
         file.seek(0)
         entry = np.load(file, allow_pickle=False)
         parts: dict[str, template_cache.Arrays] = {"plan": {}, "index": {}, "track": {}}
@@ -126,7 +135,7 @@ def _read(task: Task, video: Media, engine: Engine, digest: str) -> Planned:
     assert video.video is not None
     clip = open_clip(task.video, video.video, task.settings, task.video_name, video.start, told["limit"])
     clip.take_index(parts["index"])
-    track = face_track.read_again(parts["track"], task.settings)
+    track = read_again(parts["track"], detect.choose(task.settings))
     plan = engine.unpack(parts["plan"], task.work)
     return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest, written=True)
 
@@ -137,10 +146,10 @@ def forget(folder: Path) -> None:
         path.unlink()
 
 
-def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays) -> hashlib._Hash:
+def _written(folder: Path, about: Mapping[str, object], arrays: template_cache.Arrays) -> hashlib._Hash:
     (folder / RECEIPT).unlink(missing_ok=True)
     with (folder / PLAN).open("wb") as out:
-        np.savez(out, **arrays)
+        template_cache.write_arrays(out, arrays)
         out.flush()
         os.fsync(out.fileno())
     with (folder / PLAN).open("rb") as back:
@@ -156,12 +165,12 @@ def _written(folder: Path, about: dict[str, Any], arrays: template_cache.Arrays)
 
 def _subject(settings: Settings, engine: str) -> str:
     """What a plan depends on beside its inputs."""
-    told = settings.to_json()
+    told = settings.flat()
     chosen = {k: v for k, v in told.items() if k not in BESIDE | _LATER and not k.startswith(("report", "label"))}
     return hashlib.sha256(json.dumps([engine, chosen, *template_cache.versions()], sort_keys=True).encode()).hexdigest()
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def _identity(path: Path) -> _Identity:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return {"stat": _stat(path), "sha256": sha256}
@@ -172,7 +181,7 @@ def _stat(path: Path) -> list[int]:
     return [told.st_size, told.st_mtime_ns, told.st_ino]
 
 
-def _same_inputs(task: Task, known: list[dict[str, Any]]) -> bool:
+def _same_inputs(task: Task, known: list[_Identity]) -> bool:
     """Staged copies do not change; those that were staged anew are read."""
     paths = (task.audio, task.video)
     return all(

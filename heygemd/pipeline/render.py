@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,21 @@ from heygemd.pipeline.media.write import overlay
 
 if TYPE_CHECKING:
     from heygemd.contract.job import Settings, Tell
-    from heygemd.pipeline.engines import Engine, Plan
+    from heygemd.pipeline.engines import DrawingEngine, DrawingPlan
     from heygemd.pipeline.marking.label import Label
 
 _LARGEST = 0.4  # share of the picture up to which a rectangle of it is cheaper than all of it
-_ABREAST = 2  # segments at a time; more would need more memory and gain nothing
+_AT_A_TIME = 2  # segments at a time; more would need more memory and gain nothing
 _SEEN = 10  # every tenth frame tells whether all can be laid over the template
 _LEAST_SECONDS = 2.0  # of film; shorter segments are not worth a process each
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RenderWork:
     """What is painted: ``order`` ``(N,)`` says which template frame lies under output frame k."""
 
-    engine: Engine
-    plan: Plan
+    engine: DrawingEngine
+    plan: DrawingPlan
     clip: media.Clip
     order: npt.NDArray[np.int64]
     settings: Settings
@@ -44,18 +44,20 @@ class Work:
     label: Label | None = None
 
 
-def abreast(work: Work) -> int:
+def segments_at_a_time(work: RenderWork) -> int:
     """How many segments are made at a time.  Only such as are laid over the template: what goes through us needs the
     memory of two more processes each, and of pictures that are shown backwards."""
-    able = work.engine.in_parallel and cores(work.settings.threads) >= _ABREAST
-    long = len(work.order) >= _ABREAST * _LEAST_SECONDS * work.clip.fps
+    able = work.engine.in_parallel and cores(work.settings.threads) >= _AT_A_TIME
+    long = len(work.order) >= _AT_A_TIME * _LEAST_SECONDS * work.clip.fps
     if not (able and long and media.choose_encoder(work.settings) == "libx264" and overlay.possible(work.clip)):
         return 1
     laid_over = work.clip.stretch(work.order.tolist()) is not None
-    return _ABREAST if laid_over and _box(work.plan, range(0, len(work.order), _SEEN), work.clip) is not None else 1
+    return _AT_A_TIME if laid_over and _box(work.plan, range(0, len(work.order), _SEEN), work.clip) is not None else 1
 
 
-def paint(segments: Sequence[media.Segment], kept: Collection[int], work: Work, at_a_time: int) -> list[media.Packets]:
+def paint(
+    segments: Sequence[media.Segment], kept: Collection[int], work: RenderWork, at_a_time: int
+) -> list[media.Packets]:
     """Make and receipt the segments whose numbers are not in ``kept``; what each of them consists of, all decoded.
 
     Raises ``EngineError``.
@@ -64,7 +66,7 @@ def paint(segments: Sequence[media.Segment], kept: Collection[int], work: Work, 
     board = _Board(work.tell, {s.number: s.stop - s.first for s in segments if s.number in kept}, len(work.order))
     own = replace(work, settings=settings, tell=board)
     painters = {s.number: _Painter(s, own, board) for s in segments if s.number not in kept}
-    with ThreadPoolExecutor(_ABREAST, "check") as checkers, ThreadPoolExecutor(at_a_time, "paint") as pool:
+    with ThreadPoolExecutor(_AT_A_TIME, "check") as checkers, ThreadPoolExecutor(at_a_time, "paint") as pool:
 
         def make(segment: media.Segment) -> Future[media.Packets]:
             if segment.number in painters:
@@ -112,7 +114,7 @@ class _Board:
         with self._one:
             self._tell.progress(stage, frame, of)
 
-    def event(self, name: str, level: str = "info", **fields: Any) -> None:
+    def event(self, name: str, level: str = "info", **fields: object) -> None:
         """See ``Tell``."""
         with self._one:
             self._tell.event(name, level, **fields)
@@ -121,8 +123,8 @@ class _Board:
 class _Painter:
     """The two ways of making one segment."""
 
-    def __init__(self, segment: media.Segment, work: Work, board: _Board) -> None:
-        self._segment, self._engine, self._plan, self._clip = segment, work.engine, work.plan, work.clip
+    def __init__(self, segment: media.Segment, work: RenderWork, board: _Board) -> None:
+        self._segment, self._plan, self._clip = segment, work.plan, work.clip
         self._settings, self._board = work.settings, board
         self._frames = range(segment.first, segment.stop)
         self._order = work.order[segment.first : segment.stop]
@@ -140,7 +142,7 @@ class _Painter:
         """Decode, edit and encode every picture."""
         with media.FilmWriter(self._segment.path, self._clip, self._settings, self._laid) as writer:
             for k, frame in zip(self._frames, self._clip.walk(self._order), strict=False):
-                self._engine.apply(self._plan, k, frame)
+                self._plan.draw(k, frame)
                 writer.write(frame)
                 self._board.made(self._segment.number, k + 1 - self._segment.first)
 
@@ -152,7 +154,7 @@ class _Painter:
             return False
         try:
             laid = self._laid
-            with overlay.OverWriter(
+            with overlay.OverlayWriter(
                 self._segment.path, self._clip, stretch, box.bounds, self._settings, laid
             ) as writer:
                 for k, patch in zip(self._frames, self._patches(box), strict=True):
@@ -175,13 +177,13 @@ class _Painter:
             pixels = self._plan.pixels(k) if bounds is not None else None
             if bounds is not None and pixels is not None:
                 put(canvas, *pixels)
-                self._engine.apply(self._plan, k, canvas)
+                self._plan.draw(k, canvas)
                 x0, y0, x1, y1 = bounds
                 opacity[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0] = 255
             yield np.concatenate([p.ravel() for p in (*box.of(canvas), opacity)]).data
 
 
-def _box(plan: Plan, frames: Sequence[int], clip: media.Clip) -> Area | None:
+def _box(plan: DrawingPlan, frames: Sequence[int], clip: media.Clip) -> Area | None:
     """The rectangle around all that ``frames`` may have edited; None where it is too large, or where the template's
     pixels are not at hand."""
     areas = []

@@ -6,12 +6,14 @@ import contextlib
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import heygemd
+from heygemd.contract.figures import Report
+from heygemd.contract.film_facts import FilmWarning, StageTime
 from heygemd.contract.job import Tell
 from heygemd.pipeline.ffmpeg import ffmpeg_version
 
@@ -31,7 +33,7 @@ class Stages:
     """How long each stage took and how many frames it saw, in the order in which they ended."""
 
     tell: Tell
-    done: list[dict[str, Any]] = field(default_factory=list)
+    done: list[StageTime] = field(default_factory=list)
 
     @contextlib.contextmanager
     def __call__(self, name: str, frames: int = 0) -> Iterator[None]:
@@ -46,26 +48,29 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that the job's log says of how its film was made."""
+    """Everything that the job's log says of how its film was made: ``contract.film_facts.FilmFacts``."""
 
     film: Path
-    engine: dict[str, Any]  # name, renderer, reasons and the engine's own facts
-    inputs: dict[str, Any]  # {"audio": probe, "video": probe}
-    output: dict[str, Any]  # measured on the finished film
-    stages: list[dict[str, Any]]
+    engine: Mapping[str, object]  # name, renderer, reasons and the engine's own facts: EngineFacts
+    inputs: Mapping[str, object]  # {"audio": probe, "video": probe}
+    output: Mapping[str, object]  # measured on the finished film: OutputFacts
+    stages: list[StageTime]
     face_finder: str | None = None
     warnings: list[tuple[str, str]] = field(default_factory=list)  # (code, sentence)
     passed_through: list[tuple[int, int]] = field(default_factory=list)  # output frames, both ends included
-    quality: dict[str, Any] | None = None  # what the finished film was measured to be; None: it was not asked for
+    quality: Report | None = None  # None: not asked for
 
-    def to_json(self) -> dict[str, Any]:
-        """As the child reports it."""
+    def to_json(self) -> dict[str, object]:
+        """As the child reports it; the parent checks it when it arrives."""
+        warnings: list[FilmWarning] = [
+            {"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)
+        ]
         return {
             "film": str(self.film),
             "engine": self.engine,
             "face_finder": self.face_finder,
             "stages": self.stages,
-            "warnings": [{"code": code, "message": message} for code, message in dict.fromkeys(self.warnings)],
+            "warnings": warnings,
             "passed_through": [[first, last] for first, last in self.passed_through],
             "quality": self.quality,
             "inputs": self.inputs,
@@ -82,7 +87,10 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
     said: list[tuple[str, str]] = []
     if sound.seconds > LONG_SECONDS:
         said.append(
-            ("long_audio", f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five give the best results.")
+            (
+                "long_audio",
+                f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five minutes give the best results.",
+            )
         )
     if not sound.codec.startswith(_LOSSLESS) or sound.codec in _TELEPHONE:
         said.append(
@@ -91,9 +99,7 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
     if picture.still is None and picture.codec != "h264":
         said.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
     if picture.fps < SLOW_RATE:
-        said.append(
-            ("slow_rate", f"{video_name} shows {float(picture.fps):g} pictures a second; lips need 20 or more.")
-        )
+        said.append(("slow_rate", f"{video_name} has {float(picture.fps):g} frames per second; lips need 20 or more."))
     return said
 
 
@@ -112,14 +118,12 @@ def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
         said.append(
             (
                 "variable_rate",
-                f"The pictures of {name} are not equally spaced; at {facts['fps']} a second "
-                f"{facts['repeated']} are repeated and {facts['dropped']} left out.",
+                f"The frames of {name} are not equally spaced; at {facts['fps']} frames per second, "
+                f"{facts['repeated']} are repeated and {facts['dropped']} dropped.",
             )
         )
     if facts["decode_faults"]:
-        said.append(
-            ("damaged", f"{name} is damaged: ffmpeg complained {facts['decode_faults']} times while decoding it.")
-        )
+        said.append(("damaged", f"{name} is damaged: ffmpeg reported {facts['decode_faults']} decoding errors."))
     return said
 
 
@@ -131,25 +135,31 @@ def _conversions(clip: Clip) -> list[tuple[str, str]]:
         said.append(
             (
                 "interlaced",
-                f"{name} is interlaced: of the two moments in each picture one is shown, {facts['fps']} a second.",
+                f"{name} is interlaced: one of the two fields of each frame is shown, at {facts['fps']} frames per "
+                "second.",
             )
         )
     elif info.fields:
-        said.append(("interlaced", f"{name} is interlaced and turned on its side; it is kept so, combing included."))
+        said.append(
+            ("interlaced", f"{name} is interlaced and rotated; it is not deinterlaced, so combing remains visible.")
+        )
     if facts["tone_mapped_from"]:
         said.append(
-            ("hdr", f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is made for plain screens (BT.709).")
+            (
+                "hdr",
+                f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is converted to standard range (BT.709).",
+            )
         )
     elif info.color_transfer in _HDR:
         said.append(
             (
                 "hdr",
-                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot make it plain (it lacks zscale): "
+                f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot convert it (it lacks zscale): "
                 "the film is HDR with 8 bits, smooth areas may show bands, and some players show it pale.",
             )
         )
     if info.bit_depth > 8 or "420" not in info.pix_fmt:
-        said.append(("converted", f"The pictures of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
+        said.append(("converted", f"The frames of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
     return said
 
 

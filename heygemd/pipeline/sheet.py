@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Settings
+from heygemd.contract.renderer import Moment
 from heygemd.pipeline import media
 
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR or (h, w) luma
@@ -37,6 +38,14 @@ MARGIN = 0.25  # of the changed place's size, on each side
 MOST = 0.5  # of the picture's area: what changed everywhere is not one place
 
 
+class SheetFacts(TypedDict):
+    """The file, the enlarged place (x, y, width, height) and the columns."""
+
+    sheet: str
+    region: list[int] | None
+    moments: list[Moment]
+
+
 def make(
     before: str,
     after: str,
@@ -44,15 +53,13 @@ def make(
     columns: int = 8,
     crop: Sequence[int] | None = None,
     extend: str = "bounce",
-) -> dict[str, Any]:
+) -> SheetFacts:
     """Draw the sheet of the template ``before`` and the film ``after`` as the PNG file ``out``.
 
     ``columns`` moments are spread evenly over the film, the middles of as many equal parts.  The template's
     frame of a moment is the one that ``media.output_order`` gives for ``extend``, which must be what the film
     was made with.  ``crop`` (x, y, width, height in pixels) replaces the measured place of the enlarged rows.
 
-    Returns ``{"sheet": path, "region": [x, y, w, h] | None, "moments": [{"seconds", "frame",
-    "template_frame"}]}``.
     Raises InputError for what is not a film, EngineError where the sheet cannot be written.
     """
     settings = Settings()
@@ -60,7 +67,7 @@ def make(
     if (template.width, template.height) != (film.width, film.height):
         raise InputError(
             f"{Path(after).name} is {film.width}x{film.height} and {Path(before).name} "
-            f"{template.width}x{template.height}: no sheet can be drawn of pictures of two sizes.",
+            f"{template.width}x{template.height}: a sheet needs two videos of the same size.",
             reason="size_differs",
         )
     template.learn()
@@ -87,13 +94,13 @@ def make(
 
 
 def middles(count: int, columns: int) -> list[int]:
-    """The middle frames of ``columns`` equal parts of ``count`` frames; every frame where there are fewer."""
+    """The middle frames of ``columns`` equal parts of ``count`` frames; every frame if ``count`` is smaller."""
     columns = max(1, min(columns, count))
     return [int((2 * n + 1) * count / (2 * columns)) for n in range(columns)]
 
 
 def changed_region(befores: Sequence[Picture], afters: Sequence[Picture]) -> Region | None:
-    """The one place where the pictures differ, with a margin and their aspect; ``None`` where there is none.
+    """The one place where the pictures differ, with a margin and their aspect; ``None`` if they are alike.
 
     ``befores`` and ``afters`` are pairs of (h, w, 3) BGR pictures of one size.
     """
@@ -134,7 +141,7 @@ def _scaled(region: Region, factor: float) -> Region:
 def _checked(crop: Sequence[int], width: int, height: int) -> Region:
     x, y, w, h = (int(v) for v in crop)
     if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
-        raise InputError(f"The crop {x},{y},{w},{h} does not lie in {width}x{height} pixels.", reason="crop")
+        raise InputError(f"The crop {x},{y},{w},{h} is not inside {width}x{height} pixels.", reason="crop")
     return x, y, w, h
 
 
@@ -195,7 +202,7 @@ def _open(path: str, settings: Settings) -> media.Clip:
     name = Path(path).name
     found = media.probe(Path(path), name, settings)
     if found.video is None:
-        raise InputError(f"{name} holds no picture.", reason="no_video")
+        raise InputError(f"{name} contains no picture.", reason="no_video")
     return media.open_clip(Path(path), found.video, settings, name, found.start)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from heygemd import __version__
 from heygemd.contract.template_cache import PART, CacheFolder
@@ -35,17 +36,23 @@ ALGORITHM = 7
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-Arrays = dict[str, Any]
+Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by name, without objects in them."""
 _RAW = "raw"  # the member of an entry that is no array
 _CHUNK = 1 << 20
 
 
+def write_arrays(file: BinaryIO, arrays: Arrays) -> None:
+    """Write ``arrays`` as numpy's npz.  Raises ``OSError``."""
+    save: Callable[..., None] = np.savez  # its stub takes arrays by keyword, and no mapping of them
+    save(file, **arrays)
+
+
 @dataclass(frozen=True, slots=True)
-class Store(CacheFolder):
+class TemplateCache(CacheFolder):
     """The cache folder with entries of arrays."""
 
-    behind: list[Callable[..., Any]] = field(default_factory=list, compare=False, repr=False)  # see Memory.behind
+    behind: list[Callable[..., None]] = field(default_factory=list, compare=False, repr=False)  # see Memory.behind
 
     def read(self, path: Path, names: Iterable[str]) -> Arrays:
         """The arrays ``names`` of an entry, which counts as used.  Raises one of ``_DAMAGE``."""
@@ -60,14 +67,14 @@ class Store(CacheFolder):
             shutil.copyfileobj(member, into, _CHUNK)
 
     def write(self, path: Path, arrays: Arrays, raw: BinaryIO | None = None) -> None:
-        """Keep an entry, with the bytes of the file ``raw`` where there is one, then make room.  Raises ``OSError``."""
+        """Keep an entry, with the bytes of the file ``raw`` if it is given, then make room.  Raises ``OSError``."""
         raw_bytes = raw.seek(0, os.SEEK_END) if raw else 0
         if sum(a.nbytes for a in arrays.values()) + raw_bytes > self.most_bytes:
             return
         handle, part = tempfile.mkstemp(prefix=PART, dir=self.folder)  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
+                write_arrays(file, arrays)
             if raw is not None:
                 raw.seek(0)
                 with zipfile.ZipFile(part, "a") as entry, entry.open(_RAW, "w", force_zip64=True) as member:
@@ -84,7 +91,7 @@ class Store(CacheFolder):
 class Memory:
     """What is kept about one subject, named by ``parts``; without a store nothing is."""
 
-    store: Store | None = None
+    store: TemplateCache | None = None
     tell: Tell | None = None
     parts: tuple[str, ...] = ()
 
@@ -132,9 +139,9 @@ class Memory:
         for one in written:
             one.result()
 
-    def keep(self, raw: BinaryIO | None = None, /, **arrays: Any) -> None:
+    def keep(self, raw: BinaryIO | None = None, /, **arrays: npt.NDArray[Any]) -> None:
         """Keep these arrays, and the bytes of the file ``raw``, which may be more than memory should hold.  Where that
-        fails, a warning is told: the film can be made without.  Nobody changes the arrays afterwards."""
+        fails, a warning goes to the log: the film can be made without.  Nobody changes the arrays afterwards."""
         if self.store is not None and self.store.behind:
             self.store.behind[-1](self._keep, raw, arrays)
         else:
@@ -157,7 +164,7 @@ def of(template: Path, settings: Settings, tell: Tell) -> Memory:
     """What is kept about the template in this file.  Raises ``OSError`` where the file cannot be read."""
     if not settings.cache_dir or settings.cache_mib <= 0:
         return NOTHING
-    store = Store(Path(settings.cache_dir), settings.cache_mib << 20, settings.cache_days * 86_400.0)
+    store = TemplateCache(Path(settings.cache_dir), settings.cache_mib << 20, settings.cache_days * 86_400.0)
     try:
         store.prepare()
         store.prune()

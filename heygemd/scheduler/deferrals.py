@@ -1,6 +1,6 @@
-"""Who waits, since when and for what.  A job that must wait is deferred, not failed.
+"""Which jobs wait, since when and for what.  A job that must wait is deferred, not failed.
 
-One event when that begins, one when it ends, a louder one after ``alert_hours``; no attempt is burned.  A job's row
+One log event when that begins, one when it ends, an error after ``alert_hours``; it costs no attempt.  A job's row
 in the journal changes with the kind of the reason, not with numbers.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from heygemd.common import log
+from heygemd.config.live import Live
+from heygemd.contract.status import JobRow
 from heygemd.guard.decide import Wait
 from heygemd.store.drops import Job, JobState, Journal
 from heygemd.store.states import now
@@ -25,11 +26,10 @@ class _Deferral:
 
 
 class Deferrals:
-    """Of the queued jobs, those that wait for something that the guard has named."""
+    """The queued jobs that wait for something that the guard has named."""
 
-    def __init__(self, journal: Journal, alert_hours: float) -> None:
-        self.alert_hours = alert_hours
-        self._journal = journal
+    def __init__(self, journal: Journal, live: Live) -> None:
+        self._journal, self._live = journal, live
         self._waiting: dict[str, _Deferral] = {}
         self._log = log.get()
 
@@ -37,37 +37,38 @@ class Deferrals:
         return len(self._waiting)
 
     def only(self, names: Collection[str]) -> None:
-        """Forget all but these."""
+        """Forget all but these jobs."""
         self._waiting = {key: value for key, value in self._waiting.items() if key in names}
 
     def note(self, job: Job, wait: Wait) -> None:
-        """The guard has looked and says that this queued job must wait."""
-        known = self._waiting.get(job.id)
-        if known is None:
+        """The guard has decided that this queued job must wait."""
+        deferral = self._waiting.get(job.id)
+        if deferral is None:
             if wait.settling:
                 return  # a moment to look twice is no deferral
-            known = self.begin(job, wait)
+            deferral = self.begin(job, wait)
         elif not wait.settling:
-            if wait.kind != known.wait.kind:
+            if wait.kind != deferral.wait.kind:
                 self._journal.set_job(job, JobState.QUEUED, deferred_reason=wait.reason)
-            known.wait = wait
-        known.alerts = self.alert(job, known.alerts)
+            deferral.wait = wait
+        deferral.alerts = self.alert(job, deferral.alerts)
 
     def alert(self, job: Job, alerts: int) -> int:
-        """Say so, louder, when a job has waited for another ``alert_hours``; ``alerts``: how often that was said."""
-        known, every = self._waiting.get(job.id), self.alert_hours * 3600
-        if known is None or _seconds_since(known.since) < every * (alerts + 1):
+        """Log an error when a job has waited for another ``alert_hours``; ``alerts``: number of such periods that were
+        logged.  Returns the new number."""
+        deferral, every = self._waiting.get(job.id), self._live.now.guard.alert_hours * 3600
+        if deferral is None or _seconds_since(deferral.since) < every * (alerts + 1):
             return alerts
-        self._log.error("job_waits_long", job=job.id, deferred_since=known.since, reason=known.wait.reason)
-        return int(_seconds_since(known.since) // every)
+        self._log.error("job_waits_long", job=job.id, deferred_since=deferral.since, reason=deferral.wait.reason)
+        return int(_seconds_since(deferral.since) // every)
 
     def begin(self, job: Job, wait: Wait) -> _Deferral:
-        """It waits from now on, or has done so already when the daemon was started."""
+        """Record a deferral; keeps its start time across restarts."""
         if job.waits and job.deferred_since is not None:
             self._waiting[job.id] = _Deferral(job.deferred_since, wait)
             return self._waiting[job.id]
         since = now()
-        self._log.warning("job_deferred", job=job.id, reason=wait.reason, kind=wait.kind, holders=told(wait))
+        self._log.warning("job_deferred", job=job.id, reason=wait.reason, kind=wait.kind, holders=holders(wait))
         self._journal.set_job(
             job, JobState.QUEUED, deferred_since=since, deferred_reason=wait.reason, deferrals=job.deferrals + 1
         )
@@ -75,30 +76,30 @@ class Deferrals:
         return self._waiting[job.id]
 
     def end(self, job_id: str) -> None:
-        """It starts."""
+        """The job starts."""
         ended = self._waiting.pop(job_id, None)
         if ended is not None:
             waited = round(_seconds_since(ended.since))
             self._log.info("job_admitted", job=job_id, deferred_since=ended.since, waited_seconds=waited)
 
     def kinds(self) -> dict[str, str]:
-        """What kind of thing each job waits for, by its id."""
+        """Each job's cause of waiting, by its id."""
         return {key: deferral.wait.kind for key, deferral in self._waiting.items()}
 
-    def row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A queued job's row with what it waits for at this moment."""
-        known = self._waiting.get(row["id"])
-        if known is None:
+    def row(self, row: JobRow) -> JobRow:
+        """A queued job's row with its current cause of waiting."""
+        deferral = self._waiting.get(row["id"])
+        if deferral is None:
             return row
-        wait = known.wait
+        wait = deferral.wait
         return {
-            **row, "deferred_since": known.since, "deferred_reason": wait.reason, "holders": told(wait),
+            **row, "deferred_since": deferral.since, "deferred_reason": wait.reason, "holders": holders(wait),
             "deferred_kind": wait.kind, "deferred_values": dict(wait.values),
         }  # fmt: skip
 
 
-def told(wait: Wait) -> list[str]:
-    """Who holds what is waited for."""
+def holders(wait: Wait) -> list[str]:
+    """The processes that hold what is waited for, as text."""
     return [str(holder) for holder in wait.holders]
 
 

@@ -8,17 +8,19 @@ that the first frame follows at once.  All that is a favour: where it fails, the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heygemd.common import log
 from heygemd.common.aio import ended
 from heygemd.common.errors import Cancelled, HeygemdError, InputError, StorageError
+from heygemd.contract.job import Probed, Settings, Task
+from heygemd.contract.renderer import LookRequest, NamedFile, PlanRequest
 from heygemd.guard import host, needs
-from heygemd.scheduler.worker import Message, Worker
-from heygemd.store.drops import Job, Store
+from heygemd.scheduler.worker import Worker
+from heygemd.store.drops import DropStore, Job
+from heygemd.store.states import StagedInputs
 
 LOOK_SECONDS = 120.0
 PLAN_NICE = 5  # more than the renderer, which must not be held up
@@ -26,20 +28,20 @@ PLAN_NICE = 5  # more than the renderer, which must not be held up
 
 @dataclass(frozen=True, slots=True)
 class _Staged:
-    inputs: dict[str, Any]
-    probed: Message | None
+    inputs: StagedInputs
+    probed: Probed | None
 
 
 class Stager:
-    """One staging a job, begun ahead or at its turn."""
+    """The staging of one job, ahead of or at its turn."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: DropStore) -> None:
         self._store = store
         self._tasks: dict[str, asyncio.Task[_Staged]] = {}
         self._plans: dict[str, asyncio.Task[None]] = {}
         self._frames: dict[str, str] = {}  # by job
 
-    def ahead(self, job: Job, settings: Message, keep_free_mib: int) -> None:
+    def ahead(self, job: Job, settings: Settings, keep_free_mib: int) -> None:
         """Begin to stage a job whose turn is still to come, if nothing else is on its way and the disk has room for
         that beside ``keep_free_mib``."""
         if job.id in self._tasks or any(not task.done() for task in self._tasks.values()):
@@ -48,9 +50,9 @@ class Stager:
         if (host.disk_free_mib(self._store.work) or 0) >= wanted + keep_free_mib:
             self._begin(job, settings)
 
-    async def take(self, job: Job, settings: Message) -> tuple[dict[str, Any], Message | None]:
-        """The job's inputs as ``Store.stage`` returns them, and what the child says that the files are, where it can
-        say it.  Raises ``InputError`` where one cannot be read, ``StorageError``: try later, ``Cancelled``.
+    async def take(self, job: Job, settings: Settings) -> tuple[StagedInputs, Probed | None]:
+        """The job's inputs as ``Store.stage`` returns them, and what probing them has found, ``None`` where it failed.
+        Raises ``InputError`` where one cannot be read, ``StorageError``: try later, ``Cancelled``.
         """
         staged = await _result(self._tasks[job.id]) if job.id in self._tasks else None
         if staged is None or isinstance(staged, InputError | StorageError) or not _intact(staged):
@@ -59,14 +61,14 @@ class Stager:
             raise staged
         return staged.inputs, staged.probed
 
-    def plan(self, job: Job, settings: Message, nice: int) -> None:
+    def plan(self, job: Job, settings: Settings, nice: int) -> None:
         """Begin to make the plan of a job that is staged, once; ``nice`` is the renderer's."""
         task = self._tasks.get(job.id)
         if job.id in self._plans or task is None or not task.done() or task.cancelled() or task.exception():
             return
         staged = task.result()
         if staged.probed is not None:
-            request = {"task": "plan", "job": task_of(self._store, job, staged.inputs, staged.probed, settings)}
+            request = PlanRequest(task_of(self._store, job, staged.inputs, staged.probed, settings))
             self._plans[job.id] = asyncio.create_task(_plan(request, nice + PLAN_NICE))
 
     async def planned(self, job: Job) -> None:
@@ -81,7 +83,7 @@ class Stager:
                 tasks.pop(job_id).cancel()
 
     def frame(self, job_id: str) -> str:
-        """The size class of the job's frames; empty while nobody has looked."""
+        """The size class of the job's frames; empty if not known yet."""
         return self._frames.get(job_id, "")
 
     def only(self, names: Collection[str]) -> None:
@@ -91,38 +93,37 @@ class Stager:
             self._frames.pop(name, None)
 
     async def close(self) -> None:
-        """End what is on its way."""
+        """Cancel the running stagings."""
         await ended([*self._tasks.values(), *self._plans.values()])
 
-    def _begin(self, job: Job, settings: Message) -> asyncio.Task[_Staged]:
+    def _begin(self, job: Job, settings: Settings) -> asyncio.Task[_Staged]:
         task = self._tasks[job.id] = asyncio.create_task(self._stage(job, settings))
         task.add_done_callback(_seen)
         if job.id in self._plans:
             self._plans.pop(job.id).cancel()
         return task
 
-    async def _stage(self, job: Job, settings: Message) -> _Staged:
+    async def _stage(self, job: Job, settings: Settings) -> _Staged:
         inputs = await self._store.stage(job)
         probed = await _look(inputs, settings)
-        video = ((probed or {}).get("video") or {}).get("video") or {}
-        if video:
-            self._frames[job.id] = needs.frame_class(video["width"], video["height"])
+        if probed is not None:
+            self._frames[job.id] = needs.frame_class(*probed.frame)
         return _Staged(inputs, probed)
 
 
-async def _look(inputs: dict[str, Any], settings: Message) -> Message | None:
-    """What the staged files are; ``None`` where they cannot be used, which the job itself will say better."""
+async def _look(inputs: StagedInputs, settings: Settings) -> Probed | None:
+    """Facts of the staged files; ``None`` if they cannot be used, which the job itself reports better."""
     worker = Worker(stall_seconds=LOOK_SECONDS)
-    files = {role: {"path": inputs[role]["path"], "name": inputs[role]["name"]} for role in ("audio", "video")}
+    audio, video = (NamedFile(Path(file["path"]), file["name"]) for file in (inputs["audio"], inputs["video"]))
     try:
-        return await worker.run({"task": "look", **files, "settings": settings}, lambda _: None)
+        return await worker.run(LookRequest(audio, video, settings), lambda _: None)
     except HeygemdError:
         return None
     finally:
         await worker.stop()
 
 
-async def _plan(request: Message, nice: int) -> None:
+async def _plan(request: PlanRequest, nice: int) -> None:
     """Have a plan made; a failure is left to the render to tell."""
     worker = Worker(stall_seconds=LOOK_SECONDS, nice=min(nice, 19))
     try:
@@ -133,20 +134,19 @@ async def _plan(request: Message, nice: int) -> None:
         await worker.stop()
 
 
-def task_of(store: Store, job: Job, staged: Mapping[str, Any], probed: Message | None, settings: Message) -> Message:
-    """A job as the child reads it (``pipeline.settings.Task``)."""
+def task_of(store: DropStore, job: Job, staged: StagedInputs, probed: Probed | None, settings: Settings) -> Task:
+    """A staged job as the renderer's task."""
     audio, video = staged["audio"], staged["video"]
-    return {
-        "audio": audio["path"], "video": video["path"], "work": str(store.scratch(job)), "audio_name": audio["name"],
-        "video_name": video["name"], "probed": probed, "settings": settings,
-    }  # fmt: skip
+    return Task(
+        Path(audio["path"]), Path(video["path"]), store.scratch(job), audio["name"], video["name"], settings, probed
+    )
 
 
 async def _result(task: asyncio.Task[_Staged]) -> _Staged | HeygemdError:
     """What came of it; a failure is a value here, because another try may follow."""
     await asyncio.wait([task])  # which, unlike awaiting the task, leaves a cancellation of the task to us
     if task.cancelled():
-        return Cancelled("Cancelled before it was begun.")
+        return Cancelled("Cancelled before it started.")
     error = task.exception()
     if error is not None and not isinstance(error, HeygemdError):
         raise error
@@ -157,7 +157,7 @@ def _intact(staged: _Staged | HeygemdError) -> bool:
     """A work folder goes when its drop has ended; one that is asked for again begins anew."""
     if isinstance(staged, HeygemdError):
         return True
-    files = [(Path(told["path"]), told["size"]) for told in (staged.inputs[role] for role in ("audio", "video"))]
+    files = [(Path(file["path"]), file["size"]) for file in (staged.inputs["audio"], staged.inputs["video"])]
     return all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from heygemd.common.errors import HeygemdError
+from heygemd.contract.job import Settings
 from heygemd.guard.decide import Go, Need, Wait
 from heygemd.guard.needs import Asked
 from heygemd.guard.turns import Candidate
@@ -22,10 +22,10 @@ class Deferred(HeygemdError):
 
 @dataclass(slots=True)
 class Ticket:
-    """One job's leave to run: where, how, and what was seen of it so far."""
+    """A job's permission to run: where, how, and its measured use so far."""
 
     job: Job
-    settings: dict[str, Any]
+    settings: Settings
     asked: Asked
     need: Need
     go: Go

@@ -1,38 +1,37 @@
 """The child process that renders: started, kept warm, watched, ended.  Only the parent's half is here.
 
 The child is ``python -m heygemd.pipeline`` in a session of its own, so that it and every ffmpeg that it starts can be
-ended together.  It is spoken to in JSON lines (see ``pipeline/__main__.py``).
+ended together.  Parent and child exchange the messages of ``contract/renderer.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
-from heygemd.common.errors import (
-    Cancelled,
-    EngineAway,
-    EngineError,
-    GpuMemoryError,
-    HeygemdError,
-    InputError,
-    SetupError,
-    WorkerDied,
-)
+from heygemd.common.errors import Cancelled, HeygemdError, WorkerDied
 from heygemd.common.spawn import environment, python
+from heygemd.contract.film_facts import FilmFacts
+from heygemd.contract.job import Task
+from heygemd.contract.renderer import (
+    DoneMessage,
+    FailedMessage,
+    News,
+    ProgressMessage,
+    RenderRequest,
+    Request,
+    WarmRequest,
+    decode_message,
+    encode_request,
+)
 
-Message = dict[str, Any]
-_KINDS: dict[str, type[HeygemdError]] = {
-    "engine": EngineError, "gpu_memory": GpuMemoryError, "worker": WorkerDied, "setup": SetupError,
-    "cancelled": Cancelled, "engine_away": EngineAway,
-}  # fmt: skip
+Reply = TypeVar("Reply")
 
 
 class Worker:
@@ -61,15 +60,16 @@ class Worker:
         self._serial = 0
         self._device: str | None = None
 
-    async def run(self, request: Message, hear: Callable[[Message], None]) -> Message:
+    async def run(self, request: Request[Reply], hear: Callable[[News], None]) -> Reply:
         """Do one task; ``hear`` gets every progress and event message.
 
-        Raises the error that the child reports; ``WorkerDied`` where it ended without one; ``Cancelled``.
+        Raises the error that the child reports; ``WorkerDied`` where it ended without one; ``Cancelled``;
+        ``EngineError`` for a result of another form than the request's.
         """
         self.busy, self._cancelled, self._ended_because = True, False, ""
         self._serial += 1
         try:
-            result = await self._run({"id": str(self._serial), **request}, hear)
+            result = request.reply(await self._run(request, str(self._serial), hear))
             self._done += 1
             if 0 < self.max_jobs <= self._done:
                 await self.stop()
@@ -80,10 +80,10 @@ class Worker:
         finally:
             self.busy, self._idle_since = False, time.monotonic()
 
-    async def _run(self, request: Message, hear: Callable[[Message], None]) -> Message:
+    async def _run(self, request: Request[object], request_id: str, hear: Callable[[News], None]) -> object:
         child = await self._started()
         assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(json.dumps(request).encode() + b"\n")
+        child.stdin.write(encode_request(request_id, request))
         with contextlib.suppress(ConnectionError):
             await child.stdin.drain()
         ends, moved = time.monotonic() + self.max_seconds, time.monotonic()
@@ -94,22 +94,21 @@ class Worker:
             except TimeoutError:
                 await self.stop()
                 raise WorkerDied(
-                    f"The renderer made no progress for {self.stall_seconds:.0f} s and was ended."
+                    f"The renderer made no progress for {self.stall_seconds:.0f} s and was killed."
                     if time.monotonic() < ends
-                    else f"The job took longer than {self.max_seconds / 3600:.1f} h and was ended."
+                    else f"The job took longer than {self.max_seconds / 3600:.1f} h and was stopped."
                 ) from None
             if not line:
                 raise await self._death()
-            message = _parse(line)
-            if message is None or message.get("id") != request["id"]:
+            sender, message = decode_message(line) or ("", None)
+            if message is None or sender != request_id:
                 continue
-            if not message.get("again"):  # what is said again because nothing is new is no progress
+            if not (isinstance(message, ProgressMessage) and message.again):  # a repeated line is no progress
                 moved = time.monotonic()
-            if message["type"] == "done":
-                result: Message = message["result"]
-                return result
-            if message["type"] == "failed":
-                raise _error(message["error"])
+            if isinstance(message, DoneMessage):
+                return message.result
+            if isinstance(message, FailedMessage):
+                raise message.error()
             hear(message)
 
     async def use(self, device: str | None, nice: int = 0) -> None:
@@ -126,7 +125,7 @@ class Worker:
         """Have a child load what a film by this engine takes, while its inputs are being copied; nobody waits."""
         child = await self._started()
         assert child.stdin is not None
-        child.stdin.write(json.dumps({"id": "warm", "task": "warm", "engine": engine}).encode() + b"\n")
+        child.stdin.write(encode_request("warm", WarmRequest(engine)))
         self._idle_since = time.monotonic()
 
     async def _started(self) -> asyncio.subprocess.Process:
@@ -157,15 +156,15 @@ class Worker:
                 await asyncio.wait_for(self._drain, 1.0)
         await self.stop()
         if self._cancelled:
-            return Cancelled("Cancelled while it was being rendered.")
+            return Cancelled("Cancelled during rendering.")
         if self._ended_because:
             return WorkerDied(self._ended_because)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        hint = " Is the machine short of memory?" if code == -signal.SIGKILL else ""
-        return WorkerDied(f"The renderer {how} in the middle of the job.{hint}", detail="\n".join(self._stderr))
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        hint = " The machine may be short of memory." if code == -signal.SIGKILL else ""
+        return WorkerDied(f"The renderer {how} during the job.{hint}", detail="\n".join(self._stderr))
 
     def cancel(self) -> None:
-        """End the running task; its ``run`` raises ``Cancelled``.  A child that only waits goes on waiting."""
+        """Stop the running task; its ``run`` raises ``Cancelled``.  An idle child keeps waiting."""
         if self.busy:
             self._cancelled = True
             self._kill(signal.SIGKILL)
@@ -178,7 +177,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The child's process, where there is one."""
+        """The child's process, if it runs."""
         return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     @property
@@ -208,30 +207,15 @@ class Worker:
                 os.killpg(self._child.pid, signum)
 
 
-def _parse(line: bytes) -> Message | None:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) and "type" in message else None
+def render_once(job: Task, hear: Callable[[News], None], *, stall_seconds: float = 300.0) -> FilmFacts:
+    """Render one task in a new child and wait for it, for ``heygemd render``."""
+    return run_once(RenderRequest(job), hear, stall_seconds=stall_seconds)
 
 
-def _error(data: Message) -> HeygemdError:
-    message, detail = str(data.get("message", "")), str(data.get("detail", ""))
-    if data.get("code") == "input":
-        return InputError(message, detail=detail, reason=str(data.get("reason", "input")))
-    return _KINDS.get(str(data.get("code")), EngineError)(message, detail=detail)
+def run_once(request: Request[Reply], hear: Callable[[News], None], *, stall_seconds: float = 300.0) -> Reply:
+    """Run one task of any kind in a new child.  Raises as ``Worker.run``."""
 
-
-def render_once(job: Message, hear: Callable[[Message], None], *, stall_seconds: float = 300.0) -> Message:
-    """Render one task in a child of its own and wait for it: what ``heygemd render`` does."""
-    return run_once({"task": "render", "job": job}, hear, stall_seconds=stall_seconds)
-
-
-def run_once(request: Message, hear: Callable[[Message], None], *, stall_seconds: float = 300.0) -> Message:
-    """Do one task of any kind in a child of its own.  Raises as ``Worker.run``."""
-
-    async def once() -> Message:
+    async def once() -> Reply:
         worker = Worker(stall_seconds=stall_seconds)
         try:
             return await worker.run(request, hear)

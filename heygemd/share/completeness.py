@@ -63,7 +63,7 @@ def _picture(file: BinaryIO, size: int, start: bytes) -> str | None:
     else:
         return None
     there = mark in _at(file, max(0, size - (_TAIL if len(mark) > 1 else 1)), _TAIL)
-    return None if there else "the end of the picture is not there yet"
+    return None if there else "the end of the picture is missing"
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
@@ -72,7 +72,7 @@ def _at(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _short(size: int, wanted: int) -> str:
-    return f"{size:,} of {wanted:,} bytes are there"
+    return f"only {size:,} of {wanted:,} bytes have arrived"
 
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
@@ -87,7 +87,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
             return None  # not an MP4 at all
         whole = b"moov" in seen and not seen.isdisjoint({b"mdat", b"moof"})
         if length < 8 or not kind.isascii():
-            return None if whole else "it stops making sense after its first parts"
+            return None if whole else "its structure is invalid after the first parts"
         if offset + length > size and not (whole and kind not in (b"mdat", b"moof")):
             return f"its part '{kind.decode()}' is cut off: {_short(size, offset + length)}"
         seen.add(kind)
@@ -95,14 +95,14 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
     else:
         return None
     if b"moov" not in seen:
-        return "its index (moov) is not there yet"
+        return "its index (moov) is missing"
     if size > 2 * _TAIL and not any(_at(file, size - _TAIL, _TAIL)):
         return "its end has not been written yet"
     return None
 
 
 def _box(file: BinaryIO, offset: int, size: int) -> tuple[bytes, int]:
-    """Type and length of the box at ``offset``; length 0 where there is no sense in it."""
+    """Type and length of the box at ``offset``; length 0 if it is invalid."""
     head = _at(file, offset, 16)
     length, kind = int.from_bytes(head[:4], "big"), head[4:8]
     if len(head) < 8:
@@ -120,13 +120,13 @@ def _riff(file: BinaryIO, size: int) -> str | None:
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return None
     if len(head) < 12:
-        return "its head is cut off"
+        return "its header is cut off"
     order = "big" if head[:4] == b"RIFX" else "little"
     length = int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
     if length == _UNKNOWN_32:
         return None if head[:4] == b"RIFF" else _rf64(file, size)
     if length == 0:
-        return "its head has not been completed yet, as while a recorder runs"
+        return "its header is incomplete, as in a recording that is still running"
     # One byte of grace: many writers count the padding of an odd last chunk and leave it out.
     if length + 8 > size + 1:
         return f"it is cut off: {_short(size, length + 8)}"
@@ -136,7 +136,7 @@ def _riff(file: BinaryIO, size: int) -> str | None:
 def _rf64(file: BinaryIO, size: int) -> str | None:
     head = _at(file, 12, 16)
     if head[:4] != b"ds64" or len(head) < 16:
-        return "its head is cut off"
+        return "its header is cut off"
     length = int.from_bytes(head[8:16], "little")
     return f"it is cut off: {_short(size, length + 8)}" if length + 8 > size + 1 else None
 
@@ -146,11 +146,11 @@ def _wave_data(file: BinaryIO, size: int, order: str) -> str | None:
     for _ in range(256):
         head = _at(file, offset, 8)
         if len(head) < 8:
-            return "its sound is not there yet"
+            return "its sound is missing"
         length = int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
         if head[:4] == b"data":
             if length == 0 and offset + 16 < size:
-                return "its head has not been completed yet, as while a recorder runs"
+                return "its header is incomplete, as in a recording that is still running"
             cut = length != _UNKNOWN_32 and offset + 8 + length > size
             return f"its sound is cut off: {_short(size, offset + 8 + length)}" if cut else None
         offset += 8 + length + length % 2
@@ -167,12 +167,12 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
         if offset == 0 and name != b"\x1a\x45\xdf\xa3":
             return None
         if not name:
-            return "its content is not there yet"
+            return "its content is missing"
         end = None if length is None else offset + body + length
         if name == b"\x18\x53\x80\x67" or end is None:
             return f"it is cut off: {_short(size, end)}" if end is not None and end > size else None
         if end >= size:
-            return "its content is not there yet"
+            return "its content is missing"
         offset = end
     return None
 

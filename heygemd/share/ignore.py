@@ -31,7 +31,7 @@ def ignored(name: str) -> bool:
 
 
 def underway(name: str) -> bool:
-    """Whether ``name`` is what a program calls a file while it is still copying it.
+    """Whether ``name`` is a temporary name of a program that is still copying.
 
     Such names are ``ignored``, but a scan does well to list them all the same: ``Settler`` then knows that
     the folder around them is not at rest.

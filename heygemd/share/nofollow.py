@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 BARRED = (errno.ELOOP, errno.ENOTDIR)
-"""Something else, perhaps a link, is where a folder of the line should be."""
+"""A folder of the line is something else now, perhaps a link."""
 _RENAME_NOREPLACE = 1
 _HELD = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -86,7 +86,7 @@ def _split(path: str, trusted: Iterable[str]) -> tuple[str, list[str]]:
         if path == base or path.startswith(base + "/"):
             parts = [part for part in path[len(base) :].split("/") if part not in ("", ".")]
             if ".." in parts:
-                raise OSError(errno.ELOOP, "a path must not climb", path)
+                raise OSError(errno.ELOOP, "a path must not contain '..'", path)
             return base or "/", parts
     return path or ".", []
 
@@ -99,7 +99,7 @@ def _step(fd: int, part: str, *, make: bool, flags: int) -> int:
             raise
     except NotADirectoryError:
         if stat.S_ISLNK(os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode):
-            raise OSError(errno.ELOOP, f"{part} is a symbolic link, and none is followed here", part) from None
+            raise OSError(errno.ELOOP, f"{part} is a symbolic link; links are not followed here", part) from None
         raise
     with contextlib.suppress(FileExistsError):
         os.mkdir(part, dir_fd=fd)
@@ -135,7 +135,7 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def create(name: str, fd: int) -> BinaryIO:
-    """A new file in the folder ``fd``; ``EEXIST`` where the name is taken."""
+    """A new file in the folder ``fd``; ``EEXIST`` if the name exists."""
     return os.fdopen(os.open(name, _NEW, 0o666, dir_fd=fd), "wb")
 
 
@@ -165,7 +165,7 @@ def exists(path: str) -> bool:
 
 
 def unlink(path: str) -> None:
-    """Remove a name; nothing where it is not there."""
+    """Remove a name; nothing happens if it does not exist."""
     with contextlib.suppress(FileNotFoundError), parent(path) as (fd, name):
         os.unlink(name, dir_fd=fd)
 
@@ -211,7 +211,7 @@ def rename_new(source: str, target: str) -> bool:
 
 
 def _finish_link(here: int, old: str, there: int, new: str) -> bool:
-    """Where both are names of one file, remove the first; false where they are not."""
+    """Remove the first name if both are names of one file; false otherwise."""
     try:
         first = os.stat(old, dir_fd=here, follow_symlinks=False)
         second = os.stat(new, dir_fd=there, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""What is done in a line's folders; with ``queries.py`` the only code that touches them.
+"""Operations that change a line's folders; with ``queries.py`` the only code that touches them.
 
 Every function here is one *operation*: it may be killed at any instant and done again, and says in its docstring what
 a second run does.  They run in a child process (``python -m heygemd.share``, driven by ``client.py``):
@@ -17,12 +17,12 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from heygemd.common.errors import FULL
 from heygemd.share import nofollow
+from heygemd.share.answers import Filed, LaidDown, Moved, PutBack, Removed, RemovedFiles, Revealed, StagedFile, Taken
 from heygemd.share.ignore import ignored
 from heygemd.share.nofollow import (
     BARRED,
@@ -44,12 +44,12 @@ _CHUNK = 1 << 20
 # ---------------------------------------------------------------- claiming
 
 
-def open_drop(drop: str, request: dict[str, Any]) -> None:
+def open_drop(drop: str, request: Mapping[str, object]) -> None:
     """Make ``processing/<drop>/`` with ``request.json`` in it.  Again: the same."""
     write_whole(os.path.join(drop, "request.json"), base64.b64encode(_pretty(request)).decode())
 
 
-def move(source: str, target: str) -> str:
+def move(source: str, target: str) -> Moved:
     """Rename a file or folder that is ours to take; ``"moved"``, ``"already"`` or ``"gone"``.
 
     On NFS a rename that reports failure may have happened all the same, so both names are looked at, not the error.
@@ -69,9 +69,62 @@ def move(source: str, target: str) -> str:
     return "already"
 
 
+def take_input(source: str, target: str, stamps: Mapping[str, Sequence[int]]) -> Taken:
+    """Move a settled input out of the inbox as ``move`` does; ``"changed"`` where it is not as it was when it settled.
+
+    ``stamps``: ``[size, mtime_ns, inode]`` of the file (at ``""``) or, by name, of every file in the folder; without
+    any nothing is compared.  They are compared right before the rename and, but for the inode (some shares make its
+    number from the path), after it: a file that changed in between is ``"changed"`` too, and is at ``target`` then.
+    An input that an earlier run moved is not compared again.  Again: as ``move``.
+    """
+    try:
+        if _differs(source, stamps, inodes=True) and not exists(target):
+            return "changed"
+    except OSError as error:
+        if not is_gone(error):
+            raise  # of what is gone ``move`` says whether it was moved by an earlier run
+    answer = move(source, target)
+    return "changed" if answer == "moved" and _differs(target, stamps, inodes=False) else answer
+
+
+def _differs(path: str, stamps: Mapping[str, Sequence[int]], *, inodes: bool) -> bool:
+    if not stamps:
+        return False
+    infos = {"": nofollow.status(path)}
+    if "" not in stamps:
+        if not stat.S_ISDIR(infos[""].st_mode):
+            return True  # a link, perhaps, has taken the job folder's place
+        infos = _files_in(path)
+    count = 3 if inodes else 2
+    here = {name: _stamp(info)[:count] for name, info in infos.items() if stat.S_ISREG(info.st_mode)}
+    return here != {name: tuple(stamp[:count]) for name, stamp in stamps.items()}
+
+
+def _files_in(path: str) -> dict[str, os.stat_result]:
+    """The files in a job folder; the ignore list holds as for the listing that they are compared with."""
+    with folder(path, read=True) as fd:
+        names = [name for name in os.listdir(fd) if not ignored(name)]
+        return {name: os.stat(name, dir_fd=fd, follow_symlinks=False) for name in names}
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int, int]:
+    return info.st_size, info.st_mtime_ns, info.st_ino
+
+
+def put_back(source: str, target: str) -> PutBack:
+    """Move an input back into the inbox: ``"moved"``, ``"gone"`` (moved by an earlier run), or ``"taken"`` where
+    somebody has a file of that name there now."""
+    try:
+        with folder(os.path.dirname(target), make=True):
+            pass
+        return "moved" if rename_new(source, target) else "taken" if exists(source) else "gone"
+    except FileNotFoundError:
+        return "gone"
+
+
 @contextmanager
 def _if_there() -> Iterator[None]:
-    """Nothing is wrong where it is gone."""
+    """A missing file is no error."""
     try:
         yield
     except OSError as error:
@@ -80,25 +133,29 @@ def _if_there() -> Iterator[None]:
 
 
 def sync_folders(folders: list[str]) -> None:
-    """Make durable what was moved between these folders, before anybody relies on it.  Again: the same."""
+    """Sync the folders of a move, before the move is relied on.  Again: the same."""
     for path in folders:
         with _if_there():  # somebody's subfolder of the inbox may go once it is empty
             sync_folder(path)
 
 
-def discard_drop(drop: str) -> None:
-    """Remove a drop folder of which nothing was ever moved: ``request.json`` and the folder.  Again: nothing."""
+def discard_drop(drop: str, folders: Sequence[str] = ()) -> None:
+    """Remove a drop folder in which no input is: ``folders`` in it if they are empty, ``request.json``, and itself.
+
+    ``folders`` are relative to it.  Again: nothing.
+    """
+    for path in sorted(folders, key=len, reverse=True):
+        remove_empty(os.path.join(drop, path))
     for name in ("request.json", f"{PART_PREFIX}request.json.part"):
         with _if_there():
             unlink(os.path.join(drop, name))
     remove_empty(drop)
 
 
-def stage(source: str, target: str) -> dict[str, Any]:
+def stage(source: str, target: str) -> StagedFile:
     """Copy a claimed input to a local file of ours while hashing it.
 
-    Returns ``{"sha256", "size", "steady"}``; ``steady`` is false where the file changed while it was read.  Symbolic
-    links, devices and FIFOs are refused (``ELOOP``/``EINVAL``).  Again: the copy is made anew.
+    Symbolic links, devices and FIFOs are refused (``ELOOP``/``EINVAL``).  Again: the copy is made again.
     """
     os.makedirs(os.path.dirname(target), exist_ok=True)
     digest = hashlib.sha256()
@@ -109,14 +166,14 @@ def stage(source: str, target: str) -> dict[str, Any]:
             copy.write(chunk)
         after = os.fstat(file.fileno())
     steady = _times(before) == _times(after)
-    return {"sha256": digest.hexdigest(), "size": after.st_size, "steady": steady}
+    return StagedFile(digest.hexdigest(), after.st_size, steady)
 
 
 # ---------------------------------------------------------------- publishing
 
 
 def put(source: str, part: str) -> str:
-    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written anew.
+    """Copy a local file to ``part`` on the share, fsynced; return its SHA-256.  Again: written again.
 
     ``ENOSPC`` where there is no room, before anything is copied if that can be seen; no half copy then fills the rest.
     """
@@ -125,8 +182,8 @@ def put(source: str, part: str) -> str:
             os.unlink(name, dir_fd=fd)
         size, free = os.stat(source).st_size, free_bytes(fd)
         if 0 < free < size:
-            said = f"No space left: {free >> 20} MiB are free, the film has {(size >> 20) + 1} MiB"
-            raise OSError(errno.ENOSPC, said, part)
+            message = f"No space left: {free >> 20} MiB are free, the film needs {(size >> 20) + 1} MiB"
+            raise OSError(errno.ENOSPC, message, part)
         try:
             digest = _copy(source, fd, name)
         except OSError as error:
@@ -151,18 +208,19 @@ def _copy(source: str, fd: int, name: str) -> str:
 
 
 def write_part(part: str, data: str) -> None:
-    """Write base64 ``data`` to ``part``, fsynced, its name too.  Again: written anew."""
+    """Write base64 ``data`` to ``part``, fsynced, its name too.  Again: written again."""
     with parent(part, make=True) as (fd, name):
-        _write_anew(fd, name, data)
+        _write_part(fd, name, data)
     sync_folder(os.path.dirname(part))
 
 
-def reveal(part: str, final: str, outbox: str) -> str:
+def reveal(part: str, final: str, outbox: str) -> Revealed:
     """Give a whole part its final name: ``"moved"``, ``"taken"`` (by somebody else), or ``"gone"``.
 
     ``"gone"`` means that it was revealed before: a part disappears in no other way, unless somebody has removed its
     whole folder from the outbox.  An outbox that is not there is an error.
     """
+    answer: Revealed
     try:
         answer = "moved" if rename_new(part, final) else "taken" if exists(part) else "gone"
     except FileNotFoundError:
@@ -178,12 +236,12 @@ def write_whole(path: str, data: str) -> None:
     """Replace one of *our own* files in a folder of ours by base64 ``data``, whole or not at all."""
     with parent(path, make=True) as (fd, name):
         part = f"{PART_PREFIX}{name}.part"
-        _write_anew(fd, part, data)
+        _write_part(fd, part, data)
         os.replace(part, name, src_dir_fd=fd, dst_dir_fd=fd)
     sync_folder(os.path.dirname(path))
 
 
-def lay_down(path: str, data: str) -> str:
+def lay_down(path: str, data: str) -> LaidDown:
     """Write base64 ``data`` where no file of that name is: ``"moved"`` or ``"taken"``.  Again: ``"taken"``."""
     above, name = os.path.split(path)
     part = os.path.join(above, f"{PART_PREFIX}{name}.part")
@@ -191,14 +249,14 @@ def lay_down(path: str, data: str) -> str:
         unlink(part)  # without renameat2, a death may have left it as a second name
         return "taken"
     with parent(part, make=True) as (fd, new):
-        _write_anew(fd, new, data)
+        _write_part(fd, new, data)
     if rename_new(part, path):
         return "moved"
     unlink(part)
     return "taken"
 
 
-def file_drop(source: str, target: str) -> str:
+def file_drop(source: str, target: str) -> Filed:
     """Move a whole drop folder to ``done/`` or ``failed/``: ``"moved"``, ``"gone"``, ``"taken"``, or ``"barred"`` where
     no folder can be made for it there: something else has that name."""
     try:
@@ -208,6 +266,7 @@ def file_drop(source: str, target: str) -> str:
         if error.errno not in BARRED:
             raise
         return "barred"
+    answer: Filed
     try:
         answer = "moved" if rename_new(source, target) else "taken" if exists(source) else "gone"
     except FileNotFoundError:
@@ -218,7 +277,7 @@ def file_drop(source: str, target: str) -> str:
     return answer
 
 
-def remove_seen(path: str, stamp: list[int]) -> str:
+def remove_seen(path: str, stamp: list[int]) -> Removed:
     """Remove a regular file if it still has the ``[size, mtime_ns, inode]`` with which it was listed: ``"removed"``,
     ``"gone"`` or ``"changed"``."""
     try:
@@ -231,14 +290,14 @@ def remove_seen(path: str, stamp: list[int]) -> str:
     return "removed"
 
 
-def remove_filed(drop: str, files: list[list[Any]], ours: list[str]) -> dict[str, Any]:
-    """Remove from a drop's folder what was filed there: ``files`` (``[path, size, mtime_ns]``) that are still so,
-    those called as in ``ours`` at its top, and litter of systems; then the folders that are empty.
+def remove_filed(drop: str, files: Sequence[tuple[str, int, int]], ours: Sequence[str]) -> RemovedFiles:
+    """Remove filed inputs from a drop's folder: unchanged ``files`` (path, size, mtime_ns), those named in ``ours`` at
+    its top, and system litter; then empty folders.
 
-    Returns ``{"removed": count, "left": [paths]}``.  No link is followed.  Again: what is still there.
+    No link is followed.  Again: what is still there.
     """
     wanted = {path: (size, mtime_ns) for path, size, mtime_ns in files}
-    removed, left = 0, []
+    removed, left = 0, list[str]()
     with _if_there(), parent(drop) as (above, top):
         for here, folders, names, fd in os.fwalk(top, topdown=False, follow_symlinks=False, dir_fd=above):
             for name in names:
@@ -255,10 +314,10 @@ def remove_filed(drop: str, files: list[list[Any]], ours: list[str]) -> dict[str
                 with suppress(OSError):
                     os.rmdir(name, dir_fd=fd)
     remove_empty(drop)
-    return {"removed": removed, "left": left}
+    return RemovedFiles(removed, tuple(left))
 
 
-def remove_film(base: str, size: int, job: str) -> str:
+def remove_film(base: str, size: int, job: str) -> Removed:
     """Remove a film of ours with its page and log: ``"removed"``, ``"gone"``, or ``"changed"`` where the log is not
     that of ``job``; a film of another size is somebody else's and stays.  Again: what is still there."""
     film, record = f"{base}.mp4", f"{base}.json"
@@ -293,14 +352,11 @@ def _times(info: os.stat_result) -> tuple[int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def _write_anew(fd: int, part: str, data: str) -> None:
+def _write_part(fd: int, part: str, data: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(part, dir_fd=fd)
     nofollow.write_new(fd, part, base64.b64decode(data))
 
 
-def _pretty(data: dict[str, Any]) -> bytes:
+def _pretty(data: Mapping[str, object]) -> bytes:
     return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
-
-
-# ---------------------------------------------------------------- the child

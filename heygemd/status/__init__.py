@@ -1,4 +1,4 @@
-"""What people and monitors are told: pure functions of the daemon's state.
+"""Text, pages and metrics for people and monitors: pure functions of the daemon's state.
 
 May import: common, config, contract, guard, store.
 """

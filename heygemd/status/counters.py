@@ -1,4 +1,4 @@
-"""What has happened since the daemon was started, counted: every change of a job passes here.
+"""Counters since the daemon's start: every change of a job passes here.
 
 The counts begin at 0 with each start, as Prometheus expects of counters.  Their labels come from closed sets and are
 there from the beginning, so that a rate also sees the first failure of its kind.
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from heygemd.config.tables import ENGINES
+from heygemd.common.request import ENGINES
 from heygemd.store.states import ENDED, Job, JobState
 
 OTHER = "other"
@@ -35,7 +35,7 @@ STAGES = (
 
 
 def known(word: str | None, among: tuple[str, ...]) -> str:
-    """The word where it is one of these, else ``other``: no label may grow without bound."""
+    """``word`` if it is one of these, else ``other``: no label may grow without bound."""
     return word if word in among else OTHER
 
 
@@ -84,17 +84,17 @@ class Tally:
             self.speed[engine] = film / work
 
     def waited(self, waiting: Mapping[str, int], seconds: float) -> None:
-        """``waiting`` jobs of each cause have waited for so long."""
+        """Add this waiting time for ``waiting`` jobs of each cause."""
         for cause, jobs in waiting.items():
             self.deferred[cause] += jobs * seconds
 
     def saw_gpu(self, uuid: str, used_mib: int) -> None:
-        """So much of a GPU was in use."""
+        """Record this GPU memory use."""
         self.gpu_peak[uuid] = max(used_mib, self.gpu_peak.get(uuid, 0))
 
 
 def _seconds(job: Job) -> float:
-    """From the last start of a job to its verified film; 0 where that cannot be told."""
+    """Time from a job's last start to its verified film; 0 if unknown."""
     rendered = (job.result or {}).get("rendered")
     if not rendered or not job.started:
         return 0.0

@@ -1,16 +1,16 @@
-"""``heygemd log JOB``: what the run log has of one job, from this file and the older ones beside it."""
+"""``heygemd log JOB``: a job's entries in the run log and the rotated logs next to it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import SetupError
 from heygemd.common.names import display
+from heygemd.contract.status import JobRow, Json
 
 _SPAN = re.compile(r"(\d+)([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -19,18 +19,18 @@ _SHOWN_FIRST = ("time", "level", "event", "job", "drop")
 
 def span(text: str) -> timedelta:
     """``30m``, ``12h``, ``7d`` or ``2w`` as a time span.  Raises ``ValueError``."""
-    found = _SPAN.fullmatch(text)
-    if not found:
-        raise ValueError(f"{text!r} is no time span such as 30m, 12h, 7d or 2w")
-    return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+    match = _SPAN.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a time span such as 30m, 12h, 7d or 2w")
+    return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
 
 
-def since(rows: list[dict[str, Any]], ago: timedelta, now: datetime) -> list[dict[str, Any]]:
+def since(jobs: Sequence[JobRow], ago: timedelta, now: datetime) -> list[JobRow]:
     """The jobs that ended, or were asked for, within that time."""
-    return [row for row in rows if now - datetime.fromisoformat(row["ended"] or row["created"]) <= ago]
+    return [job for job in jobs if now - datetime.fromisoformat(job["ended"] or job["created"]) <= ago]
 
 
-def events(log_file: Path, job: str) -> Iterator[dict[str, Any]]:
+def events(log_file: Path, job: str) -> Iterator[Json]:
     """The job's events, the oldest first, and those of its drop that name no job.
 
     ``job`` is a job's id or a drop's.  Raises ``SetupError`` where there is no log that can be read.
@@ -52,8 +52,8 @@ def _age(path: Path) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _of(line: str, job: str, drop: str) -> dict[str, Any] | None:
-    """The event in this line where it is about the job."""
+def _of(line: str, job: str, drop: str) -> Json | None:
+    """The event in this line if it is about the job."""
     if job not in line and drop not in line:
         return None
     try:
@@ -67,8 +67,8 @@ def _of(line: str, job: str, drop: str) -> dict[str, Any] | None:
     return event if mine else None
 
 
-def line(event: dict[str, Any]) -> str:
+def line(event: Json) -> str:
     """One event for a person."""
     rest = {key: value for key, value in event.items() if key not in _SHOWN_FIRST}
-    told = " ".join(f"{key}={display(str(value))}" for key, value in rest.items() if value not in (None, ""))
-    return f"{str(event.get('time'))[:19].replace('T', ' ')}  {event.get('event'):24} {told}".rstrip()
+    words = " ".join(f"{key}={display(str(value))}" for key, value in rest.items() if value not in (None, ""))
+    return f"{str(event.get('time'))[:19].replace('T', ' ')}  {event.get('event')!s:24} {words}".rstrip()

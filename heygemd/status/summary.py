@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from heygemd.contract.status import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What there is to do, as ``summary`` needs it."""
+class DaemonWork:
+    """Input of ``summary``: the current work."""
 
     state: str
     queued: int
     delivered: int
     name: str | None = None  #: the running job's
     number: int = 1  #: … its place in this stretch of work, from 1
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
     deferred: Sequence[tuple[str, str]] = ()  #: (reason, since as ISO 8601) of the queued jobs that are held back
     lost: Sequence[str] = ()  #: lines that do not answer
 
 
-def summary(work: Work) -> str:
-    """What a person wants to see: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
+def summary(work: DaemonWork) -> str:
+    """One line: ``job 3 of 17: lesson-12 render 41 %; 2 waiting since 14:02: …``."""
     parts = []
     if work.name is not None:
         of = work.number + work.queued

@@ -1,101 +1,95 @@
-"""The status on a terminal: colours, bars, as much as fits.  What is shown is built purely from the daemon's reply.
+"""The status on a terminal: colours, bars, as many rows as fit.  Pure: from the status to what rich prints.
 
 Names are what people typed: they are made printable (``display``) and never read as rich's markup.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heygemd.common.errors import HeygemdError
 from heygemd.common.names import display
-from heygemd.status.text import progress_words, span_words, status_lines
+from heygemd.contract.status import DeviceRow, GpuRow, JobRow, LineRow, RunningRow, Status, WaitingRow
+from heygemd.status.text import counts_words, job_path, progress_words, span_words
 
-Row = Mapping[str, Any]
 _STATE = {"running": "green", "paused": "yellow", "stopping": "yellow", "stopped": "red"}
 _OUTCOME = {"delivered": "green", "failed": "red", "cancelled": "yellow"}
 _GRADE = {"good": "green", "fair": "yellow", "poor": "red"}
 _BAR = 24  # columns
 _MOST = 20  # rows of a kind, where there is no height to go by
-_FEW = 3  # rows of a kind that are shown even where there is hardly any room
+_FEW = 3  # rows of a kind that are shown even on a very low terminal
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One section: a title and its rows; ``count`` is how many there are, where not all are among ``rows``."""
+class Section:
+    """A title and its rows; ``count`` is the number of rows before some were left out of ``rows``."""
 
     title: str
     rows: Sequence[RenderableType]
     count: int
 
     def lines(self, rows: int) -> int:
-        """What it takes with so many rows: an empty line, its title, and a line that says how many are left out."""
+        """Its height with that number of rows: an empty line, its title, the rows, and a line if some are left out."""
         return 2 + rows + (rows < self.count) if rows else 0
 
 
-def fitted(parts: Sequence[Part], height: int) -> list[Part]:
-    """The parts with so many rows each that all fit into ``height`` lines: the first get the most."""
-    kept = [min(part.count, _FEW) for part in parts]
+def fitted(sections: Sequence[Section], height: int) -> list[Section]:
+    """The sections, with rows left out until all fit into ``height`` lines: the first keep the most."""
+    kept = [min(section.count, _FEW) for section in sections]
 
     def room() -> int:
-        return height - sum(part.lines(rows) for part, rows in zip(parts, kept, strict=True))
+        return height - sum(section.lines(rows) for section, rows in zip(sections, kept, strict=True))
 
-    while room() < 0 and any(kept):  # not even a few of each: whole parts go, from the end
+    while room() < 0 and any(kept):  # not even a few of each: whole sections go, from the end
         kept[max(n for n, rows in enumerate(kept) if rows)] = 0
-    for number, part in enumerate(parts):
+    for number, section in enumerate(sections):
         if kept[number]:
-            spare = room() + part.lines(kept[number]) - 2
-            kept[number] = part.count if part.count <= spare else max(spare - 1, kept[number])
-    return [replace(part, rows=part.rows[:rows]) for part, rows in zip(parts, kept, strict=True) if rows]
+            spare = room() + section.lines(kept[number]) - 2
+            kept[number] = section.count if section.count <= spare else max(spare - 1, kept[number])
+    return [replace(section, rows=section.rows[:rows]) for section, rows in zip(sections, kept, strict=True) if rows]
 
 
-class Picture:
-    """The status for a terminal of so many columns, at a moment.
+class StatusScreen:
+    """The status for a terminal of ``width`` columns, at the moment ``now``.
 
-    With ``cut`` each row is one line of the terminal, and a long name is shortened so that what is said of it stays.
+    With ``cut`` each row is one line of the terminal, and a long name is shortened so that the words after it stay.
     """
 
     def __init__(self, width: int, now: datetime, *, cut: bool) -> None:
         self._width, self._now, self._cut = width, now, cut
 
-    def of(self, reply: Row, height: int | None = None) -> Group:
-        """The daemon's reply, within ``height`` lines where that is given."""
-        parts = [Part(title, rows, len(rows)) for title, rows in self._parts(reply) if rows]
+    def of(self, status: Status, height: int | None = None) -> Group:
+        """The status, within ``height`` lines if that is given."""
+        sections = [Section(title, rows, len(rows)) for title, rows in self._sections(status) if rows]
         if height is None:
-            parts = [replace(part, rows=part.rows[:_MOST]) for part in parts]
+            sections = [replace(section, rows=section.rows[:_MOST]) for section in sections]
         else:
-            parts = fitted(parts, height - 3)  # the head, and the counts with an empty line
-        shown: list[RenderableType] = [self._head(reply)]
-        for part in parts:
-            title = f"{part.title} ({part.count})" if part.count > 1 else part.title
-            shown += ["", self._row((title, "bold"), indent=0), *part.rows]
-            left = part.count - len(part.rows)
+            sections = fitted(sections, height - 3)  # the head, and the counts with an empty line
+        shown: list[RenderableType] = [self._head(status)]
+        for section in sections:
+            title = f"{section.title} ({section.count})" if section.count > 1 else section.title
+            shown += ["", self._row((title, "bold"), indent=0), *section.rows]
+            left = section.count - len(section.rows)
             shown += [self._row((f"… and {left} more", "dim"))] if left else []
-        counts = ", ".join(f"{n} {state}" for state, n in reply.get("counts", {}).items())
-        return Group(*shown, "", self._row((f"jobs: {counts or 'none yet'}", "dim"), indent=0))
+        return Group(*shown, "", self._row((f"jobs: {counts_words(status)}", "dim"), indent=0))
 
-    def _parts(self, reply: Row) -> Iterable[tuple[str, Sequence[RenderableType]]]:
-        guard = reply.get("guard") or {}
-        yield "running", [self._running(job) for job in reply.get("running", [])]
-        yield "troubles", [*self._troubles(reply, guard)]
-        yield "queue", [self._queued(place, job) for place, job in enumerate(reply.get("queue", []), 1)]
-        yield "waiting in the inbox", [self._waiting(entry) for entry in reply.get("waiting", [])]
-        yield "ended last", [self._ended(job) for job in reply.get("recent", [])]
-        yield "GPUs", [self._gpu(gpu) for gpu in guard.get("gpus", [])]
-        yield "engines", [self._engine(name, choice) for name, choice in sorted(guard.get("devices", {}).items())]
-        yield "lines", [self._well(line) for line in reply.get("lines", []) if not line["problem"]]
+    def _sections(self, status: Status) -> Iterable[tuple[str, Sequence[RenderableType]]]:
+        guard = status["guard"]
+        yield "running", [self._running(job) for job in status["running"]]
+        yield "troubles", [*self._troubles(status)]
+        yield "queue", [self._queued(place, job) for place, job in enumerate(status["queue"], 1)]
+        yield "waiting in the inbox", [self._waiting(row) for row in status["waiting"]]
+        yield "ended last", [self._ended(job) for job in status["recent"]]
+        if guard:
+            yield "GPUs", [self._gpu(gpu) for gpu in guard["gpus"]]
+            yield "engines", [self._engine(name, choice) for name, choice in sorted(guard["devices"].items())]
+        yield "lines", [self._line(line) for line in status["lines"] if not line["problem"]]
 
     # ------------------------------------------------------------ rows
 
@@ -106,8 +100,8 @@ class Picture:
             whole.append(display(text), style=style)
         return whole
 
-    def _id(self, job: Row) -> tuple[str, str]:
-        """What retry, cancel and log are told; left out where a row has one line."""
+    def _id(self, job: JobRow) -> tuple[str, str]:
+        """The argument of retry, cancel and log; left out if a row has one line."""
         return ("" if self._cut else f"  {job['id']}"), "dim"
 
     def _name(self, text: str) -> tuple[str, str]:
@@ -116,130 +110,79 @@ class Picture:
             name.truncate(max(self._width * 2 // 5, 12), overflow="ellipsis")
         return name.plain, "bold"
 
-    def _head(self, reply: Row) -> Text:
-        state = str(reply.get("state") or "stopped")
+    def _head(self, status: Status) -> Text:
+        state = status["state"]
         if state == "stopped":
-            return self._row(("heygemd ", "bold"), ("does not run; this is what its journal says", "red"), indent=0)
-        up = f"  process {reply.get('pid')}, up for {self._ago(reply.get('started'))}"
-        name = (f"heygemd {reply.get('version')}  ", "bold")
+            return self._row(("heygemd ", "bold"), ("not running; shown from its journal", "red"), indent=0)
+        up = f"  process {status['pid']}, up for {self._ago(status['started'])}"
+        name = (f"heygemd {status['version']}  ", "bold")
         return self._row(name, (state, _STATE.get(state, "")), (up, ""), indent=0)
 
-    def _running(self, job: Row) -> RenderableType:
+    def _running(self, job: RunningRow) -> RenderableType:
         row = Table.grid(padding=(0, 1), expand=True)
         width = min(_BAR, self._width // 4)
         row.add_column(width=1)
         row.add_column(width=width)
         row.add_column(ratio=1)
-        of, frame = int(job.get("of") or 0), int(job.get("frame") or 0)
+        of, frame = job.get("of") or 0, job.get("frame") or 0
         bar = ProgressBar(total=of or None, completed=min(frame, of), width=width, pulse=not of, animation_time=0.0)
         where = (f"  line {job['line']}, {job['id']}", "dim")
-        row.add_row("", bar, self._row(self._name(_path(job)), (f"  {progress_words(job)}", ""), where, indent=0))
+        row.add_row("", bar, self._row(self._name(job_path(job)), (f"  {progress_words(job)}", ""), where, indent=0))
         return row
 
-    def _troubles(self, reply: Row, guard: Row) -> Iterable[Text]:
-        for line in reply.get("lines", []):
+    def _troubles(self, status: Status) -> Iterable[Text]:
+        for line in status["lines"]:
             if line["problem"]:
                 yield self._row((f"line {line['name']} {line['state']}: ", "red"), (line["problem"], ""))
-        if guard.get("problem"):
-            yield self._row(("GPU unavailable: ", "red"), (str(guard["problem"]), ""))
+        guard = status["guard"]
+        if guard and guard["problem"]:
+            yield self._row(("GPU unavailable: ", "red"), (guard["problem"], ""))
 
-    def _queued(self, place: int, job: Row) -> Text:
+    def _queued(self, place: int, job: JobRow) -> Text:
         mark = "" if job["priority"] == "normal" else f" {job['priority']}"
-        waits = job.get("deferred_reason")
-        who = f" ({', '.join(job['holders'])})" if job.get("holders") else ""
-        told = f"waits {self._ago(job.get('deferred_since'))}: {waits}{who}" if waits else _stage(job)
+        waits, holders = job["deferred_reason"], job.get("holders")
+        who = f" ({', '.join(holders)})" if holders else ""
+        words = f"waits {self._ago(job['deferred_since'])}: {waits}{who}" if waits else _stage(job)
         style = "yellow" if waits else "dim"
         place_mark = (f"{place:>3}  ", "dim")
-        return self._row(place_mark, self._name(_path(job)), (f"{mark}  ", "cyan"), (told, style), self._id(job))
+        return self._row(place_mark, self._name(job_path(job)), (f"{mark}  ", "cyan"), (words, style), self._id(job))
 
-    def _waiting(self, entry: Row) -> Text:
-        told = f"  {entry['reason']}, {self._ago(entry.get('since'))}"
-        return self._row((f"{entry['line']}  ", "dim"), self._name(entry["path"]), (told, "yellow"))
+    def _waiting(self, row: WaitingRow) -> Text:
+        words = f"  {row['reason']}, {self._ago(row['since'])}"
+        return self._row((f"{row['line']}  ", "dim"), self._name(row["path"]), (words, "yellow"))
 
-    def _ended(self, job: Row) -> Text:
-        state, grade = str(job["state"]), job.get("grade")
-        when = (f"{str(job.get('ended') or job.get('created'))[5:16].replace('T', ' ')}  ", "dim")
+    def _ended(self, job: JobRow) -> Text:
+        state, grade = job["state"], job["grade"] or ""
+        when = (f"{(job['ended'] or job['created'])[5:16].replace('T', ' ')}  ", "dim")
         if state != "delivered":
             outcome = (f"  {state}  ", _OUTCOME.get(state, ""))
-            return self._row(when, self._name(_path(job)), outcome, (str(job.get("reason") or ""), ""), self._id(job))
-        film = str(job.get("film") or job["name"])
-        name = self._name(f"{job['folder']}/{film}.mp4" if job.get("folder") else f"{film}.mp4")
-        mark = (f"  {grade or 'delivered'}", _GRADE.get(str(grade), "green"))
-        held = ("  held for review" if job.get("held") else "", "red")
+            return self._row(when, self._name(job_path(job)), outcome, (job["reason"] or "", ""), self._id(job))
+        film = job["film"] or job["name"]
+        name = self._name(f"{job['folder']}/{film}.mp4" if job["folder"] else f"{film}.mp4")
+        mark = (f"  {grade or 'delivered'}", _GRADE.get(grade, "green"))
+        held = ("  held for review" if job["held"] else "", "red")
         return self._row(when, name, mark, held, self._id(job))
 
-    def _gpu(self, gpu: Row) -> Text:
-        busy = f", {gpu['utilisation']} % busy" if gpu.get("utilisation") is not None else ""
-        held = f"  held by {', '.join(gpu['holders'])}" if gpu.get("holders") else ""
+    def _gpu(self, gpu: GpuRow) -> Text:
+        busy = f", {gpu['utilisation']} % busy" if gpu["utilisation"] is not None else ""
+        held = f"  used by {', '.join(gpu['holders'])}" if gpu["holders"] else ""
         free = f"  {gpu['free_mib']} of {gpu['total_mib']} MiB free{busy}"
         return self._row((gpu["name"], "bold"), (free, ""), (held, "dim"))
 
-    def _engine(self, name: str, choice: Row) -> Text:
+    def _engine(self, name: str, choice: DeviceRow) -> Text:
         return self._row((name, "bold"), (f"  {choice['device']}  ", ""), (choice["reason"], "dim"))
 
-    def _well(self, line: Row) -> Text:
+    def _line(self, line: LineRow) -> Text:
         state = (f"  {line['state'] or '-'}  ", "green" if line["state"] == "ok" else "yellow")
         return self._row((line["name"], "bold"), state, (f"{line['watch']}  {line['inbox']}", "dim"))
 
-    def _ago(self, stamp: Any) -> str:
+    def _ago(self, stamp: str | None) -> str:
         """How long ago an ISO 8601 time was."""
         try:
-            return span_words(max((self._now - datetime.fromisoformat(str(stamp))).total_seconds(), 0.0))
-        except (ValueError, TypeError):
+            return span_words(max((self._now - datetime.fromisoformat(stamp or "")).total_seconds(), 0.0))
+        except (ValueError, TypeError):  # no time, or one without its offset
             return "?"
 
 
-def _stage(job: Row) -> str:
-    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, on its way to the outbox"
-
-
-def _path(job: Row) -> str:
-    return f"{job['folder']}/{job['name']}" if job.get("folder") else str(job["name"])
-
-
-# ---------------------------------------------------------------- shown
-
-
-def once(reply: Row) -> None:
-    """Print it as it is."""
-    console = Console(highlight=False)
-    console.print(Picture(console.width, datetime.now().astimezone(), cut=False).of(reply))
-
-
-def watch(ask: Callable[[], Row], seconds: float, *, as_json: bool) -> None:
-    """Show it again every so many seconds, until interrupted: live on a terminal, one after the other elsewhere.
-
-    ``ask`` may raise ``HeygemdError``: the first time it goes on to the caller, later it is shown.
-    """
-    told = ask()
-    console = Console(highlight=False)
-    try:
-        if as_json or not console.is_terminal or console.is_dumb_terminal:
-            while True:
-                print(json.dumps(told) if as_json else "\n".join([*status_lines(told), ""]), flush=True)
-                time.sleep(seconds)
-                told = _asked(ask)
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(_framed(told, console), refresh=True)
-                time.sleep(seconds)
-                told = _asked(ask)
-    except KeyboardInterrupt:  # the usual way to end it
-        if not as_json and not console.is_terminal:
-            sys.stdout.flush()
-
-
-def _asked(ask: Callable[[], Row]) -> Row:
-    try:
-        return ask()
-    except HeygemdError as error:
-        return {"ok": False, "error": error.message}
-
-
-def _framed(told: Row, console: Console) -> RenderableType:
-    """The picture in a terminal of this size, with a last line that says how to leave it."""
-    now, size = datetime.now().astimezone(), console.size
-    if not told.get("ok", True):
-        return Text(f"heygemd\n\n{display(str(told.get('error')))}", style="red")
-    clock = Text(f"{now:%H:%M:%S}  Ctrl-C ends this view", style="dim", no_wrap=True, overflow="ellipsis")
-    return Group(Picture(size.width, now, cut=True).of(told, size.height - 1), clock)
+def _stage(job: JobRow) -> str:
+    return "waits for its turn" if job["state"] == "queued" else f"{job['state']}, being delivered"

@@ -17,11 +17,14 @@ from typing import Any
 from heygemd.common import log
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest
+from heygemd.contract.status import GradeReason, JobRow
 from heygemd.guard.needs import Kind, Peak
-from heygemd.share.filesystem import NETWORK_FILE_SYSTEMS, _file_system
+from heygemd.share.filesystem import network_file_system
 from heygemd.store.states import ENDED, Drop, DropState, Job, JobState, now
 
 SCHEMA = 2
+Column = str | int | None | Mapping[str, object]
+"""A column's value; an object is stored as JSON."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -45,7 +48,7 @@ CREATE TABLE peaks (
 CREATE INDEX peaks_kind ON peaks(engine, model, frame, batch_size, precision);
 """
 _STEPS = {1: _PEAKS}
-"""What leads from a schema to the next."""
+"""SQL that migrates one schema to the next."""
 _IN_TURN = """
 WITH turns AS (
   SELECT drop_id, MAX(julianday(ended)) AS served, MAX(state IN ('running','rendered','publishing','revealing')) AS busy
@@ -69,7 +72,7 @@ class Journal:
     """The journal file, opened."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or make it.  Raises ``SetupError`` where it cannot be trusted, with what to do."""
+        """Open or create the journal.  Raises ``SetupError`` with the cure if it is damaged."""
         self.path = path
         self.read_only_mode = read_only
         self.changed: Callable[[Job, Job], None] = lambda _before, _after: None
@@ -81,7 +84,7 @@ class Journal:
             self._check()
         except sqlite3.DatabaseError as error:
             raise SetupError(
-                f"The journal {path} cannot be read ({error}). Move it away and start again: it is rebuilt from the "
+                f"The journal {path} cannot be read ({error}). Move it away and restart: it is rebuilt from the "
                 "line's folders."
             ) from error
 
@@ -98,11 +101,15 @@ class Journal:
 
     def _refuse_network(self) -> None:
         """SQLite's locks and shared memory are not safe on a network file system."""
-        kind = _file_system(self.path.parent)
-        if kind in NETWORK_FILE_SYSTEMS:
+        folder = self.path.parent
+        try:
+            name = network_file_system(folder)
+        except OSError:
+            return  # SQLite says better what is wrong with the folder
+        if name is not None:
             raise SetupError(
-                f"state_dir {self.path.parent} lies on a network file system ({NETWORK_FILE_SYSTEMS[kind]}); "
-                "the journal needs a local disk. Set [daemon] state_dir to a local folder."
+                f"state_dir {folder} is on a network file system or FUSE ({name}), where the journal is not safe; it "
+                "needs a local disk. Set [daemon] state_dir to a local folder."
             )
 
     def _check(self) -> None:
@@ -118,12 +125,13 @@ class Journal:
         for table, column in (("drops", "request"), ("jobs", "result"), ("jobs", "inputs")):
             # quick_check does not see a last page cut short: what was in its end reads as zeros.
             if self._db.execute(f"SELECT 1 FROM {table} WHERE {column} <> '' AND NOT json_valid({column})").fetchone():
-                raise sqlite3.DatabaseError(f"what stands in {table}.{column} is damaged")
+                raise sqlite3.DatabaseError(f"{table}.{column} contains damaged data")
         schema = int(self._db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0])
         if schema > SCHEMA:
             raise SetupError(
-                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this one knows {SCHEMA}). "
-                "Install that version again, or move the journal away: it is rebuilt from the line's folders."
+                f"The journal {self.path} was written by a newer heygemd (schema {schema}, this version reads "
+                f"{SCHEMA}). Install that version again, or move the journal away: it is rebuilt from the line's "
+                "folders."
             )
         if schema < SCHEMA and not self.read_only_mode:
             steps = "".join(_STEPS[step] for step in range(schema, SCHEMA))
@@ -132,7 +140,7 @@ class Journal:
 
     @staticmethod
     def read_only(path: Path) -> Journal:
-        """For commands while the daemon is down.  Raises ``SetupError`` where there is none."""
+        """Open for commands while the daemon is down.  Raises ``SetupError`` if it does not exist."""
         if not path.exists():
             raise SetupError(f"No daemon answers, and there is no journal at {path}.")
         return Journal(path, read_only=True)
@@ -184,7 +192,7 @@ class Journal:
         return self.drop(drop_id)
 
     def drop(self, drop_id: str) -> Drop:
-        """One drop; ``KeyError`` where there is none."""
+        """One drop; ``KeyError`` if it does not exist."""
         row = self._db.execute(f"SELECT {_DROP} FROM drops WHERE id=?", (drop_id,)).fetchone()
         if row is None:
             raise KeyError(drop_id)
@@ -214,7 +222,7 @@ class Journal:
         )
         return self._jobs(where, (JobState.DELIVERED, line, stamp, limit))
 
-    def set_drop(self, drop: Drop, state: DropState, **columns: Any) -> Drop:
+    def set_drop(self, drop: Drop, state: DropState, **columns: Column) -> Drop:
         """Change a drop's state and any of its columns, durably."""
         with self.change():
             self._update("drops", drop.id, {"state": state, **columns})
@@ -232,7 +240,7 @@ class Journal:
     # ------------------------------------------------------------ jobs
 
     def job(self, job_id: str) -> Job:
-        """One job; ``KeyError`` where there is none."""
+        """One job; ``KeyError`` if it does not exist."""
         rows = self._jobs("WHERE jobs.id=?", (job_id,))
         if not rows:
             raise KeyError(job_id)
@@ -247,13 +255,10 @@ class Journal:
         query = _IN_TURN.format(",".join("?" * len(states)))
         return [_job(row, self._request(row["drop_id"])) for row in self._db.execute(query, states).fetchall()]
 
-    def set_job(self, job: Job, state: JobState, **columns: Any) -> Job:
+    def set_job(self, job: Job, state: JobState, **columns: Column) -> Job:
         """Change a job's state and any of its columns, durably."""
         if state in ENDED:
             columns.setdefault("ended", now())
-        for key in ("result", "inputs"):
-            if key in columns and columns[key] is not None:
-                columns[key] = json.dumps(columns[key])
         with self.change():
             self._update("jobs", job.id, {"state": state, **columns})
         if state != job.state:
@@ -263,16 +268,17 @@ class Journal:
         self.changed(job, after)
         return after
 
-    def _update(self, table: str, row_id: str, columns: dict[str, Any]) -> None:
+    def _update(self, table: str, row_id: str, columns: Mapping[str, Column]) -> None:
         names = ",".join(f"{name}=?" for name in columns)
-        self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*columns.values(), row_id))
+        values = [json.dumps(value) if isinstance(value, Mapping) else value for value in columns.values()]
+        self._db.execute(f"UPDATE {table} SET {names} WHERE id=?", (*values, row_id))
 
-    def _jobs(self, where: str, values: Iterable[Any]) -> list[Job]:
+    def _jobs(self, where: str, values: Iterable[str | int]) -> list[Job]:
         rows = self._db.execute(f"SELECT jobs.* FROM jobs {where}", tuple(values)).fetchall()
         return [_job(row, self._request(row["drop_id"])) for row in rows]
 
     def _request(self, drop_id: str) -> DropRequest:
-        """What a drop asked for, which never changes."""
+        """The request of a drop, which never changes."""
         if drop_id not in self._requests:
             if len(self._requests) >= REQUESTS_KEPT:
                 self._requests.pop(next(iter(self._requests)))
@@ -283,7 +289,7 @@ class Journal:
     # ------------------------------------------------------------ what jobs took
 
     def add_peak(self, peak: Peak) -> None:
-        """Remember what a finished job took; the oldest of its kind is forgotten."""
+        """Store a finished job's peak; delete the oldest of its kind."""
         kind = (peak.kind.engine, peak.kind.model, peak.kind.frame, peak.kind.batch_size, peak.kind.precision)
         mine = "engine=? AND model=? AND frame=? AND batch_size=? AND precision=?"
         with self.change():
@@ -299,7 +305,7 @@ class Journal:
             )
 
     def peaks(self) -> list[Peak]:
-        """What finished jobs took, oldest first; nothing in a journal of an older version that is only read."""
+        """Peaks of finished jobs, oldest first; empty for an older journal opened read-only."""
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone():
             return []
         return [
@@ -313,7 +319,7 @@ class Journal:
 
     # ------------------------------------------------------------ reports
 
-    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def jobs(self, states: set[str] | None = None, limit: int = 100) -> list[JobRow]:
         """Jobs as plain rows for ``heygemd jobs``, newest first."""
         where, values = "", tuple(sorted(states or ()))
         if states:
@@ -321,7 +327,7 @@ class Journal:
         rows = self._jobs(f"{where} ORDER BY COALESCE(jobs.ended, jobs.created) DESC LIMIT {limit}", values)
         return [self.row(job) for job in rows]
 
-    def row(self, job: Job) -> dict[str, Any]:
+    def row(self, job: Job) -> JobRow:
         """One job as ``status`` and ``jobs`` show it."""
         drop = self.drop(job.drop_id)
         options, result = job.request.options, job.result or {}
@@ -345,31 +351,24 @@ class Journal:
         query = "SELECT COUNT(*) FROM drops WHERE verdict='failed' AND julianday(ended) >= julianday(?)"
         return int(self._db.execute(query, (stamp,)).fetchone()[0])
 
-    def status(self) -> dict[str, Any]:
-        """What ``heygemd status`` shows while no daemon runs."""
-        lines = [
-            {"name": r["name"], "root": "", "inbox": "", "watch": "", "state": "", "problem": None}
-            for r in self._db.execute("SELECT name FROM lines ORDER BY name")
-        ]
-        return {
-            "ok": True, "pid": None, "version": None, "started": None, "state": "stopped", "lines": lines,
-            "running": [], "queue": self.queue(), "waiting": [], "recent": self.recent(), "counts": self.counts(),
-        }  # fmt: skip
+    def line_names(self) -> list[str]:
+        """The lines that the daemon has opened, sorted."""
+        return [row["name"] for row in self._db.execute("SELECT name FROM lines ORDER BY name")]
 
-    def queue(self) -> list[dict[str, Any]]:
-        """What is still to be done, in order."""
+    def queue(self) -> list[JobRow]:
+        """Unfinished jobs, in order."""
         open_states = [state for state in JobState if state not in ENDED and state != JobState.RUNNING]
         return [self.row(job) for job in self.jobs_in(*open_states)]
 
-    def recent(self, limit: int = 10) -> list[dict[str, Any]]:
+    def recent(self, limit: int = 10) -> list[JobRow]:
         """What ended last."""
         return self.jobs({str(state) for state in ENDED}, limit)
 
 
-def _worst(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+def _worst(quality: Mapping[str, Any]) -> GradeReason | None:
     """The first of the reasons that gave a film its grade."""
     reasons = (r for r in quality.get("reasons") or [] if r.get("level") == quality.get("grade"))
-    return next(({"code": r["code"], "values": r["values"]} for r in reasons), None)
+    return next((GradeReason(code=r["code"], values=r["values"]) for r in reasons), None)
 
 
 def _drop(row: sqlite3.Row, request: DropRequest) -> Drop:
@@ -388,5 +387,5 @@ def _job(row: sqlite3.Row, request: DropRequest) -> Job:
     )  # fmt: skip
 
 
-def _loads(text: str | None) -> dict[str, Any] | None:
+def _loads(text: str | None) -> Any:  # our own record, of whatever version
     return json.loads(text) if text else None

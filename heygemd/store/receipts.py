@@ -1,4 +1,4 @@
-"""What is laid beside a film, and what a person reads when there is none: receipts as plain data.
+"""Film logs, batch logs and ``reason.txt`` as plain data.
 
 Pure: the journal's rows in, dictionaries and texts out.  ``drops.py`` writes them through ``share/operations.py``.
 """
@@ -9,112 +9,156 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd import __version__
 from heygemd.common.messages import say, why
 from heygemd.common.names import display
 from heygemd.common.request import Source
-from heygemd.store.states import Drop, Job, JobState, now
+from heygemd.contract.job import Task
+from heygemd.store.states import Drop, FileIdentity, FilmRecord, Job, JobState, StagedInput, now
 
 FILM_LOG = "heygemd/film-log/1"
 BATCH_LOG = "heygemd/batch-log/1"
 
 
-def film_log(drop: Drop, job: Job, *, machine: Mapping[str, Any]) -> dict[str, Any]:
+class InputRow(TypedDict):
+    """One input of a film."""
+
+    file: str
+    library: bool
+    sha256: str | None
+    bytes: int | None
+    probe: Mapping[str, object] | None
+
+
+class ConsentRow(TypedDict):
+    """A file in which the person shown agrees."""
+
+    file: str
+    library: bool
+    sha256: str
+    bytes: int
+
+
+class MachineFacts(TypedDict):
+    """The machine that made a film."""
+
+    host: str
+    system: str
+    cpus: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job came from and how it fared; the defaults are those of a film that was made without a daemon."""
+
+    job: str | None = None
+    drop: Mapping[str, str] | None = None
+    line: str | None = None
+    submitter: str | None = None
+    claimed: str | None = None
+    started: str | None = None
+    attempts: int = 1
+    deferrals: int = 0
+    deferred_since: str | None = None
+    deferred_reason: str | None = None
+    consents: Sequence[ConsentRow] = ()
+
+
+def film_log(drop: Drop, job: Job, *, machine: MachineFacts) -> dict[str, object]:
     """The JSON log of one delivered film (``data/film-log.schema.json`` describes it)."""
-    result, inputs = job.result or {}, job.inputs or {}
-    return {
-        "schema": FILM_LOG,
-        "job": job.id,
-        "drop": {
+    record: FilmRecord = job.result or {}
+    inputs = job.inputs
+    origin = Origin(
+        job=job.id,
+        drop={
             "id": drop.id, "kind": drop.request.kind, "name": display(drop.request.name),
             "folder": display(drop.request.folder), "priority": job.request.options.priority or drop.request.priority,
         },
-        "line": drop.line,
-        "submitter": drop.submitter,
-        "times": {
-            "claimed": drop.created, "started": job.started, "rendered": result.get("rendered"), "published": now(),
-        },
-        "attempts": job.attempts,
-        "deferrals": {
-            "count": job.deferrals, "last_since": job.deferred_since, "last_reason": job.deferred_reason,
-        },
-        "inputs": {
-            role: _input(source, inputs.get(role, {}), result.get("inputs", {}).get(role))
-            for role, source in (("audio", job.request.audio), ("video", job.request.video))
-        },
-        "consents": [
-            {"file": told["name"], "library": told["library"], "sha256": told["sha256"], "bytes": told["size"]}
-            for told in inputs.get("consents", [])
+        line=drop.line, submitter=drop.submitter, claimed=drop.created, started=job.started, attempts=job.attempts,
+        deferrals=job.deferrals, deferred_since=job.deferred_since, deferred_reason=job.deferred_reason,
+        consents=[
+            {"file": copy["name"], "library": copy["library"], "sha256": copy["sha256"], "bytes": copy["size"]}
+            for copy in (inputs.get("consents", []) if inputs else [])
         ],
-        "options": inputs.get("settings", asdict(job.request.options)),
-        **_rendering(result),
-        "report": f"{display(job.base or '')}.report.html" if result.get("has_page") else None,
-        "held_for_review": result.get("held", False),
-        "film": {"file": f"{display(job.base or '')}.mp4", **result.get("film_file", {}), **result.get("output", {})},
-        "machine": dict(machine),
+    )  # fmt: skip
+    probes, request = record.get("inputs", {}), job.request
+    audio = _input(request.audio, inputs["audio"] if inputs else None, probes.get("audio"))
+    video = _input(request.video, inputs["video"] if inputs else None, probes.get("video"))
+    options = inputs.get("settings") if inputs else None
+    page = f"{display(job.base or '')}.report.html" if record.get("has_page") else None
+    return _log(
+        origin, f"{display(job.base or '')}.mp4", (audio, video), options or asdict(request.options), record, page,
+        machine,
+    )  # fmt: skip
+
+
+def render_log(
+    task: Task, film: Path, record: FilmRecord, files: tuple[FileIdentity, FileIdentity], *, started: str,
+    page: str | None, machine: MachineFacts,
+) -> dict[str, object]:  # fmt: skip
+    """The JSON log beside a film that ``heygemd render`` made without a daemon; ``files``: the sound and the video."""
+    probes, (sound, picture) = record.get("inputs", {}), files
+    audio: InputRow = {
+        "file": display(task.audio_name), "library": False, **sound, "probe": probes.get("audio"),
     }  # fmt: skip
-
-
-def _rendering(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "engine": result.get("engine", {}),
-        "face_finder": result.get("face_finder"),
-        "stages": result.get("stages", []),
-        "warnings": result.get("warnings", []),
-        "passed_through": result.get("passed_through", []),
-        "verified": result.get("verified", False),
-        "quality": result.get("quality"),
-        "versions": {"heygemd": __version__, **result.get("versions", {})},
-    }
-
-
-def _input(source: Source | None, staged: Mapping[str, Any], probe: Any) -> dict[str, Any]:
-    assert source is not None  # a job without its inputs is never rendered
-    return {
-        "file": display(os.path.basename(source.path)), "library": source.library, "sha256": staged.get("sha256"),
-        "bytes": staged.get("size"), "probe": probe,
+    video: InputRow = {
+        "file": display(task.video_name), "library": False, **picture, "probe": probes.get("video"),
     }  # fmt: skip
+    options = task.settings.flat()
+    return _log(Origin(started=started), display(film.name), (audio, video), options, record, page, machine)
 
 
-def render_log(job: Mapping[str, Any], result: Mapping[str, Any], film: Path) -> dict[str, Any]:
-    """The JSON log beside a film that ``heygemd render`` made without a daemon."""
+def _log(
+    origin: Origin, film: str, inputs: tuple[InputRow, InputRow], options: Mapping[str, object], record: FilmRecord,
+    page: str | None, machine: MachineFacts,
+) -> dict[str, object]:  # fmt: skip
+    file: Mapping[str, object] = record.get("film_file", {})
     return {
         "schema": FILM_LOG,
-        "job": None,
-        "drop": None,
-        "line": None,
-        "submitter": None,
+        "job": origin.job,
+        "drop": origin.drop,
+        "line": origin.line,
+        "submitter": origin.submitter,
         "times": {
-            "claimed": None,
-            "started": result.get("started"),
-            "rendered": result.get("rendered"),
+            "claimed": origin.claimed, "started": origin.started, "rendered": record.get("rendered"),
             "published": now(),
         },
-        "attempts": 1,
-        "deferrals": {"count": 0, "last_since": None, "last_reason": None},
-        "inputs": {
-            role: {
-                "file": display(str(job[f"{role}_name"])), "library": False, "sha256": None, "bytes": None,
-                "probe": result.get("inputs", {}).get(role),
-            }
-            for role in ("audio", "video")
+        "attempts": origin.attempts,
+        "deferrals": {
+            "count": origin.deferrals, "last_since": origin.deferred_since, "last_reason": origin.deferred_reason,
         },
-        "consents": [],
-        "options": dict(job.get("settings", {})),
-        **_rendering(result),
-        "report": result.get("page"),
-        "held_for_review": False,
-        "film": {"file": display(film.name), **result.get("film_file", {}), **result.get("output", {})},
-        "machine": {},
+        "inputs": {"audio": inputs[0], "video": inputs[1]},
+        "consents": list(origin.consents),
+        "options": dict(options),
+        "engine": record.get("engine", {}),
+        "face_finder": record.get("face_finder"),
+        "stages": record.get("stages", []),
+        "warnings": record.get("warnings", []),
+        "passed_through": record.get("passed_through", []),
+        "verified": record.get("verified", False),
+        "quality": record.get("quality"),
+        "versions": {"heygemd": __version__, **record.get("versions", {})},
+        "report": page,
+        "held_for_review": record.get("held", False),
+        "film": {"file": film, **file, **record.get("output", {})},
+        "machine": machine,
     }  # fmt: skip
 
 
-def batch_log(drop: Drop, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What became of each job of a drop that held several."""
+def _input(source: Source | None, staged: StagedInput | None, probe: Mapping[str, object] | None) -> InputRow:
+    assert source is not None  # a job without its inputs is never rendered
+    return {
+        "file": display(os.path.basename(source.path)), "library": source.library,
+        "sha256": staged["sha256"] if staged else None, "bytes": staged["size"] if staged else None, "probe": probe,
+    }  # fmt: skip
+
+
+def batch_log(drop: Drop, jobs: Sequence[Job]) -> dict[str, object]:
+    """The outcome of each job of a drop with several jobs."""
     return {
         "schema": BATCH_LOG,
         "drop": {"id": drop.id, "kind": drop.request.kind, "name": display(drop.request.name)},
@@ -150,12 +194,12 @@ def reason_text(drop: Drop, jobs: Sequence[Job], language: str = "en") -> str:
 
 
 def _why(job: Job, language: str) -> str:
-    """In the people's language what it means, then the error's own sentence, which has the details."""
+    """The reason's meaning in the people's language, then the error's own sentence with details."""
     meaning = why(language, job.reason_code)
     return f"{meaning} {job.reason}" if meaning else str(job.reason)
 
 
-def request_record(drop: Drop) -> dict[str, Any]:
+def request_record(drop: Drop) -> dict[str, object]:
     """``request.json`` in the drop's folder: all that is needed to take the drop up again without a journal."""
     return {
         "schema": "heygemd/request/1", "id": drop.id, "line": drop.line, "submitter": drop.submitter,
@@ -163,11 +207,11 @@ def request_record(drop: Drop) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def to_bytes(data: Mapping[str, Any]) -> bytes:
+def to_bytes(data: Mapping[str, object]) -> bytes:
     """Indented JSON in UTF-8, with names that are not UTF-8 already made printable by ``display``."""
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def machine_facts() -> dict[str, Any]:
+def machine_facts() -> MachineFacts:
     """The machine as the film's log names it."""
     return {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}

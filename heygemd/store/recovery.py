@@ -1,4 +1,4 @@
-"""What a start does about a life that ended too early: a function of the journal and of what is on disk.
+"""Crash recovery at startup: a function of the journal and of the files on disk.
 
     interrupted   before any share is touched: what says "running" is queued again, unowned work is cleared
     line          once a line's folders answer: claims, returns and filings are finished, unknown drops adopted
@@ -10,33 +10,32 @@ whole.
 
 from __future__ import annotations
 
-import base64
 import errno
 import json
 import os
 import shutil
-from typing import Any
+from collections.abc import Mapping
 
 from heygemd.common import log
 from heygemd.common.errors import HeygemdError, StorageError
 from heygemd.common.names import display
 from heygemd.common.request import DropRequest
 from heygemd.config.load import LineConfig
-from heygemd.share.client import UNREADABLE, Share, ShareError
+from heygemd.share.client import UNREADABLE, ShareClient, ShareError
 from heygemd.share.nofollow import BARRED
-from heygemd.store.drops import Store
+from heygemd.store.drops import DropStore
 from heygemd.store.states import Drop, DropState, Job, JobState
 
 DEATHS = 2  # of the daemon are not the job's fault, unless they go on
 _LARGEST = 1 << 24
 
 
-def interrupted(store: Store) -> None:
-    """At start, before any share is touched: what says "running" was interrupted; clear unowned work."""
+def interrupted(store: DropStore) -> None:
+    """First step, before any share is accessed: mark running jobs as interrupted; delete unowned work."""
     journal = store.journal
     for job in journal.jobs_in(JobState.RUNNING):
         if job.attempts >= store.config.limits.attempts + DEATHS:
-            reason = f"The job was interrupted {job.attempts} times in a row; heygemd gave it up."
+            reason = f"The job was interrupted {job.attempts} times in a row and is not tried again."
             journal.set_job(job, JobState.FAILED, reason=reason, reason_code="interrupted")
         else:
             journal.set_job(job, JobState.QUEUED)
@@ -50,7 +49,7 @@ def interrupted(store: Store) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-async def line(store: Store, settings: LineConfig) -> None:
+async def line(store: DropStore, settings: LineConfig) -> None:
     """Once a line's folders answer: finish whatever was interrupted in them.  Raises ``StorageError``: try later."""
     journal = store.journal
     for drop in _of(store, settings, DropState.CLAIMING):
@@ -62,7 +61,7 @@ async def line(store: Store, settings: LineConfig) -> None:
             raise
         except HeygemdError as error:
             log.get().warning("retry_given_up", drop=drop.id, reason=error.message)
-    for name in sorted(await store.shares[settings.name].do("listing", str(settings.processing))):
+    for name in sorted(await store.shares[settings.name].listing(str(settings.processing))):
         if not name.startswith("."):
             await _account_for(store, settings, name)
     for drop in _of(store, settings, DropState.HELD, DropState.FILING):
@@ -74,11 +73,11 @@ async def line(store: Store, settings: LineConfig) -> None:
             log.get().warning("delivery_postponed", drop=drop.id, reason=error.message)  # others must not wait for it
 
 
-def _of(store: Store, settings: LineConfig, *states: DropState) -> list[Drop]:
+def _of(store: DropStore, settings: LineConfig, *states: DropState) -> list[Drop]:
     return [drop for drop in store.journal.drops(*states) if drop.line == settings.name]
 
 
-async def _account_for(store: Store, settings: LineConfig, name: str) -> None:
+async def _account_for(store: DropStore, settings: LineConfig, name: str) -> None:
     """One folder in processing/: a drop that is known, one that was filed and is back, one to be adopted, or none."""
     journal = store.journal
     try:
@@ -91,21 +90,23 @@ async def _account_for(store: Store, settings: LineConfig, name: str) -> None:
         journal.set_drop(drop, DropState.FILING)
 
 
-async def _adopt(store: Store, settings: LineConfig, name: str) -> None:
+async def _adopt(store: DropStore, settings: LineConfig, name: str) -> None:
     """Take up a drop that the journal does not know."""
     share, folder = store.shares[settings.name], str(settings.processing / name)
     try:
-        record = json.loads(base64.b64decode(await share.do("read", f"{folder}/request.json", _LARGEST)))
+        record = json.loads(await share.read(f"{folder}/request.json", _LARGEST))
         request = DropRequest.from_json(record["request"])
     except (ShareError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ShareError) and error.errno not in UNREADABLE:
             raise  # it may be there all the same
         if isinstance(error, ShareError) and error.errno == errno.ENOENT:
-            await share.do("discard_drop", folder)  # a claim that died before it had said what it was
+            await share.discard_drop(folder)  # a claim that died before it had said what it was
         log.get().warning("unknown_folder_in_processing", line=settings.name, folder=display(name))
         return
     if not _honest(request, settings):
-        log.get().error("request_refused", line=settings.name, folder=display(name), reason="it names files elsewhere")
+        log.get().error(
+            "request_refused", line=settings.name, folder=display(name), reason="it names files outside the drop"
+        )
         return
     log.get().warning("drop_adopted", drop=name, line=settings.name)
     drop = store.journal.add_drop(name, settings.name, request, record.get("submitter"))
@@ -118,7 +119,7 @@ def _honest(request: DropRequest, settings: LineConfig) -> bool:
     inner = [path for move in request.moves for path in (move.source, move.target)] + [request.folder]
     libraries: list[str] = []
     for job in request.jobs:
-        for source in (job.audio, job.video):
+        for source in (job.audio, job.video, *job.consents):
             if source is not None:
                 (libraries if source.library else inner).append(source.path)
         inner.append(job.name)
@@ -127,9 +128,9 @@ def _honest(request: DropRequest, settings: LineConfig) -> bool:
     return not climbing and all(os.path.realpath(path).startswith(tuple(known)) for path in libraries)
 
 
-async def _recall_deliveries(store: Store, drop: Drop) -> None:
-    """What of an adopted drop has been delivered, or was about to be."""
-    review = str(store.line(drop).review / drop.request.folder)
+async def _recall_deliveries(store: DropStore, drop: Drop) -> None:
+    """Parts of an adopted drop that were delivered or about to be."""
+    review = str(store.places.line(drop).review / drop.request.folder)
     share = store.shares[drop.line]
     logs = [
         (folder, name)
@@ -139,22 +140,21 @@ async def _recall_deliveries(store: Store, drop: Drop) -> None:
     ]
     read = [(name, await _log(store, drop, f"{folder}/{name}")) for folder, name in logs if _may_be_ours(name, drop)]
     for job in store.journal.jobs_of(drop.id):
-        mine = next(((name, told) for name, told in read if told.get("job") == job.id), None)
+        mine = next(((name, record) for name, record in read if record.get("job") == job.id), None)
         if mine is not None:
             _recall(store, job, mine[1], mine[0])
-    for name, told in read:
-        if "jobs" in told and isinstance(told.get("drop"), dict) and told["drop"].get("id") == drop.id:
+    for name, record in read:
+        if "jobs" in record and _table(record.get("drop")).get("id") == drop.id:
             store.journal.set_drop(drop, drop.state, batch=name.removesuffix(".batch.json"), batch_ready=1)
 
 
-async def _names(share: Share, folder: str) -> list[str]:
+async def _names(share: ShareClient, folder: str) -> list[str]:
     try:
-        names: list[str] = await share.do("listing", folder)
+        return await share.listing(folder)
     except ShareError as error:
         if error.errno not in BARRED:
             raise
         return []  # something else is in its place: what was delivered there has been taken away with it
-    return names
 
 
 def _may_be_ours(name: str, drop: Drop) -> bool:
@@ -163,25 +163,29 @@ def _may_be_ours(name: str, drop: Drop) -> bool:
     return name.startswith(begins)
 
 
-async def _log(store: Store, drop: Drop, path: str) -> dict[str, Any]:
-    """A film's log; nothing where it is none, or not whole."""
+async def _log(store: DropStore, drop: Drop, path: str) -> Mapping[str, object]:
+    """A film's log; empty if the file is not a whole one."""
     try:
-        told = json.loads(base64.b64decode(await store.shares[drop.line].do("read", path, _LARGEST)))
+        record = json.loads(await store.shares[drop.line].read(path, _LARGEST))
     except ValueError:
         return {}
     except ShareError as error:
         if error.errno not in UNREADABLE:
             raise
         return {}
-    return told if isinstance(told, dict) else {}
+    return _table(record)
 
 
-def _recall(store: Store, job: Job, told: dict[str, Any], name: str) -> None:
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _recall(store: DropStore, job: Job, record: Mapping[str, object], name: str) -> None:
     """A log that was not revealed yet was written after its film, so both are whole: the delivery goes on there."""
     if not name.endswith(".part"):
         store.journal.set_job(job, JobState.DELIVERED, base=name.removesuffix(".json"))
         return
-    base = str(told.get("film", {}).get("file", "")).removesuffix(".mp4")
+    base = str(_table(record.get("film")).get("file", "")).removesuffix(".mp4")
     if base and "/" not in base:
-        result = {"held": bool(told.get("held_for_review")), "has_page": bool(told.get("report"))}
+        result = {"held": bool(record.get("held_for_review")), "has_page": bool(record.get("report"))}
         store.journal.set_job(job, JobState.REVEALING, base=base, result=result)

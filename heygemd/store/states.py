@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.request import DropRequest, JobRequest
+from heygemd.contract.film_facts import FilmFacts
 
 
 class DropState(StrEnum):
@@ -34,6 +35,57 @@ class JobState(StrEnum):
 
 
 ENDED = frozenset({JobState.DELIVERED, JobState.FAILED, JobState.CANCELLED})
+
+
+class StagedInput(TypedDict):
+    """One staged input: its local copy, the name that people gave it, the copy's hash and size in bytes."""
+
+    path: str
+    name: str
+    sha256: str
+    size: int
+
+
+class StagedConsent(TypedDict):
+    """One consent file, whose copy is not kept."""
+
+    name: str
+    library: bool
+    sha256: str
+    size: int
+
+
+class StagedInputs(TypedDict):
+    """The inputs of a job as they were staged."""
+
+    audio: StagedInput
+    video: StagedInput
+    consents: list[StagedConsent]
+
+
+class JobInputs(StagedInputs, total=False):
+    """With the renderer's settings, as ``Settings.flat`` names them."""
+
+    settings: dict[str, object]
+
+
+class FileIdentity(TypedDict):
+    """One file's hash and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+class FilmRecord(FilmFacts, total=False):
+    """What the journal keeps of a finished film: the renderer's reply, and what has become of it since.
+
+    A job that was recalled from its log has ``held`` and ``has_page`` only.
+    """
+
+    rendered: str  # when
+    held: bool  # whether the film goes to review/
+    has_page: bool  # whether a report's page is delivered with it
+    film_file: FileIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +120,9 @@ class Job:
     ended: str | None
     reason: str | None
     reason_code: str | None
-    result: dict[str, Any] | None
+    result: FilmRecord | None
     base: str | None
-    inputs: dict[str, Any] | None
+    inputs: JobInputs | None
     deferred_since: str | None
     deferred_reason: str | None
     deferrals: int

@@ -1,6 +1,8 @@
 """How the shipped lips network is made: synthesized speech, targets, recipe.
 
 ``main`` is ``heygemd train-lips``: it makes the data, trains, scores, and writes the weights and a score beside them.
+
+May import: common, contract, pipeline.
 """
 
 from __future__ import annotations

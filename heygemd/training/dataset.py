@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from heygemd.common.errors import SetupError
-from heygemd.pipeline.speech import mel as speech_mel
+from heygemd.pipeline.speech import mel
 from heygemd.training import augment, espeak, flite, phonemes, sounds, text, voices
 from heygemd.training.phonemes import PAUSE, Phone, Targets
 
@@ -30,7 +30,7 @@ GROUP = 10
 _ATTEMPTS = 12
 
 
-class Item(NamedTuple):
+class Utterance(NamedTuple):
     """What to make: ``kind`` is a key of MAKERS, ``number`` makes it another one."""
 
     kind: str
@@ -43,7 +43,7 @@ class Example:
     (80,) and active frames of each; samples: the clean sound and recordings: the disturbed ones, both (n,) at 16 kHz,
     kept where ``build`` is told so."""
 
-    item: Item
+    item: Utterance
     targets: Targets
     mels: tuple[NDArray[np.float16], ...]
     averages: tuple[tuple[Floats, int], ...]
@@ -57,19 +57,19 @@ def without_sound(example: Example) -> Example:
     return replace(example, samples=example.samples if held_out else None, recordings=())
 
 
-def training_items(scale: float = 1.0) -> list[Item]:
+def training_items(scale: float = 1.0) -> list[Utterance]:
     """The shipped mix: about 3.6 h of speech, 0.5 h of other sounds, two recordings of each."""
     counts = {"espeak": 1500, "flite": 480, "vowels": 120, "negative": 330}
     return _items(counts, scale)
 
 
-def held_out_items(scale: float = 1.0) -> list[Item]:
+def held_out_items(scale: float = 1.0) -> list[Utterance]:
     """Voices, languages and a flite voice that no training item uses."""
     return _items({"held_voice": 50, "held_language": 50, "held_flite": 40}, scale)
 
 
 def build(
-    items: Sequence[Item],
+    items: Sequence[Utterance],
     seed: int,
     workers: int,
     tell: Callable[[str], None],
@@ -118,13 +118,13 @@ def _check_languages(folder: Path) -> None:
         raise SetupError(f"espeak-ng cannot speak {', '.join(missing)}: another version than 1.51?")
 
 
-def _make(group: tuple[Sequence[Item], int, Path, Callable[[Example], Example]]) -> list[Example]:
+def _make(group: tuple[Sequence[Utterance], int, Path, Callable[[Example], Example]]) -> list[Example]:
     items, seed, folder, reduced = group
     voice = espeak.Espeak(folder)
     return [reduced(make(item, seed, voice)) for item in items]
 
 
-def make(item: Item, seed: int, voice: espeak.Espeak) -> Example:
+def make(item: Utterance, seed: int, voice: espeak.Espeak) -> Example:
     """One example.  Sentences that cannot be used (they switch language, or are too short) are drawn again."""
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, list(MAKERS).index(item.kind), item.number, attempt])
@@ -134,52 +134,52 @@ def make(item: Item, seed: int, voice: espeak.Espeak) -> Example:
     raise SetupError(f"{item.kind} {item.number}: no usable speech in {_ATTEMPTS} attempts.")
 
 
-def _espeak(item: Item, rng: Rng, voice: espeak.Espeak) -> Example | None:
+def _espeak(item: Utterance, rng: Rng, voice: espeak.Espeak) -> Example | None:
     languages = (*text.TRAINED, *text.FAVOURED)
     names = [f"r{place}" for place in range(voices.RANDOM)] if rng.random() < 0.6 else list(voices.STOCK)
     spoken = _say(languages[rng.integers(len(languages))], names[rng.integers(len(names))], rng, voice)
     return _training_example(item, *spoken, rng) if spoken else None
 
 
-def _held_voice(item: Item, rng: Rng, voice: espeak.Espeak) -> Example | None:
+def _held_voice(item: Utterance, rng: Rng, voice: espeak.Espeak) -> Example | None:
     languages = tuple(text.TRAINED)
     return _held_example(item, languages[rng.integers(len(languages))], rng, voice)
 
 
-def _held_language(item: Item, rng: Rng, voice: espeak.Espeak) -> Example | None:
+def _held_language(item: Utterance, rng: Rng, voice: espeak.Espeak) -> Example | None:
     languages = tuple(text.HELD_OUT)
     return _held_example(item, languages[item.number % len(languages)], rng, voice)
 
 
-def _held_example(item: Item, language: str, rng: Rng, voice: espeak.Espeak) -> Example | None:
+def _held_example(item: Utterance, language: str, rng: Rng, voice: espeak.Espeak) -> Example | None:
     spoken = _say(language, voices.HELD_OUT[rng.integers(len(voices.HELD_OUT))], rng, voice, stretch=False)
     return _clean_example(item, *spoken) if spoken else None
 
 
-def _flite(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
+def _flite(item: Utterance, rng: Rng, _voice: espeak.Espeak) -> Example | None:
     sound, rate, phones = flite.say(text.english(rng), voices.FLITE[item.number % len(voices.FLITE)])
     return _training_example(item, *_stretch(sound, rate, phones, rng.uniform(0.8, 1.25)), rng)
 
 
-def _held_flite(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
+def _held_flite(item: Utterance, rng: Rng, _voice: espeak.Espeak) -> Example | None:
     sound, rate, phones = flite.say(text.english(rng), voices.FLITE_HELD_OUT)
     return _clean_example(item, *_stretch(sound, rate, phones, 1.0))
 
 
-def _vowels(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
-    sound, phones = sounds.held_vowels(int(rng.uniform(4, 9) * speech_mel.SAMPLE_RATE), rng)
+def _vowels(item: Utterance, rng: Rng, _voice: espeak.Espeak) -> Example | None:
+    sound, phones = sounds.held_vowels(int(rng.uniform(4, 9) * mel.SAMPLE_RATE), rng)
     return _training_example(item, sound, phones, rng)
 
 
-def _negative(item: Item, rng: Rng, _voice: espeak.Espeak) -> Example | None:
-    kind, count = item.number % 8, int(rng.uniform(4, 8) * speech_mel.SAMPLE_RATE)
+def _negative(item: Utterance, rng: Rng, _voice: espeak.Espeak) -> Example | None:
+    kind, count = item.number % 8, int(rng.uniform(4, 8) * mel.SAMPLE_RATE)
     recordings = tuple(sounds.negative(kind, count, rng) for _ in range(2))
     mels, averages = _features(recordings, (1.0, 1.0))
-    rest = phonemes.rest(count * phonemes.RATE // speech_mel.SAMPLE_RATE)
+    rest = phonemes.rest(count * phonemes.RATE // mel.SAMPLE_RATE)
     return Example(item, rest, mels, averages, recordings[0], recordings)
 
 
-Maker = Callable[[Item, Rng, espeak.Espeak], Example | None]
+Maker = Callable[[Utterance, Rng, espeak.Espeak], Example | None]
 MAKERS: dict[str, Maker] = {
     "espeak": _espeak,
     "flite": _flite,
@@ -211,14 +211,14 @@ def _say(
     factor = rng.uniform(0.87, 1.15) if stretch else 1.0
     sound, phones = _stretch(spoken.astype(np.float32) / np.float32(32768), espeak.RATE, phones, factor)
     before, after = rng.uniform(0, 0.8, 2)
-    silence = [np.zeros(int(seconds * speech_mel.SAMPLE_RATE), np.float32) for seconds in (before, after)]
+    silence = [np.zeros(int(seconds * mel.SAMPLE_RATE), np.float32) for seconds in (before, after)]
     shifted = [Phone(a + before, b + before, symbol) for a, b, symbol in phones]
     ends = shifted[-1].end
     sound = np.concatenate([silence[0], sound, silence[1]])
     return sound, [
         Phone(0, before, PAUSE),
         *shifted,
-        Phone(ends, max(ends, len(sound) / speech_mel.SAMPLE_RATE), PAUSE),
+        Phone(ends, max(ends, len(sound) / mel.SAMPLE_RATE), PAUSE),
     ]
 
 
@@ -230,18 +230,18 @@ def _stretch(sound: Floats, rate: int, phones: list[Phone], factor: float) -> tu
     return slow, [Phone(a / kept, b / kept, symbol) for a, b, symbol in phones]
 
 
-def _training_example(item: Item, sound: Floats, phones: list[Phone], rng: Rng) -> Example:
+def _training_example(item: Utterance, sound: Floats, phones: list[Phone], rng: Rng) -> Example:
     recordings = tuple(augment.disturb(sound, rng) for _ in range(2))
     warps = tuple(float(value) for value in rng.choice(np.arange(0.86, 1.19, 0.02), 2))
     mels, averages = _features(recordings, warps)
-    meant = phonemes.targets(phones, len(sound) / speech_mel.SAMPLE_RATE)
+    meant = phonemes.targets(phones, len(sound) / mel.SAMPLE_RATE)
     return Example(item, meant, mels, averages, _levelled(sound), recordings)
 
 
-def _clean_example(item: Item, sound: Floats, phones: list[Phone]) -> Example:
+def _clean_example(item: Utterance, sound: Floats, phones: list[Phone]) -> Example:
     sound = _levelled(sound)
     mels, averages = _features((sound,), (1.0,))
-    return Example(item, phonemes.targets(phones, len(sound) / speech_mel.SAMPLE_RATE), mels, averages, sound)
+    return Example(item, phonemes.targets(phones, len(sound) / mel.SAMPLE_RATE), mels, averages, sound)
 
 
 def _levelled(sound: Floats) -> Floats:
@@ -253,9 +253,9 @@ def _levelled(sound: Floats) -> Floats:
 def _features(
     recordings: Sequence[Floats], warps: Sequence[float]
 ) -> tuple[tuple[NDArray[np.float16], ...], tuple[tuple[Floats, int], ...]]:
-    mels = [speech_mel.log_mel(sound, warp) for sound, warp in zip(recordings, warps, strict=True)]
-    return tuple(mel.astype(np.float16) for mel in mels), tuple(speech_mel.average(mel) for mel in mels)
+    mels = [mel.log_mel(sound, warp) for sound, warp in zip(recordings, warps, strict=True)]
+    return tuple(one.astype(np.float16) for one in mels), tuple(mel.average(one) for one in mels)
 
 
-def _items(counts: dict[str, int], scale: float) -> list[Item]:
-    return [Item(kind, number) for kind, count in counts.items() for number in range(max(1, round(count * scale)))]
+def _items(counts: dict[str, int], scale: float) -> list[Utterance]:
+    return [Utterance(kind, number) for kind, count in counts.items() for number in range(max(1, round(count * scale)))]

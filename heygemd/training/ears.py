@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import ears, whisper
 from heygemd.training import dataset
-from heygemd.training.dataset import Example, Item
+from heygemd.training.dataset import Example, Utterance
 
 BLOCKS = 3
 """On ten people block 3 followed the mouth best: opening r .35, .44, .48, .45 for blocks 1 to 4."""
@@ -31,10 +31,10 @@ _EPOCHS, _BATCH, _RATE, _DECAY = 6, 512, 2e-3, 1e-4
 Floats = NDArray[np.float32]
 
 
-def items(scale: float = 1.0) -> list[Item]:
+def items(scale: float = 1.0) -> list[Utterance]:
     """The mix: about 1.1 h."""
     counts = {"espeak": 380, "flite": 180, "vowels": 30, "negative": 64}
-    return [Item(kind, number) for kind, count in counts.items() for number in range(max(1, round(count * scale)))]
+    return [Utterance(kind, number) for kind, count in counts.items() for number in range(max(1, round(count * scale)))]
 
 
 def encoder_weights(path: Path) -> dict[str, Floats]:
@@ -64,7 +64,9 @@ def vectors(example: Example, path: Path, seed: int) -> Example:
     )
 
 
-def build(which: Sequence[Item], path: Path, seed: int, workers: int, tell: Callable[[str], None]) -> list[Example]:
+def build(
+    which: Sequence[Utterance], path: Path, seed: int, workers: int, tell: Callable[[str], None]
+) -> list[Example]:
     """``dataset.build`` with the encoder's vectors in place of the own network's mels."""
     return dataset.build(which, seed, workers, tell, functools.partial(vectors, path=path, seed=seed))
 

@@ -12,7 +12,6 @@ import ctypes.util
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +138,7 @@ class Espeak:
         sound = np.concatenate(self._sound) if self._sound else np.zeros(0, np.int16)
         return sound, self._events
 
-    def _receive(self, wave: Any, count: int, events: Any) -> int:
+    def _receive(self, wave: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
         if wave and count > 0:
             self._sound.append(np.ctypeslib.as_array(wave, (count,)).copy())
         place = 0

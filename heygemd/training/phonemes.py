@@ -201,7 +201,7 @@ def _paint(phones: Sequence[Phone], times: NDArray[np.float64]) -> _Paint:
 
 
 def _distance(mask: NDArray[np.bool_], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Seconds from each instant to the nearest one in ``mask``; 1000 where there is none."""
+    """Seconds from each instant to the nearest one in ``mask``; 1000 if it is empty."""
     marked = times[mask]
     if not len(marked):
         return np.full(len(times), 1000.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from heygemd.pipeline.speech import mel as speech_mel
+from heygemd.pipeline.speech import mel
 from heygemd.training.dataset import Example
 from heygemd.training.network import LipsNet
 
@@ -81,19 +81,19 @@ def usual_spectrum(examples: Sequence[Example]) -> Floats:
 
 def draw(recordings: Sequence[tuple[Example, int]], usual: Floats, rng: np.random.Generator) -> Batch:
     """BATCH random crops: features (B, 2 CROP, 80), values (B, CROP, 5), visemes and weights (B, CROP)."""
-    features = np.full((BATCH, 2 * CROP, speech_mel.BANDS), speech_mel.CLIP[0], np.float32)
+    features = np.full((BATCH, 2 * CROP, mel.BANDS), mel.CLIP[0], np.float32)
     values = np.zeros((BATCH, CROP, 5), np.float32)
     visemes = np.zeros((BATCH, CROP), np.int64)
     weights = np.zeros((BATCH, CROP), np.float32)
     for row in range(BATCH):
         example, place = recordings[int(rng.integers(len(recordings)))]
-        mel, targets = example.mels[place], example.targets
-        ref = speech_mel.reference(*example.averages[place], usual, float(rng.uniform(0.3, 0.9)))
-        count = min(len(mel) // 2, len(targets.visemes))
+        recording, targets = example.mels[place], example.targets
+        ref = mel.reference(*example.averages[place], usual, float(rng.uniform(0.3, 0.9)))
+        count = min(len(recording) // 2, len(targets.visemes))
         first = int(rng.integers(max(1, count - CROP + 1)))
         size = min(CROP, count - first)
-        crop = mel[2 * first : 2 * (first + size)].astype(np.float32)
-        features[row, : 2 * size] = _mask(speech_mel.normalise(crop, ref + rng.normal(0, 0.6)), rng)
+        crop = recording[2 * first : 2 * (first + size)].astype(np.float32)
+        features[row, : 2 * size] = _mask(mel.normalise(crop, ref + rng.normal(0, 0.6)), rng)
         values[row, :size] = targets.values[first : first + size]
         visemes[row, :size] = targets.visemes[first : first + size]
         weights[row, :size] = 1
@@ -125,7 +125,7 @@ def _mask(features: Floats, rng: np.random.Generator) -> Floats:
     """Two bands of up to 13 filters replaced by their mean or by 0 (SpecAugment)."""
     for _ in range(2):
         width = int(rng.integers(1, 14))
-        low = int(rng.integers(speech_mel.BANDS - width))
+        low = int(rng.integers(mel.BANDS - width))
         band = features[:, low : low + width]
         features[:, low : low + width] = band.mean() if rng.random() < 0.5 else 0.0
     return features

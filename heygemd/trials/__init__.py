@@ -1,4 +1,4 @@
-"""demo, bench and selftest: a real daemon on a line of its own.
+"""demo, bench and selftest: real daemons on separate lines.
 
 May import: common, config, contract, guard, models, scheduler, status, store.
 """

@@ -1,4 +1,4 @@
-"""``heygemd bench``: how long a film takes on this machine, from claim to published, and how much memory.
+"""``heygemd bench``: measures how long a film takes on this machine, from claim to published, and its memory.
 
 The template is made here: the shipped portrait filmed by a moving, grainy camera and made to speak by the default
 engine, encoded at a stated rate; or it is the operator's own.  Each run is the real daemon on a line of its own.  Its
@@ -21,48 +21,26 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from heygemd.common import checked
+from heygemd.common.checked import Row
 from heygemd.common.errors import EngineError, InputError, SetupError
-from heygemd.common.shipped import shipped
-from heygemd.common.spawn import environment, python
+from heygemd.contract.job import Settings, Task
 from heygemd.guard.host import cpu_model
 from heygemd.scheduler.worker import render_once
 from heygemd.store.receipts import machine_facts
-from heygemd.trials import bench_network, portrait
+from heygemd.trials import bench_network, portrait_film
+from heygemd.trials.temporary_daemon import ConfigTables, TemporaryLine, start_daemon, stop_daemon
 
 SAMPLE_SECONDS = 0.25
 TURNS = 3
 RATE = "6M"
 """Bit rate of the made template: that of a decent camera phone at 720p."""
 
-CONFIG = """\
-[daemon]
-state_dir = {state}
-models_dir = {models}
-[intake]
-settle_readings = 1
-settle_seconds = 0.0
-poll_seconds = 0.2
-rescan_seconds = 0.5
-[limits]
-nice = 0
-free_disk_mib = 1
-free_ram_mib = 1
-[render]
-engine = "{engine}"
-[quality]
-report = "{report}"
-[[line]]
-name = "bench"
-root = {root}
-allowed_engines = ["{engine}"]
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One template to be measured: its height tells its size (16:9 where it is made here)."""
+    """One template to measure; its height gives its size (16:9 if generated)."""
 
     name: str
     height: int
@@ -80,8 +58,7 @@ class Run:
     ``ratio_to_transcode``: seconds from claim to published over those of the bare transcode; ``times_realtime``:
     seconds of film per second of work; ``cpu_ratio``: processor time of all processes, the daemon's own start and end
     included, over that of the transcode, which hardly depends on what else the machine does; ``peak_rss_bytes``: the
-    largest sum of the resident memory of the daemon and
-    all its children, looked at four times a second.
+    largest sum of the resident memory of the daemon and all its children, sampled four times a second.
     """
 
     name: str
@@ -97,23 +74,34 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What is measured: the engine, and where the models lie that it may need."""
+    """What is measured: the engine, and the folder of the models that it may need."""
 
     engine: str
     models: Path
+
+    def settings(self, report: str) -> ConfigTables:
+        """The daemon's settings for one run."""
+        return {
+            "daemon": {"models_dir": self.models},
+            "intake": {"settle_readings": 1, "settle_seconds": 0.0, "poll_seconds": 0.2, "rescan_seconds": 0.5},
+            "limits": {"nice": 0, "free_disk_mib": 1, "free_ram_mib": 1},
+            "render": {"engine": self.engine},
+            "quality": {"report": report},
+            "line": {"allowed_engines": (self.engine,)},
+        }
 
 
 def run(video: Path | None, *, full: bool, as_json: bool, engine: str = "footage") -> int:
     """Measure and print.  Raises ``InputError``, ``SetupError`` or ``EngineError``."""
     runs: list[Run] = []
-    network: dict[str, Any] | None = None
+    network: bench_network.NetworkSpeed | None = None
     with tempfile.TemporaryDirectory(prefix="heygemd-bench-") as home:
         rig = Rig(engine, Path(home) / "models")
         if engine == "wav2lip":
             _note("the network alone")
             network = bench_network.prepare(Path(home), rig.models)
             if not as_json:
-                bench_network.tell(network)
+                bench_network.print_network(network)
         for case in _cases(video, full):
             folder = Path(home) / case.name
             folder.mkdir()
@@ -121,11 +109,11 @@ def run(video: Path | None, *, full: bool, as_json: bool, engine: str = "footage
             runs += _measure(case, template, sound, folder, rig)
             shutil.rmtree(folder)
             if not as_json:
-                _tell(runs[-TURNS:], heading=len(runs) == TURNS)
+                _print_runs(runs[-TURNS:], heading=len(runs) == TURNS)
     if as_json:
         machine = {**machine_facts(), "cpu": cpu_model()}
-        told = {"engine": engine, "network": network, "runs": [asdict(r) for r in runs], "machine": machine}
-        print(json.dumps(told, indent=1))
+        result = {"engine": engine, "network": network, "runs": [asdict(r) for r in runs], "machine": machine}
+        print(json.dumps(result, indent=1))
     return 0
 
 
@@ -133,7 +121,7 @@ def _cases(video: Path | None, full: bool) -> tuple[Case, ...]:
     if video is None:
         return FULL_CASES if full else CASES
     if not video.is_file():
-        raise InputError(f"--video {video}: there is no such file.", reason="missing")
+        raise InputError(f"--video {video} does not exist.", reason="missing")
     return (Case(video.stem, 0, 0),)
 
 
@@ -152,7 +140,7 @@ def _material(video: Path | None, case: Case, folder: Path) -> tuple[Path, Path]
 def _speech(path: Path, seconds: float) -> Path:
     """The shipped sentence, over and over."""
     flac = path.with_suffix(".flac")
-    flac.write_bytes(shipped("demo_speech.flac"))
+    portrait_film.write_speech(flac)
     _ffmpeg("-stream_loop", "-1", "-i", flac, "-t", f"{seconds:.3f}", path)
     return path
 
@@ -160,14 +148,11 @@ def _speech(path: Path, seconds: float) -> Path:
 def _speaking_template(case: Case, sound: Path, folder: Path) -> Path:
     """The portrait, filmed, made to speak, grained and encoded at ``RATE``: a test face, not a still."""
     _note(f"making a template: {case.name}")
-    still, film, work = folder / "portrait.jpg", folder / "portrait.mp4", folder / "speaking"
-    still.write_bytes(shipped("portrait.jpg"))
-    portrait.film(still, film, case.seconds)
+    film, work = folder / "portrait.mp4", folder / "speaking"
+    portrait_film.make_portrait_film(film, case.seconds)
     work.mkdir()
-    task = {
-        "audio": str(sound), "video": str(film), "work": str(work), "audio_name": sound.name,
-        "video_name": film.name, "settings": {"preset": "ultrafast", "crf": 12, "report": "off"},
-    }  # fmt: skip
+    settings = Settings(preset="ultrafast", crf=12, report="off")
+    task = Task(sound, film, work, sound.name, film.name, settings)
     result = render_once(task, lambda _message: None)
     template = folder / "template.mp4"
     width = case.height * 16 // 9
@@ -190,59 +175,56 @@ def _transcode(template: Path, folder: Path) -> tuple[float, float]:
 
 def _measure(case: Case, template: Path, sound: Path, folder: Path, rig: Rig) -> list[Run]:
     """The same pair three times: alone, with whatever the first has left in the cache, and measured at the end."""
-    places = {"state": folder / "state", "root": folder / "line", "models": rig.models}
-    (folder / "line" / "inbox").mkdir(parents=True)
-    config = folder / "config.toml"
-    runs = []
+    stage, runs = TemporaryLine(folder), []
+    (stage.line / "inbox").mkdir(parents=True)
     for turn, report in (("first", "off"), ("cached", "off"), ("reported", "on")):
         _note(f"{case.name}, {turn}")
-        told = {k: json.dumps(str(v)) for k, v in places.items()}
-        config.write_text(CONFIG.format(report=report, engine=rig.engine, **told))
+        stage.write_config("bench", rig.settings(report))
         before = _transcode(template, folder)
         used = _children_cpu()
-        shutil.copy(template, folder / "line" / "inbox" / f"{turn}{template.suffix}")
-        shutil.copy(sound, folder / "line" / "inbox" / f"{turn}{sound.suffix}")
-        peak = _drain(config)
+        shutil.copy(template, stage.line / "inbox" / f"{turn}{template.suffix}")
+        shutil.copy(sound, stage.line / "inbox" / f"{turn}{sound.suffix}")
+        peak = _run_once(stage)
         used = _children_cpu() - used
         after = _transcode(template, folder)
         bare, bare_cpu = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-        log = folder / "line" / "outbox" / f"{turn}.json"
+        log: Row = json.loads((stage.line / "outbox" / f"{turn}.json").read_text())
         runs.append(_run(f"{case.name}-{turn}", log, bare, used / bare_cpu, peak))
     return runs
 
 
-def _drain(config: Path) -> int:
+def _run_once(stage: TemporaryLine) -> int:
     """One ``run --once``; the peak of its memory in bytes."""
-    argv = [*python("heygemd"), "run", "--once", "--config", str(config)]
-    with (config.parent / "daemon.txt").open("wb") as file:
-        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment())
-    peak = 0
-    while daemon.poll() is None:
-        peak = max(peak, sum(_resident(pid) for pid in _family(daemon.pid)))
-        time.sleep(SAMPLE_SECONDS)
+    daemon, peak = start_daemon(stage, "--once"), 0
+    try:
+        while daemon.poll() is None:
+            peak = max(peak, sum(_resident(pid) for pid in _family(daemon.pid)))
+            time.sleep(SAMPLE_SECONDS)
+    finally:
+        stop_daemon(daemon)
     if daemon.returncode:
-        reasons = [p.read_text() for p in config.parent.rglob("reason.txt")]
-        said = (config.parent / "daemon.txt").read_text(errors="replace")
-        raise EngineError(
-            f"The run ended with code {daemon.returncode}. {' '.join(reasons)}".strip(), detail=said[-2000:]
-        )
+        reasons = " ".join(path.read_text() for path in stage.home.rglob("reason.txt"))
+        problem = f"The run exited with code {daemon.returncode}. {reasons}".strip()
+        raise EngineError(problem, detail=stage.last_output())
     return peak
 
 
-def _run(name: str, log: Path, bare: float, cpu_ratio: float, peak: int) -> Run:
-    told = json.loads(log.read_text())
-    claimed, published = (datetime.fromisoformat(told["times"][key]) for key in ("claimed", "published"))
+def _run(name: str, log: Row, bare: float, cpu_ratio: float, peak: int) -> Run:
+    """The row of one run from its film's log; ``bare``: seconds of the transcode."""
+    times, engine = checked.row(log, "times"), checked.row(log, "engine")
+    claimed, published = (datetime.fromisoformat(checked.text(times, key)) for key in ("claimed", "published"))
     seconds = (published - claimed).total_seconds()
+    stages = checked.rows(log, "stages")
     return Run(
         name=name,
         ratio_to_transcode=round(seconds / bare, 3),
-        times_realtime=round(told["film"]["seconds"] / seconds, 3),
+        times_realtime=round(checked.number(checked.row(log, "film"), "seconds") / seconds, 3),
         cpu_ratio=round(cpu_ratio, 3),
         peak_rss_bytes=peak,
         seconds=round(seconds, 2),
         transcode_seconds=round(bare, 2),
-        renderer=told["engine"].get("renderer"),
-        stages={stage["name"]: stage["seconds"] for stage in told["stages"]},
+        renderer=checked.text(engine, "renderer") or None,
+        stages={checked.text(stage, "name"): checked.number(stage, "seconds") for stage in stages},
     )
 
 
@@ -283,7 +265,7 @@ def _seconds(video: Path) -> float:
     try:
         return float(done.stdout)
     except ValueError:
-        raise InputError(f"--video {video}: its length cannot be told.", detail=done.stderr) from None
+        raise InputError(f"--video {video}: its length cannot be determined.", detail=done.stderr) from None
 
 
 def _ffmpeg(*args: object) -> None:
@@ -291,16 +273,16 @@ def _ffmpeg(*args: object) -> None:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=7200)
     except FileNotFoundError as error:
-        raise SetupError("ffmpeg is not on this machine (Debian, Ubuntu: apt-get install ffmpeg).") from error
+        raise SetupError("ffmpeg is not installed (Debian, Ubuntu: apt-get install ffmpeg).") from error
     if done.returncode:
-        raise SetupError("ffmpeg could not do its part of the benchmark.", detail=done.stderr[-2000:])
+        raise SetupError("ffmpeg failed during the benchmark.", detail=done.stderr[-2000:])
 
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _tell(runs: list[Run], *, heading: bool) -> None:
+def _print_runs(runs: list[Run], *, heading: bool) -> None:
     if heading:
         heads = f"{'× bare ffmpeg':>14} {'× its CPU':>10} {'× real time':>12} {'peak memory':>12}"
         print(f"{'run':24} {'seconds':>8} {heads}  stages")

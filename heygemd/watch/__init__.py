@@ -1,4 +1,4 @@
 """The inbox of one line, watched until its drops are claimed.
 
-May import: common, config, intake, share, store.
+May import: common, config, contract, intake, share, store.
 """

@@ -1,4 +1,4 @@
-"""``README.txt`` in each inbox: how to name files, what is accepted, where the film appears.  English and Chinese."""
+"""``README.txt`` in each inbox: file names, accepted kinds, place of the films.  English and Chinese."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from heygemd.config.load import Config, LineConfig
 
 NAME = "README.txt"
 _OWN = (("readme:consent", "require_consent"), ("readme:orders", "folder_control"))
-"""What holds for some lines only."""
+"""Paragraphs for lines with these settings."""
 _TEMPLATE = DATA / "inbox-readme.txt"
 
 
 def text(config: Config, line: LineConfig) -> bytes:
-    """The file for one line, such that an old Windows shows it well: CRLF, and a mark for UTF-8."""
+    """The file for one line, readable on old Windows: CRLF and a UTF-8 mark."""
     values = {
         "audio": _listed(AUDIO_SUFFIXES), "video": _listed(VIDEO_SUFFIXES), "still": _listed(STILL_SUFFIXES),
         "eye": f"{config.render.min_eye_px:g}",

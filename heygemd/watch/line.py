@@ -1,4 +1,4 @@
-"""One line's watch: open its folders, look, take what has settled; wait out a share that has gone away.
+"""One line's watch: open its folders, scan the inbox, claim what has settled; wait until a lost share is back.
 
 Each line has its own task, so that a share that hangs stops nothing but itself.
 """
@@ -6,83 +6,98 @@ Each line has its own task, so that a share that hangs stops nothing but itself.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from heygemd.common import log
+from heygemd.common.aio import Pace
 from heygemd.common.errors import StorageError
-from heygemd.common.names import display, folded, split
-from heygemd.common.request import Stamp
-from heygemd.config.load import Config, IntakeConfig, LineConfig
+from heygemd.common.names import display
+from heygemd.config.live import Live
+from heygemd.config.tables import IntakeConfig
 from heygemd.intake import plan as intake_plan
 from heygemd.intake.settling import Settled, Settler
-from heygemd.intake.view import Clause, consent_of
-from heygemd.share.client import UNREADABLE, ShareError
-from heygemd.share.entry import Entry
+from heygemd.intake.view import Clause
+from heygemd.share.client import ShareClient, ShareError
+from heygemd.share.entry import InboxEntry
 from heygemd.store import recovery
-from heygemd.store.drops import Store
+from heygemd.store.drops import DropStore
 from heygemd.watch import inbox_readme
-from heygemd.watch.order_files import Answer, Desk, Order
+from heygemd.watch.obstacles import Obstacles
+from heygemd.watch.order_files import LineOrders, LoggedReply, OrderFile, OrderReply
+from heygemd.watch.planning import InboxPlanner
 from heygemd.watch.watcher import Watcher
 
-BREATH = 0.1  # seconds between two looks at least, however many events come
-RETRY_SECONDS = 5.0  # between two tries to reach a share that has gone away
 LEAVE_SECONDS = 5.0  # at the end nobody waits long for a share
 
 
-class Line:
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """Something in the inbox that is not claimed yet.
+
+    ``path`` is for people; ``since`` is ISO 8601.  ``code`` and ``values`` give the reason in other languages.
+    """
+
+    path: str
+    reason: str
+    since: str
+    code: str | None = None
+    values: Mapping[str, object] | None = None
+
+
+class WatchedLine:
     """The inbox of one line, watched."""
 
     def __init__(
-        self, config: Config, line: LineConfig, store: Store, claimed: Callable[[], None],
-        obey: Callable[[str, Order], Awaitable[Answer]],
+        self, live: Live, name: str, share: ShareClient, store: DropStore, on_news: Callable[[], None],
+        carry_out: Callable[[str, OrderFile], Awaitable[OrderReply]], pace: Pace,
     ) -> None:  # fmt: skip
-        """``claimed`` is called whenever new jobs are in the journal; ``obey`` carries out people's orders."""
-        self.config, self.line, self.store, self.claimed = config, line, store, claimed
-        self._desk = Desk(line.name, obey)
-        self.share = store.shares[line.name]
+        """``on_news`` is called when new jobs are in the journal or a job may start now; ``carry_out`` does what an
+        order file asks."""
+        self._live, self.name, self.share, self._store = live, name, share, store
+        self._config, self.settings = live.now, live.lines[name]
+        self._on_news, self._pace = on_news, pace
+        self._orders = LineOrders(name, carry_out)
+        self.obstacles = Obstacles(name)
         self.open = False
-        self.blind = True
-        self.problem: str | None = None
-        self._no_room: dict[str, str] = {}
-        self._held_up: dict[str, str] = {}  # drops that cannot be delivered or filed, and why
-        self.waiting: list[dict[str, Any]] = []
-        self.looked = 0
-        self.at_rest = False
-        self._log = log.get(line=line.name)
-        self._settler = _settler(config.intake)
+        self.problem: str | None = None  #: why the line is not open
+        self.waiting: list[WaitingFile] = []
+        self.looked = 0  #: scans, and failed tries, so far
+        self.at_rest = False  #: whether nothing in the inbox will settle by waiting
+        self._blind = True  # whether the inbox must be polled
+        self._settler = _settler(self._config.intake)
+        self._planner = InboxPlanner(share)
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._watcher = Watcher([line.inbox], lambda: self._loop.call_soon_threadsafe(self._wake.set), line.trusted)
-        self._manifests: dict[str, tuple[Stamp, bytes | str]] = {}  # what was read, or why it could not be
+        loop = asyncio.get_running_loop()
+        trusted = self.settings.trusted
+        self._watcher = Watcher([self.settings.inbox], lambda: loop.call_soon_threadsafe(self._wake.set), trusted)
         self._due: float | None = None
-        self._named: set[str] = set()
-        self._next: tuple[Config, LineConfig] | None = None
+        self._warned: set[str] = set()  # overdue paths that the log has named
+        self._log = log.get(line=name)
 
-    def heed(self, config: Config, line: LineConfig) -> None:
-        """Go by these settings from the next look on; the folders are the same."""
-        self._next = config, line
-        self.wake()
+    # ------------------------------------------------------------ settings
 
     @property
     def pending(self) -> bool:
-        """Whether the settings in force have not been looked by yet."""
-        return self._next is not None or not self.looked
+        """Whether no look by the settings in force has begun yet."""
+        in_force = self._live.now.intake, self._live.lines.get(self.name)
+        return not self.looked or (self._config.intake, self.settings) != in_force
 
-    def _take_up(self) -> None:
-        if self._next is None:
-            return
-        old = self.config.intake
-        (self.config, self.line), self._next = self._next, None
-        if self.config.intake != old:
-            self._settler = _settler(self.config.intake)
-        if self.config.intake.watch != old.watch:
-            self.open = False  # it is opened anew, watched in the new way
+    def _take_up_settings(self) -> None:
+        """Go by the settings in force; between two looks, so that one look goes by one configuration.
+
+        The line's folders stay the same: a line with other folders is another line, for which this one is closed.
+        """
+        old, self._config = self._config.intake, self._live.now
+        self.settings = self._live.lines[self.name]
+        new = self._config.intake
+        if new != old:
+            self._settler = _settler(new)
+        if new.watch != old.watch:
+            self.open = False  # it is opened again, and watched in the new way
             self._watcher.stop()
 
     def wake(self) -> None:
@@ -93,7 +108,7 @@ class Line:
         """Watch until cancelled."""
         try:
             while True:
-                self._take_up()
+                self._take_up_settings()
                 try:
                     await self.check()
                     await self._look()
@@ -103,28 +118,27 @@ class Line:
         finally:
             self._watcher.stop()
 
-    # ------------------------------------------------------------ room
+    # ------------------------------------------------------------ state
 
     @property
     def full(self) -> str | None:
-        """What was said when something found no room; nothing new is begun for this line until it has."""
-        return next(iter(self._no_room.values()), None)
+        """Why the outbox has no room; ``None``: it has.  No job of this line begins meanwhile."""
+        return self.obstacles.full
 
-    def finds_no_room(self, drop_id: str, problem: str) -> None:
-        """A film or log of this drop could not be laid down."""
-        if not self._no_room:
-            self._log.error("line_full", problem=problem)
-        self._no_room[drop_id] = problem
+    @property
+    def paused(self) -> bool:
+        """Whether a file PAUSE is in the inbox: then no job of this line begins."""
+        return self._orders.paused
 
-    def finds_obstacle(self, drop_id: str, problem: str) -> None:
-        """A film or folder of this drop could not be put where it belongs; others may."""
-        self._held_up[drop_id] = problem
+    @property
+    def watch(self) -> str:
+        """How changes are noticed: ``polling`` or ``inotify``."""
+        return "polling" if self._blind else "inotify"
 
-    def finds_room(self, drop_id: str) -> None:
-        """What could not be laid down now was."""
-        self._held_up.pop(drop_id, None)
-        if self._no_room.pop(drop_id, None) and not self._no_room:
-            self._log.info("line_has_room")
+    @property
+    def order_replies(self) -> Sequence[LoggedReply]:
+        """What became of the last order files, the newest first."""
+        return tuple(self._orders.replies)
 
     # ------------------------------------------------------------ the share
 
@@ -133,42 +147,38 @@ class Line:
 
         Raises ``StorageError``.
         """
-        found = await self.store.look_at(self.line)
+        opened = await self._store.look_at(self.settings)
         if self.open:
             return
-        await recovery.line(self.store, self.line)
-        await self._explain()
-        self._watch(found["blind"])
+        await recovery.line(self._store, self.settings)
+        await self._write_readme()
+        self._start_watcher(opened.blind)
         self.open, self.problem = True, None
-        self._log.info("line_open", root=str(self.line.root), watch=self.watch)
-        self.claimed()
+        self._log.info("line_open", root=str(self.settings.root), watch=self.watch)
+        self._on_news()
 
     async def leave(self) -> None:
         """Let another daemon have the line, once nothing of ours is done on it any more."""
         if self.open:
             with contextlib.suppress(StorageError):  # then it is left to the others to find out
-                me = self.store.hold(self.line.name).me()
-                await self.share.do("leave_line", str(self.line.processing), me, seconds=LEAVE_SECONDS)
+                me = self._store.hold(self.name).me()
+                await self.share.leave_line(str(self.settings.processing), me, seconds=LEAVE_SECONDS)
 
-    async def _explain(self) -> None:
-        """Lay the README for people into the inbox; a line works without it."""
-        text = base64.b64encode(inbox_readme.text(self.config, self.line)).decode()
+    async def _write_readme(self) -> None:
+        """Put the README for people into the inbox; a line works without it."""
+        text = inbox_readme.text(self._config, self.settings)
         try:
-            await self.share.do("lay_down", str(self.line.inbox / inbox_readme.NAME), text)
+            await self.share.lay_down(str(self.settings.inbox / inbox_readme.NAME), text)
         except ShareError as error:
             self._log.warning("readme_refused", problem=str(error))
 
-    def _watch(self, blind: bool) -> None:
-        choice = self.config.intake.watch
-        self.blind = choice == "polling" or (choice == "auto" and blind)
-        if not self.blind and (problem := self._watcher.start()):
-            self.blind = True
+    def _start_watcher(self, blind: bool) -> None:
+        """``blind``: whether the inbox's file system reports no changes that other machines make."""
+        choice = self._config.intake.watch
+        self._blind = choice == "polling" or (choice == "auto" and blind)
+        if not self._blind and (problem := self._watcher.start()):
+            self._blind = True
             self._log.warning("watch_refused", problem=problem)
-
-    @property
-    def watch(self) -> str:
-        """How changes are noticed."""
-        return "polling" if self.blind else "inotify"
 
     def _lost(self, error: Exception) -> None:
         self.looked += 1
@@ -181,140 +191,67 @@ class Line:
     # ------------------------------------------------------------ looking
 
     async def _look(self) -> None:
-        rows = await self.share.do("scan", str(self.line.inbox))
-        entries = await self._heed_orders([Entry.from_list(row) for row in rows])
+        entries = await self._take_orders(await self.share.scan(str(self.settings.inbox)))
         now = time.monotonic()
         settled = self._settler.observe(now, entries)
         if settled.to_inspect:
             await self._inspect(settled)
             settled = self._settler.observe(time.monotonic(), entries)
-        plan = await self._plan(now, entries, settled)
+        plan = await self._planner.plan(now, entries, settled, self.settings, self._config.intake)
         for request in plan.drops:
-            await self.store.claim(self.line, request)
+            await self._store.claim(self.settings, request)
         if plan.drops:
             self._wake.set()
-            self.claimed()
+            self._on_news()
         self._due = plan.due
         self._note_waiting(now, plan.waiting)
         self.at_rest = not plan.drops and self._settler.next_due(now) is None
         self.looked += 1
 
-    @property
-    def paused(self) -> bool:
-        """Whether a file PAUSE lies in the inbox: then no job of this line is begun."""
-        return self._desk.paused
-
-    async def _heed_orders(self, entries: list[Entry]) -> list[Entry]:
-        """Carry out the orders among what was found; the rest is for intake."""
-        before, obeyed = self._desk.paused, self._desk.obeyed
-        rest = await self._desk.heed(entries, self.share, self.line)
-        if before != self._desk.paused or obeyed != self._desk.obeyed:
-            self.claimed()
+    async def _take_orders(self, entries: list[InboxEntry]) -> list[InboxEntry]:
+        """Carry out the order files among the entries; the rest is for intake."""
+        before = self._orders.paused, self._orders.count
+        rest = await self._orders.take(entries, self.share, self.settings)
+        if before != (self._orders.paused, self._orders.count):
+            self._on_news()
         return rest
 
     async def _inspect(self, settled: Settled) -> None:
         paths = [entry.path for entry in settled.to_inspect]
-        found = await self.share.do("inspect", str(self.line.inbox), paths)
+        problems = await self.share.inspect(str(self.settings.inbox), paths)
         for entry in settled.to_inspect:
-            self._settler.inspected(entry.path, entry.stamp, found[entry.path])
+            self._settler.inspected(entry.path, entry.stamp, problems[entry.path])
 
-    async def _plan(self, now: float, entries: list[Entry], settled: Settled) -> intake_plan.Plan:
-        stamps = {entry.path: entry.stamp for entry in entries}
-        self._manifests = {p: v for p, v in self._manifests.items() if stamps.get(p) == v[0]}
-        while True:
-            view = intake_plan.View(
-                now=now,
-                entries=tuple(entries),
-                settled=settled.files,
-                quiet_dirs=settled.quiet_dirs,
-                first_seen=settled.first_seen,
-                incomplete=settled.incomplete,
-                manifest_bytes={p: v for p, (_, v) in self._manifests.items() if isinstance(v, bytes)},
-                unreadable={p: v for p, (_, v) in self._manifests.items() if isinstance(v, str)},
-                library_has=self._library_has,
-                library_consents=self._library_consents,
-                line=self.line,
-                rules=self.config.intake,
-            )
-            plan = intake_plan.plan(view)
-            wanted = [path for path in plan.manifests_to_read if path not in self._manifests]
-            if not wanted:
-                return plan
-            for path in wanted:
-                self._manifests[path] = (stamps[path], await self._read(path))
-
-    async def _read(self, path: str) -> bytes | str:
-        """A manifest's bytes, or a clause why it cannot be read.  Raises ``ShareError`` where that may pass."""
-        limit = self.config.intake.max_manifest_kib * 1024
-        try:
-            data = await self.share.do("read", f"{self.line.inbox}/{path}", limit)
-        except ShareError as error:
-            if error.errno not in UNREADABLE:
-                raise
-            return f"cannot be read: {os.strerror(error.errno).lower()}"
-        return base64.b64decode(data)
-
-    def _library_has(self, path: str) -> str | None:
-        """The absolute path of a library file.  Libraries are local or mounted for good; a stat is all it takes."""
-        for folder in self.line.library:
-            with contextlib.suppress(OSError, RuntimeError):  # not ours to read, or links in a circle: not there
-                candidate = (folder / path).resolve()
-                if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
-                    return str(candidate)
-        return None
-
-    def _library_consents(self, path: str) -> tuple[str, ...]:
-        """The consent files beside a library file."""
-        folder, name = os.path.split(path)
-        key = folded(split(name)[0])
-        found = []
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                whose = consent_of(entry.name)
-                if whose is not None and folded(whose) == key and entry.is_file() and entry.stat().st_size:
-                    found.append(entry.path)
-        return tuple(sorted(found))
-
-    def _note_waiting(self, now: float, waiting: tuple[intake_plan.Waiting, ...]) -> None:
+    def _note_waiting(self, now: float, waiting: Sequence[intake_plan.Waiting]) -> None:
         wall = datetime.now().astimezone()
         self.waiting = []
         for item in waiting:
             since = (wall - timedelta(seconds=now - item.since)).isoformat(timespec="seconds")
-            name = display(item.path)
-            row: dict[str, Any] = {"line": self.line.name, "path": name, "reason": str(item.reason), "since": since}
-            if isinstance(item.reason, Clause):
-                row |= {"code": item.reason.code, "values": item.reason.values}
-            self.waiting.append(row)
-            if item.overdue and item.path not in self._named:
-                self._named.add(item.path)
-                self._log.warning("still_waiting", file=name, reason=item.reason)
-        self._named &= {item.path for item in waiting}
+            clause = item.reason if isinstance(item.reason, Clause) else None
+            code, values = (clause.code, clause.values) if clause is not None else (None, None)
+            self.waiting.append(WaitingFile(display(item.path), str(item.reason), since, code, values))
+            if item.overdue and item.path not in self._warned:
+                self._warned.add(item.path)
+                self._log.warning("still_waiting", file=display(item.path), reason=item.reason)
+        self._warned &= {item.path for item in waiting}
 
     async def _pause(self) -> None:
-        rules = self.config.intake
-        seconds = rules.poll_seconds if self.blind else rules.rescan_seconds
+        """Until something wakes the line, or the next look is due."""
+        rules, breath = self._config.intake, self._pace.breath
+        seconds = rules.poll_seconds if self._blind else rules.rescan_seconds
         if not self.open:
-            seconds = min(RETRY_SECONDS, max(seconds, BREATH))
+            seconds = min(self._pace.retry, max(seconds, breath))
         else:
             now = time.monotonic()
             due = [at - now for at in (self._settler.next_due(now), self._due) if at is not None]
-            seconds = min([seconds, *(max(wait, BREATH) for wait in due)])
-        await asyncio.sleep(min(BREATH, seconds))
+            seconds = min([seconds, *(max(wait, breath) for wait in due)])
+        await asyncio.sleep(min(breath, seconds))
         try:
-            await asyncio.wait_for(self._wake.wait(), max(seconds - BREATH, 0.0))
+            await asyncio.wait_for(self._wake.wait(), max(seconds - breath, 0.0))
         except TimeoutError:
-            if not self.blind and not self._watcher.alive() and self.open:
-                self._watch(False)
+            if not self._blind and not self._watcher.alive() and self.open:
+                self._start_watcher(False)
         self._wake.clear()
-
-    def row(self) -> dict[str, Any]:
-        """The line as ``status`` shows it."""
-        return {
-            "name": self.line.name, "root": str(self.line.root), "inbox": str(self.line.inbox), "watch": self.watch,
-            "state": "unavailable" if not self.open else "full" if self.full else "paused" if self.paused else "ok",
-            "problem": self.problem or self.full or next(iter(self._held_up.values()), None),
-            "paused": self.paused, "orders": list(self._desk.answers),
-        }  # fmt: skip
 
 
 def _settler(rules: IntakeConfig) -> Settler:

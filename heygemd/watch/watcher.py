@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from heygemd.share import nofollow
 
@@ -39,7 +39,7 @@ class Watcher:
         """``trusted``: folders below which no link is followed (``handles``)."""
         self._folders, self._trusted = tuple(folders), tuple(trusted)
         self._handler = _Wake(wake)
-        self._observer: Any = None
+        self._observer: BaseObserver | None = None
 
     def start(self) -> str | None:
         """Begins; returns why it cannot (inotify's limits, say) as a sentence, in which case polling must
@@ -56,8 +56,8 @@ class Watcher:
         except OSError as error:
             observer.unschedule_all()
             return (
-                f"changes cannot be watched ({error.strerror or error}); the inbox is polled instead. "
-                "If inotify's limit is the cause, raise fs.inotify.max_user_watches with sysctl"
+                f"changes cannot be watched ({error.strerror or error}); the inbox is polled instead. If the inotify "
+                "limit was reached, raise fs.inotify.max_user_watches with sysctl"
             )
         self._observer = observer
         return None

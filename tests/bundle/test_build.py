@@ -14,11 +14,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from heygemd import __version__
 from heygemd.bundle import build as bundle_build
 from heygemd.bundle import debs, sbom, wheels
-from heygemd.bundle.build import Order
+from heygemd.bundle.build import BundleOrder
 from heygemd.common.errors import SetupError
 from heygemd.models.store import File, Model, digest
 
@@ -50,7 +52,7 @@ def find(folder: Path, stubs: set[str] = STUBS) -> wheels.Find:
 def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the environment that runs the tests."""
     folder = tmp_path_factory.mktemp("bundle")
-    bundle_build.build(Order(folder / "out.tar"), find(folder / "stubs"))
+    bundle_build.build(BundleOrder(folder / "out.tar"), find(folder / "stubs"))
     assert sorted(p.name for p in folder.iterdir()) == ["out.tar", "stubs"]
     return folder / "out.tar"
 
@@ -80,6 +82,11 @@ def test_the_list_of_what_is_inside_names_version_licence_and_hash_of_each(top: 
     assert components["structlog"]["licenses"][0]["license"]["name"] != "unknown"
     assert len(components["torch"]["hashes"][0]["content"]) == 64
     assert list((top / "licences").glob("structlog-*/LICENSE*"))
+
+
+def test_the_list_of_components_is_valid_cyclonedx(top: Path) -> None:
+    error = JsonStrictValidator(SchemaVersion.V1_5).validate_str((top / "sbom.json").read_text())
+    assert error is None, error
 
 
 def test_a_licence_that_stands_in_the_description_alone_is_told_in_its_words(tmp_path: Path) -> None:
@@ -136,15 +143,15 @@ def test_a_package_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None
             return metadata.distribution(name)
         raise metadata.PackageNotFoundError(name)
 
-    with pytest.raises(SetupError, match="is needed and not installed here"):
-        bundle_build.build(Order(tmp_path / "out.tar"), nothing)
+    with pytest.raises(SetupError, match="is required but not installed here"):
+        bundle_build.build(BundleOrder(tmp_path / "out.tar"), nothing)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.tar").touch()
-    with pytest.raises(SetupError, match="is there already"):
-        bundle_build.build(Order(tmp_path / "out.tar"))
+    with pytest.raises(SetupError, match="already exists"):
+        bundle_build.build(BundleOrder(tmp_path / "out.tar"))
 
 
 def test_opencv_without_windows_does_as_well_and_the_packed_program_asks_for_it(tmp_path: Path) -> None:
@@ -218,7 +225,7 @@ def test_wheels_for_another_python_and_either_torch_are_fetched(
 ) -> None:
     if torch == "cuda":
         next(index.glob("torch-*+cpu-*")).unlink()
-    told = bundle_build.build(Order(tmp_path / "out.tar", python="3.13", torch=torch), find(tmp_path / "stubs"))
+    told = bundle_build.build(BundleOrder(tmp_path / "out.tar", python="3.13", torch=torch), find(tmp_path / "stubs"))
     assert f"torch {version}" in told
     with tarfile.open(tmp_path / "out.tar") as tar:
         names = [name.split("/", 1)[1] for name in tar.getnames() if "/" in name]
@@ -234,13 +241,13 @@ def test_wheels_for_another_python_and_either_torch_are_fetched(
 def test_what_pip_cannot_find_is_told_in_its_own_words(tmp_path: Path, index: Path) -> None:
     next(index.glob("tomli-*")).unlink()
     with pytest.raises(SetupError, match=r"Python 3\.13") as raised:
-        bundle_build.build(Order(tmp_path / "out.tar", python="3.13"), find(tmp_path / "stubs"))
+        bundle_build.build(BundleOrder(tmp_path / "out.tar", python="3.13"), find(tmp_path / "stubs"))
     assert "tomli" in raised.value.detail and not (tmp_path / "out.tar").exists()
 
 
 def test_a_python_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="no version of Python"):
-        bundle_build.build(Order(tmp_path / "out.tar", python="py313"))
+    with pytest.raises(SetupError, match="is not a Python version"):
+        bundle_build.build(BundleOrder(tmp_path / "out.tar", python="py313"))
 
 
 # ---------------------------------------------------------------- models and the distribution's packages
@@ -267,7 +274,7 @@ def model(tmp_path: Path) -> Model:
 
 
 def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:
-    order = Order(tmp_path / "out.tar", models=("mouths",), models_dir=tmp_path / "models")
+    order = BundleOrder(tmp_path / "out.tar", models=("mouths",), models_dir=tmp_path / "models")
     assert "mouths abababababab" in bundle_build.build(order, find(tmp_path / "stubs"))
     with tarfile.open(tmp_path / "out.tar") as tar:
         tar.extractall(tmp_path, filter="data")
@@ -280,12 +287,12 @@ def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:
 
 
 def test_a_model_that_is_not_there_or_not_what_was_imported_is_refused(tmp_path: Path, model: Model) -> None:
-    order = Order(tmp_path / "out.tar", models=("ears",), models_dir=tmp_path / "models")
+    order = BundleOrder(tmp_path / "out.tar", models=("ears",), models_dir=tmp_path / "models")
     with pytest.raises(SetupError, match="there: mouths"):
         bundle_build.build(order, find(tmp_path / "stubs"))
     (tmp_path / "models" / "mouths" / "weights.safetensors").write_bytes(b"altered")
     with pytest.raises(SetupError, match="SHA-256 differs"):
-        bundle_build.build(Order(tmp_path / "b.tar", models=(model.name,), models_dir=tmp_path / "models"))
+        bundle_build.build(BundleOrder(tmp_path / "b.tar", models=(model.name,), models_dir=tmp_path / "models"))
 
 
 def a_deb(folder: Path) -> Path:
@@ -323,5 +330,5 @@ def test_the_distributions_packages_become_a_repository_that_apt_reads(
 def test_a_machine_says_which_distribution_it_is(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
     assert debs.distribution(tmp_path / "os-release") == "debian 12"
-    with pytest.raises(SetupError, match="does not say"):
+    with pytest.raises(SetupError, match="does not name the distribution"):
         debs.distribution(tmp_path / "none")

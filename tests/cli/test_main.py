@@ -30,6 +30,7 @@ from heygemd.common.errors import (
     WorkerDied,
 )
 from heygemd.contract import control
+from heygemd.contract.status import read_status
 from heygemd.status import text as status_text
 from tests.site import ROOT
 
@@ -239,8 +240,8 @@ def test_check_notes_what_a_file_cannot_show(here: Path, capsys: pytest.CaptureF
     (here / "config.toml").chmod(0o666)
     assert main.main(["check", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
-    assert any("is the same folder as that of line main: outbox" in note for note in notes)
-    assert any("may be written by everybody" in note for note in notes)
+    assert any("is the same folder as line main: outbox" in note for note in notes)
+    assert any("is writable by everybody" in note for note in notes)
 
 
 # ---------------------------------------------------------------- orders and reports
@@ -266,7 +267,7 @@ def status_reply(**more: Any) -> dict[str, Any]:
 def test_orders_need_a_daemon(words: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(words) == 4
     told = capsys.readouterr().err
-    assert "No heygemd daemon answers" in told and f"'{words[0]}' needs one that runs" in told
+    assert "No heygemd daemon answers" in told and f"'{words[0]}' needs a running daemon" in told
 
 
 @pytest.mark.parametrize("words", [["status"], ["jobs"]])
@@ -274,7 +275,7 @@ def test_without_a_daemon_and_a_journal_there_is_nothing_to_tell(
     words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(words) == 4
-    assert "no journal to read" in capsys.readouterr().err
+    assert "There is no journal at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -282,8 +283,12 @@ def test_without_a_daemon_and_a_journal_there_is_nothing_to_tell(
     [
         (["retry", "d1"], {"cmd": "retry", "job": "d1"}, "j1 is queued again.\n"),
         (["cancel", "j1"], {"cmd": "cancel", "job": "j1"}, "j1 is cancelled.\n"),
-        (["pause"], {"cmd": "pause"}, "The daemon begins no further job; 'heygemd resume' lets it go on.\n"),
-        (["resume"], {"cmd": "resume"}, "The daemon goes on.\n"),
+        (
+            ["pause"],
+            {"cmd": "pause"},
+            "The daemon is paused and starts no new job; 'heygemd resume' starts jobs again.\n",
+        ),
+        (["resume"], {"cmd": "resume"}, "The daemon starts jobs again.\n"),
     ],
 )
 def test_an_order_reaches_the_daemon(
@@ -354,7 +359,7 @@ def test_the_status_shows_what_runs_what_waits_and_why(here: Path, capsys: pytes
         "  nas  unavailable  polling  gone",
         "",
         "running",
-        "  j1  main  zhang/lesson  render 25 % of 200 frames, 24.0 frames a second, 1 min 5 s left",
+        "  j1  main  zhang/lesson  render 25 % of 200 frames, 24.0 frames per second, 1 min 5 s left",
         "",
         "queue",
         "  j1  main  normal  queued  zhang/lesson  waits since 2026-08-01 10:01:00: The job needs 8000 MiB.",
@@ -370,7 +375,7 @@ def test_the_status_shows_what_runs_what_waits_and_why(here: Path, capsys: pytes
 
 
 def test_a_long_queue_is_shown_in_part() -> None:
-    lines = status_text.status_lines({"ok": True} | status_reply(queue=[JOB | {"id": f"j{n:02}"} for n in range(33)]))
+    lines = status_text.status_lines(read_status(status_reply(queue=[JOB | {"id": f"j{n:02}"} for n in range(33)])))
     assert "queue (33)" in lines and "  … and 13 more" in lines
 
 
@@ -391,6 +396,10 @@ def test_status_and_jobs_read_the_journal_while_the_daemon_is_down(
     assert main.main(["status"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("daemon not running") and "No face was found." in told and "jobs: 1 failed" in told
+    assert main.main(["status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status.keys() == {"ok", "daemon", *status_reply(), "guard"} and status["state"] == "stopped"
+    assert status["recent"][0]["reason"] == "No face was found." and status["counts"] == {"failed": 1}
     assert main.main(["jobs", "--json", "--state", "failed"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["daemon"] == "not running" and [j["reason"] for j in found["jobs"]] == ["No face was found."]
@@ -402,7 +411,7 @@ def test_purge_forgets_what_was_learned_of_templates(here: Path, capsys: pytest.
     (here / "s" / "cache").mkdir(parents=True)
     (here / "s" / "cache" / "0f.npz").write_bytes(b"a face")
     assert main.main(["purge"]) == 0
-    assert capsys.readouterr().out == "1 entry forgotten.\n" and not list((here / "s" / "cache").iterdir())
+    assert capsys.readouterr().out == "1 cache entry deleted.\n" and not list((here / "s" / "cache").iterdir())
     assert main.main(["purge", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "forgotten": 0}
 
@@ -411,7 +420,7 @@ def test_doctor_ends_with_5_where_something_is_missing(here: Path, monkeypatch: 
     from heygemd.doctor import examine
 
     verdicts = iter(["ok", "fail"])
-    monkeypatch.setattr(examine, "examine", lambda _config: [examine.Check("x", next(verdicts), "said")])  # type: ignore[arg-type]
+    monkeypatch.setattr(examine, "examine", lambda _config: [examine.Finding("x", next(verdicts), "said")])  # type: ignore[arg-type]
     assert main.main(["doctor"]) == 0
     assert main.main(["doctor", "--json"]) == 5
 

@@ -72,7 +72,7 @@ def test_with_json_the_result_is_one_object_on_stdout(here: Path, capsys: pytest
 def test_nothing_is_overwritten_unless_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "o.json").write_text("mine")
     assert made() == 2
-    assert "o.json exists; --force replaces it" in capsys.readouterr().err
+    assert "o.json already exists. Add --force to replace it" in capsys.readouterr().err
     assert names(here) == {"o.json"}
     assert made("--force") == 0
     assert json.loads((here / "o.json").read_text())["schema"]
@@ -81,7 +81,7 @@ def test_nothing_is_overwritten_unless_asked_for(here: Path, capsys: pytest.Capt
 def test_a_film_that_appears_meanwhile_is_left_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine(here, f'echo theirs > {here}/o.mp4; exec ffmpeg -v error -y -i "$1" -i "$2" -c:v copy -c:a aac "$3"')
     assert made() == 1
-    assert "has appeared meanwhile" in capsys.readouterr().err
+    assert "was created by another program in the meantime" in capsys.readouterr().err
     assert names(here) == {"o.mp4"} and (here / "o.mp4").read_text() == "theirs\n"
 
 

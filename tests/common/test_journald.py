@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.common import journald, log
+from heygemd.common import log
+from heygemd.common.log import journald
 
 
 def parse(data: bytes) -> dict[str, str]:

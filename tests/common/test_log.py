@@ -104,7 +104,7 @@ def test_a_second_setup_replaces_the_first(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="log_file in"):
+    with pytest.raises(SetupError, match=r"Set \[daemon\] log_file"):
         log.setup(file=tmp_path / "file" / "run.log")
 
 
@@ -134,7 +134,7 @@ def test_a_journal_without_its_socket_gets_priorities_instead_of_times(
         stat = os.fstat(stream.fileno())
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino}")
-        monkeypatch.setattr("heygemd.common.journald.SOCKET", tmp_path / "nobody")
+        monkeypatch.setattr("heygemd.common.log.journald.SOCKET", tmp_path / "nobody")
         log.setup(file=tmp_path / "run.log")
         log.get().error("disk_full")
     assert (tmp_path / "stderr").read_text() == "<3>error: disk_full\n"

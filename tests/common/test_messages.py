@@ -31,7 +31,7 @@ def test_every_reason_that_the_grade_gives_has_words() -> None:
 
 
 def test_a_reason_is_told_with_its_values_and_what_to_do() -> None:
-    told = messages.told([{"code": "mouth_late", "level": "fair", "values": {"ms": 120}}], "zh")
+    told = messages.explain([{"code": "mouth_late", "level": "fair", "values": {"ms": 120}}], "zh")
     assert "120" in told[0]["message"] and told[0]["advice"]
 
 

@@ -149,36 +149,39 @@ def test_a_line_may_lie_in_the_state_folder(tmp_path: Path) -> None:
         ("[limits]\nstall_seconds = inf\n" + LINE, "must be a finite number"),
         ('[render]\npreset = "fats"\n' + LINE, "did you mean 'fast'?"),
         ('[daemon]\nstate_dir = ""\n' + LINE, "state_dir: must not be empty"),
-        ('[daemon]\nstate_dir = "~/heygemd"\n' + LINE, "write the whole path"),
+        ('[daemon]\nstate_dir = "~/heygemd"\n' + LINE, "write the full path"),
         ('[daemon]\nlog_file = "a\\u0000b"\n' + LINE, "control character"),
         ('[command]\nargv = ["p", "{audio}", "--to={output}"]\n' + LINE, "lacks {video}"),
-        ("[command]\nargv = [1]\n" + LINE, "must be a list of texts"),
-        ('[command]\nargv = "p"\n' + LINE, "must be a list of texts, not the text 'p'"),
+        ("[command]\nargv = [1]\n" + LINE, "must be a list of texts in quotes"),
+        ('[command]\nargv = "p"\n' + LINE, "must be a list of texts in quotes, not the text 'p'"),
         ("render = 3\n" + LINE, "write [render]"),
         ('[line]\nname = "a"\n', "two brackets"),
         ('[[line]]\nname = "a"\n', "line 'a': 'root' is missing"),
         ('[[line]]\nroot = "a"\n', "line number 1: 'name' is missing"),
-        ('[[line]]\nname = ".."\nroot = "a"\n', "may hold only"),
-        ('[[line]]\nname = "a/b"\nroot = "a"\n', "may hold only"),
+        ('[[line]]\nname = ".."\nroot = "a"\n', "must be 1 to 64 characters"),
+        ('[[line]]\nname = "a/b"\nroot = "a"\n', "must be 1 to 64 characters"),
         (LINE + "allowed_engines = []\n", "at least one engine"),
-        ('[mark]\nlabel = "start"\nlabel_text = "鑫公司 AI"\n' + LINE, "has characters that label.otf lacks: 鑫; set"),
+        (
+            '[mark]\nlabel = "start"\nlabel_text = "鑫公司 AI"\n' + LINE,
+            "has characters that the font label.otf lacks: 鑫; set",
+        ),
         ('[mark]\nlabel = "start"\nlabel_font = "/no/font.ttf"\n' + LINE, "/no/font.ttf cannot be used: No such file"),
-        ('[mark]\nlabel_text = "AI\\u200b"\n' + LINE, "one line of letters"),
+        ('[mark]\nlabel_text = "AI\\u200b"\n' + LINE, "one line of visible characters"),
         ("[mark]\nlabel_seconds = 1\n" + LINE, "label_seconds"),
         (LINE + 'allowed_engines = ["footage", "musetalk"]\n', "is none of footage, wav2lip, duix, command"),
-        (LINE + 'allowed_engines = ["footage", "duix"]\n', "[duix] shared: is needed"),
+        (LINE + 'allowed_engines = ["footage", "duix"]\n', "[duix] shared: is required"),
         ('[duix]\nurl = "http://8.8.8.8:8383"\n' + LINE, "8.8.8.8 is a public address"),
-        ('[duix]\nurl = "http://example.com:8383"\n' + LINE, "'example.com' is a name"),
+        ('[duix]\nurl = "http://example.com:8383"\n' + LINE, "'example.com' is a host name"),
         ('[duix]\nurl = "https://127.0.0.1"\n' + LINE, "is not like http://127.0.0.1:8383"),
         ('[duix]\nurl = "http://127.0.0.1:8383/easy"\n' + LINE, "is not like http://127.0.0.1:8383"),
-        ('[duix]\nurl = "http://127.0.0.1:port"\n' + LINE, "is no address"),
+        ('[duix]\nurl = "http://127.0.0.1:port"\n' + LINE, "is not an address"),
         (LINE + 'engine = "command"\n', "'command' is not among allowed_engines"),
         (LINE + "[line.folders.zhang]\ncrv = 3\n", "did you mean 'crf'?"),
         (LINE + "[line.folders.high]\ncrf = 3\n", "reserved"),
         (LINE + '[line.folders."../x"]\ncrf = 3\n', "must be a subfolder"),
         (LINE + '[line.folders.a]\nengine = "command"\n', "folders.a engine: 'command' is not among"),
         (LINE + "folders = 3\n", "must be tables"),
-        (LINE + 'allowed_engines = ["footage", "command"]\n', "[command] argv: is needed"),
+        (LINE + 'allowed_engines = ["footage", "command"]\n', "[command] argv: is required"),
     ],
 )
 def test_each_fault_has_its_sentence(tmp_path: Path, text: str, said: str) -> None:
@@ -222,11 +225,13 @@ def test_a_file_that_is_not_text_or_not_there_is_a_fault(tmp_path: Path) -> None
 )
 def test_folders_that_lie_in_one_another_are_refused(tmp_path: Path, text: str) -> None:
     found = faults(tmp_path, text)
-    assert found and all("each needs a folder of its own" in fault for fault in found)
+    assert found and all("use separate folders" in fault for fault in found)
 
 
 def test_names_of_lines_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
-    assert "is used by another line too" in only_fault(tmp_path, LINE + '[[line]]\nname = "MAIN"\nroot = "other"\n')
+    assert "is also the name of another line" in only_fault(
+        tmp_path, LINE + '[[line]]\nname = "MAIN"\nroot = "other"\n'
+    )
 
 
 def test_siblings_under_one_root_are_what_lines_are_for(tmp_path: Path) -> None:

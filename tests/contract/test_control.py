@@ -111,7 +111,7 @@ def test_a_socket_left_by_a_killed_daemon_is_replaced(path: Path) -> None:
 
 def test_a_living_daemons_socket_is_left_alone(path: Path) -> None:
     def second() -> None:
-        with pytest.raises(SetupError, match="Another heygemd holds"):
+        with pytest.raises(SetupError, match="Another heygemd uses"):
             with_daemon(path, lambda: None)
         assert control.call(path, {"cmd": "ping"})["ok"]
 
@@ -135,7 +135,7 @@ def test_a_path_too_long_for_the_kernel_is_told_with_the_cure(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="cannot be made"):
+    with pytest.raises(SetupError, match="cannot be created"):
         with_daemon(tmp_path / "file" / "s", lambda: None)
 
 
@@ -148,7 +148,7 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for_without_end(path: Path)
             control.call(path, {"cmd": "ping"}, timeout=0.1)
 
 
-@pytest.mark.parametrize(("said", "told"), [(b"", "hung up"), (b"GET / HTTP\n", "not a heygemd daemon")])
+@pytest.mark.parametrize(("said", "told"), [(b"", "was closed"), (b"GET / HTTP\n", "not a heygemd daemon")])
 def test_something_else_at_the_socket_is_told_apart(path: Path, said: bytes, told: str) -> None:
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

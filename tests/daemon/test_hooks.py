@@ -18,13 +18,18 @@ import pytest
 from heygemd.common.errors import SetupError
 from heygemd.common.request import JobRequest
 from heygemd.config import load
+from heygemd.config.live import Live
 from heygemd.config.tables import HooksConfig
 from heygemd.config.whole import Config
 from heygemd.daemon import hooks
 from heygemd.store.states import Job, JobState
 from tests.site import ROOT, Site
 
-TOLD = {"event": "on_done", "job": "a.1"}
+TOLD: hooks.Notice = {
+    "schema": hooks.NOTICE, "event": "on_done", "time": "2026-11-22T14:02:00.000+00:00", "host": "here", "line": "main",
+    "drop": "a", "job": "a.1", "name": "lesson", "attempts": 1, "film": "/out/lesson.mp4", "held": False,
+    "log": "/out/lesson.json", "reason": None, "since": None,
+}  # fmt: skip
 
 
 def job(**columns: Any) -> Job:
@@ -32,6 +37,10 @@ def job(**columns: Any) -> Job:
     given: dict[str, Any] = dict.fromkeys(Job.__dataclass_fields__)
     given |= {"id": "a.1", "drop_id": "a", "number": 1, "state": JobState.QUEUED, "attempts": 0, "deferrals": 0}
     return Job(**{**given, "request": JobRequest(name="课 1", audio=None, video=None), **columns})
+
+
+def live(*argv: str, seconds: float = 10) -> Live:
+    return Live(settings(*argv, seconds=seconds))
 
 
 def settings(*argv: str, socket: Path = Path("/none"), seconds: float = 10, **more: tuple[str, ...]) -> Config:
@@ -74,9 +83,9 @@ def test_a_hook_reads_the_notice_on_its_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["sh", "-c", "echo no room >&2; exit 7"], "ended with 7: no room"),
+        (["sh", "-c", "echo no room >&2; exit 7"], "exited with code 7: no room"),
         (["/no/such/program"], "cannot be run: No such file"),
-        (["sh", "-c", "exit 1"], "it said nothing"),
+        (["sh", "-c", "exit 1"], "no output"),
     ],
 )
 def test_what_a_hook_does_wrong_is_told_in_a_sentence(argv: list[str], told: str) -> None:
@@ -110,7 +119,7 @@ def test_only_a_few_run_at_once_and_too_many_are_dropped(tmp_path: Path, monkeyp
     monkeypatch.setattr(hooks, "execute", slow)
 
     async def fired() -> int:
-        all_of = hooks.Hooks(settings("true"))
+        all_of = hooks.Hooks(live("true"))
         for _ in range(25):
             all_of.fire(TOLD)
         waiting = len(all_of._running)
@@ -122,7 +131,7 @@ def test_only_a_few_run_at_once_and_too_many_are_dropped(tmp_path: Path, monkeyp
 
 def test_the_end_of_the_daemon_waits_for_a_hook_only_so_long(tmp_path: Path) -> None:
     async def fired() -> float:
-        one = hooks.Hooks(settings("sleep", "300", seconds=300))
+        one = hooks.Hooks(live("sleep", "300", seconds=300))
         one.fire(TOLD)
         await asyncio.sleep(0.2)
         began = time.monotonic()
@@ -135,7 +144,7 @@ def test_the_end_of_the_daemon_waits_for_a_hook_only_so_long(tmp_path: Path) -> 
 
 def test_without_a_hook_nothing_is_started() -> None:
     async def fired() -> int:
-        none = hooks.Hooks(settings())
+        none = hooks.Hooks(live())
         none.fire(TOLD)
         return len(none._running)
 
@@ -157,7 +166,7 @@ def test_with_a_socket_the_daemon_runs_nothing_itself(tmp_path: Path) -> None:
     async def fired() -> None:
         server = await asyncio.start_unix_server(answer, path=str(socket))
         here = replace(settings("touch", str(proof), socket=socket), source=Path("/etc/heygemd/config.toml"))
-        one = hooks.Hooks(here)
+        one = hooks.Hooks(Live(here))
         one.fire(TOLD)
         await one.close()
         server.close()
@@ -175,12 +184,12 @@ def test_an_instance_that_says_nothing_sensible_is_a_failed_hook(tmp_path: Path,
 
     async def asked() -> str | None:
         async with await asyncio.start_unix_server(answer, path=str(tmp_path / "s")):
-            return await hooks._asked(tmp_path / "s", Path("/x"), TOLD, 5)
+            return await hooks._ask_systemd(tmp_path / "s", Path("/x"), TOLD, 5)
 
-    assert "gave no answer" in (asyncio.run(asked()) or "")
+    assert "did not answer" in (asyncio.run(asked()) or "")
 
 
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, argv: tuple[str, ...]) -> dict[str, Any]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, argv: tuple[str, ...]) -> hooks.HookReply:
     monkeypatch.setattr(hooks, "check_roots_own", lambda source: None)
     return hooks.serve(json.dumps(request).encode(), lambda path: settings(*argv))
 
@@ -196,10 +205,10 @@ def test_the_instance_runs_what_its_configuration_names(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        ({"config": "/x", "notice": {"event": "seconds"}}, "not one of heygemd's"),
-        ({"notice": TOLD}, "not one of heygemd's"),
-        ([], "not one of heygemd's"),
-        ({"config": "/x", "notice": {"event": "on_failed"}}, "has no on_failed"),
+        ({"config": "/x", "notice": {"event": "seconds"}}, "not a heygemd hook request"),
+        ({"notice": TOLD}, "not a heygemd hook request"),
+        ([], "not a heygemd hook request"),
+        ({"config": "/x", "notice": {"event": "on_failed"}}, "no longer has on_failed"),
     ],
 )
 def test_a_request_that_is_none_is_refused(
@@ -217,10 +226,10 @@ def test_a_configuration_that_others_could_have_written_is_refused(tmp_path: Pat
     hooks.check_roots_own(file)
     file.chmod(mode)
     os.chown(file, owner, 0)
-    with pytest.raises(SetupError, match="others than root"):
+    with pytest.raises(SetupError, match="users other than root"):
         hooks.check_roots_own(file)
     answer = hooks.serve(json.dumps({"config": str(file), "notice": TOLD}).encode(), load.load)
-    assert not answer["ok"] and "others than root" in answer["problem"]
+    assert not answer["ok"] and "users other than root" in answer["problem"]
 
 
 # ---------------------------------------------------------------- in the daemon

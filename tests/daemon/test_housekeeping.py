@@ -7,43 +7,38 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from heygemd.cli import main
 from heygemd.common.request import DropRequest, JobRequest, Source
+from heygemd.config.live import Live
 from heygemd.config.load import load
 from heygemd.contract import control
 from heygemd.daemon.housekeeping import Housekeeper
-from heygemd.share import __main__, operations
+from heygemd.share import operations
+from heygemd.share.answers import RemovedFiles
 from heygemd.store.drops import DropState, JobState, Journal
 from tests.daemon.test_service import drop
+from tests.share.here import Here, client
 from tests.site import Site
-
-
-class Here:
-    """A share whose operations are done at once, here."""
-
-    async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
-        return __main__.OPERATIONS[operation](*args)
 
 
 class OpenLine:
     """What the housekeeper needs of a line."""
 
     def __init__(self, site: Site) -> None:
-        self.line, self.share, self.open = load(site.config).lines[0], Here(), True
+        self.settings, self.share, self.open = load(site.config).lines[0], client(Here()), True
 
 
 def round_in(site: Site, **days: float) -> None:
     """One round of the housekeeper, so many days from now."""
     journal = Journal(site.state / "journal.sqlite")
     at = datetime.now().astimezone() + timedelta(**days)
-    keeper = Housekeeper(lambda: load(site.config), journal, {"main": OpenLine(site)})  # type: ignore[dict-item]
+    keeper = Housekeeper(Live(load(site.config)), journal, {"main": OpenLine(site)})  # type: ignore[dict-item]
     try:
         asyncio.run(keeper.round(at))
     finally:
@@ -109,12 +104,12 @@ def test_a_folder_that_was_put_in_place_of_ours_is_not_followed(tmp_path: Path) 
     home.mkdir(parents=True)
     (home / "course").symlink_to(away / "course")
     info = os.stat(away / "course/a.mp4")
-    told = operations.remove_filed(str(home), [["course/a.mp4", info.st_size, info.st_mtime_ns]], [])
-    assert told["removed"] == 0 and (away / "course/a.mp4").exists()
+    told = operations.remove_filed(str(home), [("course/a.mp4", info.st_size, info.st_mtime_ns)], [])
+    assert told.removed == 0 and (away / "course/a.mp4").exists()
     home.joinpath("course").unlink()
     home.rmdir()
     home.symlink_to(away)
-    operations.remove_filed(str(home), [["course/a.mp4", info.st_size, info.st_mtime_ns]], [])
+    operations.remove_filed(str(home), [("course/a.mp4", info.st_size, info.st_mtime_ns)], [])
     assert (away / "course/a.mp4").exists()
 
 
@@ -124,7 +119,7 @@ def test_what_was_removed_cannot_be_tried_again_and_says_so(filed: Callable[...,
     site.start()
     failed = next(job for job in site.ask(cmd="jobs")["jobs"] if job["state"] == "failed")
     told = control.call(site.state / "heygemd.sock", {"cmd": "retry", "job": failed["id"]})
-    assert not told["ok"] and "removed after their time" in told["error"]
+    assert not told["ok"] and "deleted when their retention time ended" in told["error"]
 
 
 def test_held_films_go_with_their_log_and_page_if_they_are_ours(tmp_path: Path) -> None:
@@ -160,12 +155,12 @@ def test_a_persons_footage_is_listed_and_then_removed(
     assert main.main(argv) == 0
     told = capsys.readouterr().out
     assert str(site.done / "lesson") in told and str(site.outbox / "lesson.mp4") in told
-    assert "Nothing was removed" in told
+    assert "Nothing was deleted" in told
     assert len(site.tree("done")) == 2
     assert main.main([*argv, "--yes"]) == 0
     assert not list(site.done.iterdir()) and site.tree("outbox") == [] and site.tree("failed"), "others' stays"
     assert main.main([*argv[:2], "nobody", *argv[3:]]) != 0
-    assert "No drop is called nobody" in capsys.readouterr().err
+    assert "No drop has the name nobody" in capsys.readouterr().err
 
 
 def test_a_film_that_nobody_took_out_of_review_goes_after_its_days_once(site: Site) -> None:
@@ -199,18 +194,18 @@ def test_a_drop_that_is_taken_up_again_meanwhile_is_left_alone(filed: Callable[.
     class Taken(Here):
         """Somebody tries the drop again before the housekeeper's operation is done."""
 
-        async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
+        async def ask(self, operation: str, args: Sequence[object], seconds: float) -> object:
             (drop,) = (d for d in journal.drops(DropState.ENDED) if d.verdict == "failed")
             journal.set_drop(drop, DropState.HELD, home=None, verdict=None, ended=None)
             return {"removed": 0, "left": []}
 
     line = OpenLine(site)
-    line.share = Taken()
-    keeper = Housekeeper(lambda: load(site.config), journal, {"main": line})  # type: ignore[dict-item]
+    line.share = client(Taken())
+    keeper = Housekeeper(Live(load(site.config)), journal, {"main": line})  # type: ignore[dict-item]
     asyncio.run(keeper.round(datetime.now().astimezone() + timedelta(days=2)))
     assert [d.state for d in journal.drops(DropState.HELD)] == [DropState.HELD]
     journal.close()
 
 
 def test_a_folder_that_is_gone_is_no_fault(tmp_path: Path) -> None:
-    assert operations.remove_filed(str(tmp_path / "gone"), [], []) == {"removed": 0, "left": []}
+    assert operations.remove_filed(str(tmp_path / "gone"), [], []) == RemovedFiles(0, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ OLD = Config(lines=(A, B))
 
 
 def test_nothing_new_changes_nothing() -> None:
-    assert not any(config_changes.weigh(OLD, OLD, {}).told().values())
+    assert not any(config_changes.weigh(OLD, OLD, {}).names().values())
 
 
 def test_lines_come_and_go_and_take_up_settings() -> None:
@@ -109,3 +110,23 @@ def test_sighup_reloads_too(site: Site) -> None:
     site.process.send_signal(signal.SIGHUP)
     site.until(lambda: any(e["event"] == "reloaded" for e in site.events()), "the file is read again")
     assert site.stop() == 0
+
+
+def test_two_reloads_at_once_end_with_the_newest_file_and_one_line_of_each_name(site: Site) -> None:
+    site.start()
+    text = site.config.read_text()
+    site.config.write_text(text.replace('name = "main"', 'name = "other"'))
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: site.ask(cmd="reload", wait=True), range(4)))
+    assert all(reply["ok"] for reply in replies)
+    assert sorted(len(reply["removed"]) for reply in replies) == [0, 0, 0, 1]
+    assert [(line["name"], line["state"]) for line in site.status()["lines"]] == [("other", "ok")]
+
+
+def test_a_changed_deadline_reaches_a_share_that_is_open_and_intake_settings_the_line(site: Site) -> None:
+    site.start()
+    site.intake = site.intake.replace("rescan_seconds = 0.3", "rescan_seconds = 0.2\nshare_seconds = 9")
+    site.write_config()
+    done = reloaded(site)
+    assert done.returncode == 0 and "lines changed: main" in done.stdout
+    assert site.status()["lines"][0]["state"] == "ok"

@@ -158,7 +158,7 @@ def test_a_worker_that_dies_is_tried_again_and_then_given_up(site: Site, media: 
     site.write_config()
     drop(media, site)
     assert site.once() == 3
-    assert "tried 3 times" in (site.failed / "lesson" / "reason.txt").read_text()
+    assert "Attempts: 3" in (site.failed / "lesson" / "reason.txt").read_text()
 
 
 def test_the_next_job_is_staged_while_one_runs_and_is_not_copied_again(site: Site, media: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from heygemd.daemon.systemd import STATUS_LETTERS, Notifier, plain
-from heygemd.status.summary import Work, summary
+from heygemd.status.summary import DaemonWork, summary
 
 
-def work(**given: object) -> Work:
-    return Work(**{"state": "running", "queued": 0, "delivered": 4, **given})  # type: ignore[arg-type]
+def work(**given: object) -> DaemonWork:
+    return DaemonWork(**{"state": "running", "queued": 0, "delivered": 4, **given})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def work(**given: object) -> Work:
         (work(lost=["nas"]), "idle, 4 delivered; line nas unavailable"),
     ],
 )
-def test_the_summary_is_what_a_person_wants_to_see(now: Work, told: str) -> None:
+def test_the_summary_is_what_a_person_wants_to_see(now: DaemonWork, told: str) -> None:
     assert summary(now) == told
 
 

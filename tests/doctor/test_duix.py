@@ -18,7 +18,7 @@ from tests.fakes.duix import Duix, Faults, serving
 from tests.site import ROOT
 
 
-def said(config: DuixConfig) -> dict[str, duix.Check]:
+def said(config: DuixConfig) -> dict[str, duix.Finding]:
     return {check.name: check for check in duix.examine(config, wanted=False, sleep=lambda _: None)}
 
 
@@ -28,7 +28,7 @@ def test_a_container_that_sees_the_same_folder_is_ok_and_nothing_stays_there(tmp
         found = said(DuixConfig(url, tmp_path))
     assert {check.verdict for check in found.values()} == {"ok"}
     assert "Werkzeug" in found["engine duix"].said
-    assert found["duix folder inside"].said == "the container finds what is laid down there"
+    assert found["duix folder inside"].said == "the container finds files written there"
     assert list(container.temp.iterdir()) == []
 
 
@@ -47,9 +47,12 @@ def test_a_busy_one_is_left_in_peace(tmp_path: Path) -> None:
 
 def test_nobody_and_somebody_else_are_told_apart(tmp_path: Path) -> None:
     nobody = said(DuixConfig("http://127.0.0.1:9", tmp_path))
-    assert "nobody answers" in nobody["engine duix"].said and "publish its port" in nobody["engine duix"].cure
+    assert "no answer at" in nobody["engine duix"].said and "publish its port" in nobody["engine duix"].cure
     with serving(Duix(tmp_path, Faults(query_garbage=1))) as url:
-        assert "does not answer as one does: no JSON" in said(DuixConfig(url, tmp_path))["engine duix"].said
+        assert (
+            "does not answer like a Duix.Avatar container: not JSON"
+            in said(DuixConfig(url, tmp_path))["engine duix"].said
+        )
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -59,15 +62,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_it_is_not_configured() -> None:
-    assert [check.said for check in duix.examine(DuixConfig(), wanted=True)] == ["is not configured"]
+    assert [check.said for check in duix.examine(DuixConfig(), wanted=True)] == ["not configured"]
 
 
 @pytest.mark.parametrize(
     ("shown", "said"),
     [
         ({"LoadState": "not-found"}, []),
-        ({"LoadState": "loaded", "PrivateNetwork": "yes"}, ["has no network and may not write to /srv/duix"]),
-        ({"LoadState": "loaded", "PrivateNetwork": "no", "ReadWritePaths": "-/srv/heygem +/srv"}, ["may speak to it"]),
+        ({"LoadState": "loaded", "PrivateNetwork": "yes"}, ["has no network and is not allowed to write to /srv/duix"]),
+        ({"LoadState": "loaded", "PrivateNetwork": "no", "ReadWritePaths": "-/srv/heygem +/srv"}, ["can reach it"]),
         ({"LoadState": "loaded", "PrivateNetwork": "yes", "ReadWritePaths": "/srv/duix"}, ["has no network"]),
     ],
 )
@@ -80,7 +83,7 @@ def test_what_the_service_may_not_do_is_told_with_the_drop_in(shown: dict[str, s
 def test_a_service_does_not_see_peoples_homes() -> None:
     shown = {"LoadState": "loaded", "PrivateNetwork": "no", "ReadWritePaths": "/home", "ProtectHome": "yes"}
     config = DuixConfig(shared=Path("/home/li/duix_avatar_data/face2face"))
-    assert "does not see people's homes" in duix._service(config, shown)[0].said
+    assert "cannot see home folders" in duix._service(config, shown)[0].said
     assert duix._service(config, {**shown, "ProtectHome": "no"})[0].verdict == "ok"
     assert duix._service(replace(config, shared=Path("/srv/duix")), shown)[0].verdict == "warn"
 
@@ -114,4 +117,4 @@ def test_its_jobs_wait_for_no_gpu_and_those_of_others_name_it(device: str) -> No
     assert isinstance(decide.decide(need, [full], LimitsConfig(), GuardConfig(hold_readings=1)), decide.Go)
     others = needs.need(Asked("wav2lip", "cuda"), CommandConfig(), [], full, 1024, {})
     waits = decide.decide(others, [full], LimitsConfig(), GuardConfig(hold_readings=1))
-    assert isinstance(waits, decide.Wait) and "held by Duix.Avatar container (process 7, 7000 MiB)" in waits.reason
+    assert isinstance(waits, decide.Wait) and "used by Duix.Avatar container (process 7, 7000 MiB)" in waits.reason

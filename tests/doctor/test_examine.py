@@ -13,7 +13,7 @@ from heygemd.config import load
 from heygemd.config.tables import HooksConfig, RenderConfig
 from heygemd.config.whole import Config
 from heygemd.doctor import examine, onnxruntime, server
-from heygemd.doctor.examine import Check
+from heygemd.doctor.examine import Finding
 from heygemd.guard import machine, readings
 from heygemd.models.store import File, Model, digest
 from tests.fakes.nvml import Card, FakeNvml
@@ -45,7 +45,7 @@ def ffmpeg(version: str = "5.1.6-0+deb12u1", encoders: str = "libx264 aac h264_n
     )
 
 
-def by_name(checks: list[Check]) -> dict[str, Check]:
+def by_name(checks: list[Finding]) -> dict[str, Finding]:
     return {check.name: check for check in checks}
 
 
@@ -54,7 +54,7 @@ def test_a_good_ffmpeg_is_ok_with_its_encoders(fake: Fake) -> None:
     fake("ffprobe", 'echo "ffprobe version n7.1"')
     found = by_name(examine._ffmpeg(Config()))
     assert {c.verdict for c in found.values()} == {"ok"}
-    assert "5.1.6-0+deb12u1" in found["ffmpeg"].said and "trial of one frame worked" in found["encoder h264_nvenc"].said
+    assert "5.1.6-0+deb12u1" in found["ffmpeg"].said and "test of one frame worked" in found["encoder h264_nvenc"].said
 
 
 def test_a_missing_ffmpeg_is_the_end_of_it_and_says_what_to_install(fake: Fake) -> None:
@@ -66,7 +66,11 @@ def test_a_missing_ffmpeg_is_the_end_of_it_and_says_what_to_install(fake: Fake) 
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [(ffmpeg("4.4.2"), "too old"), ("exit 1", "does not say its version"), ("echo hello", "does not say its version")],
+    [
+        (ffmpeg("4.4.2"), "too old"),
+        ("exit 1", "does not report a version"),
+        ("echo hello", "does not report a version"),
+    ],
 )
 def test_an_ffmpeg_that_would_not_do_fails(fake: Fake, script: str, said: str) -> None:
     fake("ffmpeg", script)
@@ -98,7 +102,7 @@ def test_a_missing_encoder_fails_and_nvenc_is_only_missed(fake: Fake) -> None:
 
 def test_an_nvenc_that_is_listed_but_does_not_work_is_found_out(fake: Fake) -> None:
     fake("ffmpeg", ffmpeg(trial=1))
-    assert "trial of one frame failed" in by_name(examine._ffmpeg(Config()))["encoder h264_nvenc"].said
+    assert "test of one frame failed" in by_name(examine._ffmpeg(Config()))["encoder h264_nvenc"].said
 
 
 def test_memory_is_judged_by_what_a_film_needs() -> None:
@@ -132,7 +136,7 @@ def test_a_gpu_is_described_and_its_absence_is_no_failure() -> None:
 def test_libraries_are_tried_in_a_process_of_their_own() -> None:
     assert examine._try("print('{\"a\": 1}')") == {"a": 1}
     assert examine._try("import sys; sys.exit('libGL.so.1: cannot open')") == "libGL.so.1: cannot open"
-    assert examine._try("import os; os._exit(7)") == "it ended with code 7"
+    assert examine._try("import os; os._exit(7)") == "it exited with code 7"
 
 
 def test_a_library_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,12 +164,12 @@ def test_the_cascades_asked_for_are_those_that_the_face_finder_opens() -> None:
 
 def test_footage_works_only_where_nothing_failed() -> None:
     settings = load.default_config()
-    good, bad = Check("torch", "ok", "x"), Check("ffmpeg", "fail", "y", "z")
+    good, bad = Finding("torch", "ok", "x"), Finding("ffmpeg", "fail", "y", "z")
     assert examine.would_work([good, *examine._engines(settings, [good])])
     found = by_name(examine._engines(settings, [good, bad]))
     assert found["engine footage"].said == "lacks ffmpeg"
     assert {found[f"engine {name}"].verdict for name in ("command", "wav2lip", "duix")} == {"warn"}
-    assert "is not configured" in found["engine duix"].said
+    assert "not configured" in found["engine duix"].said
 
 
 @pytest.mark.parametrize(("program", "verdict"), [("sh", "ok"), ("/no/such/program", "warn")])
@@ -176,8 +180,8 @@ def test_the_command_engine_is_ok_where_its_program_can_be_run(program: str, ver
 
 
 def test_the_findings_are_told_in_lines_or_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    checks = [Check("a", "ok", "fine"), Check("long name", "fail", "gone", "fetch it")]
-    examine.tell(checks, as_json=False)
+    checks = [Finding("a", "ok", "fine"), Finding("long name", "fail", "gone", "fetch it")]
+    examine.print_findings(checks, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "ok    a          fine",
         "fail  long name  gone",
@@ -185,7 +189,7 @@ def test_the_findings_are_told_in_lines_or_as_json(capsys: pytest.CaptureFixture
         "",
         "footage does not work here",
     ]
-    examine.tell(checks, as_json=True)
+    examine.print_findings(checks, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["checks"][1]["cure"] == "fetch it"
 
@@ -196,7 +200,7 @@ def test_an_nvenc_that_is_asked_for_and_does_not_work_is_a_fault(fake: Fake) -> 
     found = by_name(examine._ffmpeg(asked))["encoder h264_nvenc"]
     assert found.verdict == "fail" and "set encoder in [render]" in found.cure
     fake("ffmpeg", ffmpeg(encoders="libx264 aac"))
-    assert "asks for it" in by_name(examine._ffmpeg(asked))["encoder h264_nvenc"].said
+    assert "requires it" in by_name(examine._ffmpeg(asked))["encoder h264_nvenc"].said
 
 
 def imported(tmp_path: Path, role: str) -> load.DaemonConfig:
@@ -215,9 +219,9 @@ def test_a_network_that_onnxruntime_keeps_on_the_processor_is_told_where_cuda_is
 ) -> None:
     own = imported(tmp_path, "onnx")
     found = examine._wav2lip(Config(daemon=own, render=RenderConfig(device="cuda")))
-    assert found.verdict == "warn" and "[render] asks for cuda" in found.said and ".pth" in found.cure
+    assert found.verdict == "warn" and "[render] requires cuda" in found.said and ".pth" in found.cure
     found = examine._wav2lip(Config(daemon=own))
-    assert found.verdict == "ok" and "on the processor by onnxruntime" in found.said
+    assert found.verdict == "ok" and "on the CPU with onnxruntime" in found.said
 
 
 def onnx(cuda: bool, *packages: str) -> dict[str, object]:
@@ -227,7 +231,11 @@ def onnx(cuda: bool, *packages: str) -> dict[str, object]:
 def test_the_two_packages_of_onnxruntime_over_one_another_are_told_with_the_cure() -> None:
     both = onnx(False, "onnxruntime", "onnxruntime-gpu")
     (found,) = onnxruntime.judge(both, gpu=True)
-    assert found.verdict == "warn" and "over one another" in found.said and "--no-deps onnxruntime-gpu" in found.cure
+    assert (
+        found.verdict == "warn"
+        and "overwritten each other's files" in found.said
+        and "--no-deps onnxruntime-gpu" in found.cure
+    )
     (found,) = onnxruntime.judge(both, gpu=False)
     assert found.verdict == "warn" and found.cure.endswith("pip install onnxruntime")
 

@@ -13,9 +13,9 @@ import pytest
 
 from heygemd.config.load import Config, DaemonConfig, IntakeConfig, LineConfig, RenderConfig
 from heygemd.config.tables import MetricsConfig
-from heygemd.doctor import check, examine
+from heygemd.doctor import examine, finding
 from heygemd.doctor import server as doctor_server
-from heygemd.doctor.check import User
+from heygemd.doctor.finding import User
 
 NOBODY = User("nobody", 65534, frozenset({65534}))
 
@@ -29,8 +29,8 @@ def line(tmp_path: Path) -> LineConfig:
     return line
 
 
-def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, check.Check]:
-    checks = doctor_server.folders(config or Config(), line, user or check.service_user())
+def found(line: LineConfig, user: User | None = None, config: Config | None = None) -> dict[str, finding.Finding]:
+    checks = doctor_server.folders(config or Config(), line, user or finding.service_user())
     return {check.name: check for check in checks}
 
 
@@ -48,7 +48,7 @@ def test_an_outbox_of_somebody_else_is_named_with_the_cure(line: LineConfig) -> 
     line.outbox.chmod(0o755)
     check = found(line, NOBODY)["line main outbox"]
     assert check.verdict == "warn" and "nobody cannot write there" in check.said
-    assert check.cure.startswith(f"chown nobody {line.outbox}")
+    assert check.cure.startswith(f"run chown nobody {line.outbox}")
 
 
 def test_an_outbox_that_is_a_link_is_named_with_the_line_for_the_configuration(
@@ -81,7 +81,7 @@ def test_processing_on_another_file_system_is_found_by_trying(line: LineConfig) 
     if not other.is_dir() or other.stat().st_dev == line.inbox.stat().st_dev:
         pytest.skip("/dev/shm is no other file system here")
     check = found(replace(line, processing=other))["line main renaming"]
-    assert check.verdict == "warn" and "file system of the inbox" in check.cure
+    assert check.verdict == "warn" and "inbox's file system" in check.cure
 
 
 def test_inotify_asked_for_where_it_is_blind_is_a_fault(line: LineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +102,14 @@ def test_a_share_that_hangs_does_not_hang_the_doctor(line: LineConfig, monkeypat
 
 
 def test_a_folder_for_figures_must_be_there_and_be_writable(tmp_path: Path) -> None:
-    def said(file: Path, user: User) -> check.Check:
+    def said(file: Path, user: User) -> finding.Finding:
         (check,) = doctor_server.metrics(MetricsConfig(textfile=file), user)
         return check
 
-    us = check.service_user()
+    us = finding.service_user()
     assert said(tmp_path / "a.prom", us).verdict == "ok"
     away = said(tmp_path / "none" / "a.prom", us)
-    assert away.verdict == "warn" and "No such file" in away.said and away.cure.startswith("make it (install -d")
+    assert away.verdict == "warn" and "No such file" in away.said and away.cure.startswith("create it (install -d")
     tmp_path.chmod(0o755)
     foreign = said(tmp_path / "a.prom", NOBODY)
     assert foreign.verdict == "warn" and "nobody cannot write there" in foreign.said
@@ -121,7 +121,7 @@ def test_a_folder_for_figures_must_be_there_and_be_writable(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("answer", "verdict", "words"),
     [
-        (b"heygemd_build_info{} 1", "ok", "is answered by heygemd"),
+        (b"heygemd_build_info{} 1", "ok", "heygemd answers at"),
         (b"node_exporter_build_info 1", "warn", "another program listens"),
         (None, "warn", "another program listens"),  # no HTTP at all
     ],
@@ -137,10 +137,10 @@ def test_a_port_for_figures_must_be_free_or_ours(answer: bytes | None, verdict: 
                 asked.sendall(head)
 
         threading.Thread(target=serve, daemon=True).start()
-        (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
+        (found,) = doctor_server.metrics(MetricsConfig(port=port), finding.service_user())
     assert found.verdict == verdict and words in found.said
-    (found,) = doctor_server.metrics(MetricsConfig(port=port), check.service_user())
-    assert found.verdict == "ok" and "nobody listens" in found.said
+    (found,) = doctor_server.metrics(MetricsConfig(port=port), finding.service_user())
+    assert found.verdict == "ok" and "heygemd will listen there" in found.said
 
 
 def test_the_journal_on_a_share_is_the_end_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_clock_behind_the_journal_is_seen(tmp_path: Path) -> None:
     journal.touch()
     os.utime(journal, (1_900_000_000, 1_900_000_000))
     config = Config(daemon=DaemonConfig(state_dir=tmp_path))
-    assert "the journal was written" in doctor_server.clock(config, 1_890_000_000.0).said
+    assert "the journal was last written" in doctor_server.clock(config, 1_890_000_000.0).said
     assert doctor_server.clock(config, 1_900_000_500.0).verdict == "ok"
 
 
@@ -185,10 +185,10 @@ def test_a_small_folder_for_temporary_files_is_seen(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("facts", "device", "gpus", "verdict", "told"),
     [
-        ({"cuda": None, "device": None}, "auto", (), "ok", "on the processor"),
+        ({"cuda": None, "device": None}, "auto", (), "ok", "on the CPU"),
         ({"cuda": None, "device": None}, "cuda", (), "fail", "a build without CUDA"),
-        ({"cuda": "12.8", "device": None}, "auto", (), "warn", "there is no GPU"),
-        ({"cuda": "12.8", "device": None}, "auto", ("one",), "warn", "cannot use the GPU that is there"),
+        ({"cuda": "12.8", "device": None}, "auto", (), "warn", "this machine has no GPU"),
+        ({"cuda": "12.8", "device": None}, "auto", ("one",), "warn", "cannot use this machine's GPU"),
         ({"cuda": "12.8", "device": "H100"}, "auto", ("one",), "ok", "CUDA 12.8 on H100"),
     ],
 )

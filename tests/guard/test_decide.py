@@ -58,7 +58,7 @@ def test_devices_restricts_what_is_used() -> None:
     verdict = judge(NEED, readings(gpu(9000), gpu(9000, uuid="GPU-b")), rules=only)
     assert isinstance(verdict, Go) and verdict.device == "GPU-b"
     missing = judge(NEED, readings(gpu(9000)), rules=only)
-    assert isinstance(missing, Wait) and "none of devices in [guard] is there, only GPU-a" in missing.reason
+    assert isinstance(missing, Wait) and "none of the devices in [guard] was found, only GPU-a" in missing.reason
 
 
 def test_where_only_a_smaller_batch_fits_it_is_taken_and_said() -> None:
@@ -74,7 +74,11 @@ def test_where_gpu_and_processor_have_one_memory_both_needs_must_fit_into_it() -
     keep = LIMITS.free_ram_mib
     assert isinstance(judge(need, readings(replace(one, free_mib=8000 + keep))), Go)
     short = judge(need, readings(replace(one, free_mib=7999 + keep)))
-    assert isinstance(short, Wait) and "5999 MiB free" in short.reason and "which the GPU shares" in short.reason
+    assert (
+        isinstance(short, Wait)
+        and "5999 MiB free" in short.reason
+        and "because this GPU shares the machine's memory" in short.reason
+    )
     never = judge(need, readings(replace(one, free_mib=7999 + keep, total_mib=7999 + keep)))
     assert isinstance(never, Never) and "has 5999 MiB" in never.reason
     assert isinstance(judge(need, readings(gpu(6000))), Go), "a card has memory of its own"
@@ -156,7 +160,7 @@ def test_a_shortage_that_may_pass_waits_and_gives_the_numbers(verdict: Verdict, 
     ("verdict", "part"),
     [
         (judge(NEED, readings(gpu(7000, 7900))), "NVIDIA Fake 24, has 7900 MiB"),
-        (judge(NEED, readings(gpu(9000), total=2000, ram=1900)), "this machine has 2000 MiB in all"),
+        (judge(NEED, readings(gpu(9000), total=2000, ram=1900)), "this machine has 2000 MiB in total"),
         (judge(NEED, readings(problem="no driver is installed", absent=True)), "no driver is installed"),
         (judge(Need(impossible="It cannot be."), readings()), "It cannot be."),
     ],
@@ -179,7 +183,7 @@ def test_what_no_clearing_up_of_the_disk_can_make_room_for_is_refused() -> None:
     assert isinstance(judge(Need(disk_mib={WORK: 7_952}), room), Go | Wait)
     verdict = judge(Need(disk_mib={WORK: 7_953}), room)
     assert isinstance(verdict, Never)
-    assert "10000 MiB in all" in verdict.reason
+    assert "10000 MiB in total" in verdict.reason
 
 
 def test_a_disk_that_could_not_be_read_is_waited_for() -> None:

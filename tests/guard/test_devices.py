@@ -14,7 +14,7 @@ from heygemd.config.whole import Config
 from heygemd.guard import devices, needs
 from heygemd.guard.devices import Devices, TorchBuild, device_of, obstacle, torch_build
 from heygemd.guard.readings import Gpu, Readings
-from heygemd.models.store import File, Model, Store
+from heygemd.models.store import File, Model, ModelStore
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000, gpu_missing=True, gpu_problem="no driver")
 GPU_HERE = Readings((Gpu("GPU-a", 0, "NVIDIA Fake", 24_000, 0, 24_000),), ram_total_mib=16_000)
@@ -27,7 +27,7 @@ def config(folder: Path, **render: str) -> Config:
 
 
 def imported(folder: Path, name: str, role: str) -> None:
-    store = Store(config(folder).daemon.models_dir)
+    store = ModelStore(config(folder).daemon.models_dir)
     model = Model(name, "wav2lip", 96, (File("f", "0", 1, role),), "f", "0", None, "?", "?", None, "2026-01-01")
     (store.folder / name).mkdir(parents=True)
     import json
@@ -38,7 +38,7 @@ def imported(folder: Path, name: str, role: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "start", "device", "said"),
     [
-        ("auto", GPU_HERE, "cuda", "NVIDIA Fake is there"),
+        ("auto", GPU_HERE, "cuda", "NVIDIA Fake was found"),
         ("auto", Readings(gpu_problem="no driver", gpu_missing=True), "cpu", "no driver"),
         ("auto", Readings(gpu_problem="the driver was updated"), "cuda", 'set device = "cpu"'),
         ("cpu", GPU_HERE, "cpu", 'device = "cpu"'),
@@ -62,7 +62,7 @@ def test_a_gpu_that_torch_cannot_use_is_named_and_the_processor_is_chosen(tmp_pa
     chosen.choose(GPU_HERE)
     told = chosen.chosen["wav2lip"]
     assert told["device"] == "cpu"
-    assert "NVIDIA Fake is there, but torch 2.13.0+cpu is a build without CUDA; install" in told["reason"]
+    assert "NVIDIA Fake was found, but torch 2.13.0+cpu is a build without CUDA; install" in told["reason"]
     able = Devices(config(tmp_path), CUDA_BUILD)
     able.choose(GPU_HERE)
     assert able.chosen["wav2lip"]["device"] == "cuda"

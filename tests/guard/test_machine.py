@@ -11,6 +11,7 @@ import pytest
 
 from heygemd.guard import host, machine
 from heygemd.guard.machine import Machine
+from heygemd.guard.nvml import ask_nvml
 from heygemd.guard.readings import Holder
 from tests.fakes.nvml import Card, FakeNvml
 
@@ -34,9 +35,9 @@ def test_a_gpu_is_read_with_its_uuid_its_memory_and_who_holds_it() -> None:
 
 def test_nvml_is_closed_again_each_time() -> None:
     nvml = FakeNvml([Card()])
-    nvml.ask_nvml(nvml)
+    ask_nvml(nvml)
     nvml.cards[0].memory_error = 999
-    nvml.ask_nvml(nvml)
+    ask_nvml(nvml)
     assert (nvml.inits, nvml.open) == (2, 0)
 
 
@@ -49,7 +50,7 @@ def test_nvml_is_closed_again_each_time() -> None:
         (15, "fallen off the bus"),
         (16, "must be reset"),
         (18, "updated while the old one is loaded; restart"),
-        (999, "NVML says: "),
+        (999, "NVML reports: "),
     ],
 )
 def test_each_failure_of_the_driver_is_a_sentence(code: int, said: str) -> None:
@@ -75,7 +76,7 @@ def test_a_partitioned_gpu_is_its_instances() -> None:
 def test_a_gpu_that_is_partitioned_into_nothing_is_told_and_not_offered() -> None:
     readings = Machine(FakeNvml([Card(instances=-1), Card()])).read()
     assert [gpu.uuid for gpu in readings.gpus] == ["GPU-1"]
-    assert str(readings.gpu_problem).startswith("GPU 0: it is partitioned (MIG) and has no instance")
+    assert str(readings.gpu_problem).startswith("GPU 0: it is partitioned (MIG) but has no usable instance")
 
 
 def test_who_needs_no_gpu_does_not_ask_the_driver() -> None:

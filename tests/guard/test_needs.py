@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from heygemd.common import request
 from heygemd.config.tables import CommandConfig
 from heygemd.guard import needs
 from heygemd.guard.decide import Way
-from heygemd.guard.needs import ENGINES, NVENC_MIB, Asked, Kind, Peak
+from heygemd.guard.needs import ENGINE_NEEDS, NVENC_MIB, Asked, Kind, Peak
 from heygemd.guard.readings import Gpu, Readings
 
 HERE = Readings(ram_total_mib=16_000, ram_available_mib=8000)
@@ -23,7 +24,7 @@ def peaks(engine: str, *rams: int, vram: int | None = None) -> list[Peak]:
 
 def test_an_engine_that_has_never_run_needs_what_the_table_says() -> None:
     need = needs.need(Asked("footage"), CommandConfig(), [], HERE, 1024, {WORK: 1})
-    assert (need.ways, need.ram_mib, need.disk_mib) == ((), ENGINES["footage"].ram_mib, {WORK: 1})
+    assert (need.ways, need.ram_mib, need.disk_mib) == ((), ENGINE_NEEDS["footage"].ram_mib, {WORK: 1})
 
 
 def test_what_was_seen_replaces_the_table_with_a_margin() -> None:
@@ -56,11 +57,11 @@ def test_a_declared_need_is_raised_by_what_was_seen_and_never_lowered() -> None:
 
 def test_an_engine_without_a_gpu_path_says_so_instead_of_crawling_on_the_processor_unasked() -> None:
     need = needs.need(Asked("footage", "cuda"), CommandConfig(), [], HERE, 1024, {})
-    assert need.impossible is not None and "the engine footage runs on the processor" in need.impossible
+    assert need.impossible is not None and "the engine footage runs on the CPU" in need.impossible
 
 
 def test_each_batch_size_learns_for_itself() -> None:
-    table = ENGINES["wav2lip"].ways
+    table = ENGINE_NEEDS["wav2lip"].ways
     seen = [Peak(Kind("wav2lip", batch_size=table[0].batch_size), 2000, 900)]
     need = needs.need(Asked("wav2lip", "cuda"), CommandConfig(), seen, GPU_HERE, 1024, {})
     assert need.ways == (Way(2200, table[0].batch_size), *table[1:]) and need.ram_mib == 990
@@ -78,7 +79,7 @@ def test_each_frame_size_and_model_learns_for_itself_and_the_unknown_counts_as_t
     assert asked(model="m", frame="480p") == (2200, 990)
     assert asked(model="m", frame="2160p") == (5500, 3300)
     assert asked(model="m") == asked() == (5500, 3300), "one large film among many small ones is not forgotten"
-    table = ENGINES["wav2lip"]
+    table = ENGINE_NEEDS["wav2lip"]
     assert asked(model="other", frame="480p") == (table.ways[0].vram_mib, table.ram_mib)
     assert asked(model="m", frame="larger")[1] == 3300, "larger frames take no less than smaller ones"
 
@@ -88,7 +89,7 @@ def test_a_film_that_nvenc_encodes_needs_a_gpu_and_its_memory_is_counted() -> No
     assert footage.ways == (Way(NVENC_MIB["1080p"]),) and needs.NVENC_MIB["2160p"] > NVENC_MIB["1080p"]
     assert needs.need(Asked("footage", frame="1080p"), CommandConfig(), [], GPU_HERE, 1024, {}).ways == ()
     both = needs.need(Asked("wav2lip", "cuda", frame="720p", nvenc=True), CommandConfig(), [], GPU_HERE, 1024, {})
-    table = ENGINES["wav2lip"].ways
+    table = ENGINE_NEEDS["wav2lip"].ways
     assert [way.vram_mib for way in both.ways] == [way.vram_mib + NVENC_MIB["720p"] for way in table]
     result = {"peak": {"vram_mib": 1000}, "output": {"width": 1280, "height": 720, "encode": {"encoder": "h264_nvenc"}}}
     assert needs.peak_of("wav2lip", result, (None, None)).vram_mib == 1000 + NVENC_MIB["720p"]
@@ -99,10 +100,10 @@ def test_a_film_that_nvenc_encodes_needs_a_gpu_and_its_memory_is_counted() -> No
     ("batch", "batches"), [(0, [64, 32, 16, 8, 4]), (16, [16, 8, 4]), (20, [20, 16, 8, 4]), (100, [100, 64]), (2, [2])]
 )
 def test_the_operators_batch_is_the_largest_and_memory_decides_how_much_less(batch: int, batches: list[int]) -> None:
-    ways = needs.batches_up_to(ENGINES["wav2lip"].ways, batch)
+    ways = needs.batches_up_to(ENGINE_NEEDS["wav2lip"].ways, batch)
     assert [way.batch_size for way in ways][: len(batches)] == batches
     mibs = [way.vram_mib for way in ways]
-    assert mibs == sorted(mibs, reverse=True) and mibs[-1] == ENGINES["wav2lip"].ways[-1].vram_mib
+    assert mibs == sorted(mibs, reverse=True) and mibs[-1] == ENGINE_NEEDS["wav2lip"].ways[-1].vram_mib
     assert needs.batches_up_to((), 8) == ()
 
 
@@ -111,7 +112,7 @@ def test_who_ran_out_of_memory_needs_a_quarter_more_under_its_own_kind() -> None
     left = needs.overrun(asked, Way(3000, 16))
     need = needs.need(asked, CommandConfig(), [left], GPU_HERE, 1024, {})
     assert next(way for way in need.ways if way.batch_size == 16).vram_mib == 3750 * 11 // 10
-    assert need.ways[0] == ENGINES["wav2lip"].ways[0]
+    assert need.ways[0] == ENGINE_NEEDS["wav2lip"].ways[0]
 
 
 @pytest.mark.parametrize(
@@ -149,3 +150,7 @@ def test_doctor_gets_a_line_for_each_kind() -> None:
         "command m 480p batch 4 fp16: 4400 MiB of GPU memory (1 jobs)",
         "footage 720p: 561 MiB of memory (2 jobs)",
     ]
+
+
+def test_every_engine_has_its_needs() -> None:
+    assert set(ENGINE_NEEDS) == set(request.ENGINES)

@@ -11,7 +11,7 @@ import pytest
 from heygemd.config.tables import GuardConfig, LimitsConfig
 from heygemd.guard.decide import Go, Need, Never, Verdict, Wait, Way, decide
 from heygemd.guard.readings import Gpu, Readings
-from heygemd.guard.turns import Ageing, Candidate, look
+from heygemd.guard.turns import Ageing, Candidate, choose_next
 
 BIG, SMALL, NONE = Need((Way(9000),)), Need((Way(2000),)), Need(ram_mib=1)
 
@@ -28,26 +28,26 @@ def judge(free: int) -> Callable[[Need], Verdict]:
 
 
 def test_the_first_that_fits_goes_and_those_before_it_are_overtaken() -> None:
-    turn = look(queue(BIG, BIG, SMALL, SMALL), judge(4000))
+    turn = choose_next(queue(BIG, BIG, SMALL, SMALL), judge(4000))
     assert turn.chosen is not None and turn.chosen.key == 2
     assert [candidate.key for candidate in turn.overtaken] == [0, 1]
     assert [candidate.key for candidate, _ in turn.waiting] == [0], "an equal need is not judged twice"
 
 
 def test_who_needs_no_gpu_overtakes_nobody_who_waits_for_one() -> None:
-    turn = look(queue(BIG, NONE), judge(0), kept_for=0)
+    turn = choose_next(queue(BIG, NONE), judge(0), kept_for=0)
     assert turn.chosen is not None and turn.chosen.key == 1 and turn.overtaken == []
 
 
 def test_while_the_gpu_is_kept_for_one_nobody_overtakes_it() -> None:
-    turn = look(queue(BIG, SMALL), judge(4000), kept_for=0)
+    turn = choose_next(queue(BIG, SMALL), judge(4000), kept_for=0)
     assert turn.chosen is None
-    before = look(queue(SMALL, BIG), judge(4000), kept_for=1)
+    before = choose_next(queue(SMALL, BIG), judge(4000), kept_for=1)
     assert before.chosen is not None and before.chosen.key == 0, "who stands before it goes all the same"
 
 
 def test_an_impossible_job_is_told_and_ends_the_look() -> None:
-    turn = look(queue(BIG, SMALL), lambda need: Never("no") if need is BIG else Go())
+    turn = choose_next(queue(BIG, SMALL), lambda need: Never("no") if need is BIG else Go())
     assert turn.never is not None and turn.never[0].key == 0 and turn.chosen is None
 
 
@@ -124,7 +124,7 @@ class Day:
             if self.running is not None:
                 self.work(now)
             else:
-                self.look(now)
+                self.choose_next(now)
         self.figures.lost += [job.lost for job in self.queue]
         return self.figures
 
@@ -156,10 +156,10 @@ class Day:
             self.figures.lost.append(self.running.lost)
             self.running = None
 
-    def look(self, now: int) -> None:
+    def choose_next(self, now: int) -> None:
         kept = self.ageing.keep_for(now, [job.key for job in self.queue])
         candidates = (Candidate(job.key, job.need) for job in self.queue)
-        turn = look(candidates, lambda need: decide(need, self.history, LIMITS, RULES), kept)
+        turn = choose_next(candidates, lambda need: decide(need, self.history, LIMITS, RULES), kept)
         free = CARD - self.foreign
         if turn.chosen is None:
             if any(job.need.vram_mib <= free for job in self.queue):

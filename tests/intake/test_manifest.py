@@ -127,8 +127,8 @@ def test_a_path_that_leads_out_is_a_fault_that_names_it(path: str, key: str) -> 
         ({"audio": "a.wav", "video": ["b.mp4"]}, "job 1, video: must be the name of a file, not a list"),
         ({"audio": "a.wav", "video": "b.txt"}, "is not a video or picture"),
         ({"audio": "b.mp4", "video": "b.mp4"}, "is not a sound file"),
-        ({"audio": "a.wav", "video": ".b.mp4"}, "is a name that heygemd ignores"),
-        ({"audio": "a.wav", "video": "@eaDir/b.mp4"}, "is a name that heygemd ignores"),
+        ({"audio": "a.wav", "video": ".b.mp4"}, "is a file name that heygemd ignores"),
+        ({"audio": "a.wav", "video": "@eaDir/b.mp4"}, "is a file name that heygemd ignores"),
         ({"crff": 18}, "unknown key 'crff'; did you mean 'crf'?"),
         ({"videos": ["b.mp4"]}, "unknown key 'videos'; did you mean 'video'?"),
         ({"crf": 52}, "job 1, crf: must be a whole number from 0 to 51, not 52"),
@@ -147,12 +147,12 @@ def test_a_path_that_leads_out_is_a_fault_that_names_it(path: str, key: str) -> 
         ({"priority": "urgent"}, "high, normal, low"),
         ({"extend": "bouncy"}, "did you mean 'bounce'?"),
         ({"face": 3}, "must be one of largest, left, right, center, not 3"),
-        ({"output": "../x"}, "must be a bare file name"),
-        ({"output": "x/y.mp4"}, "must be a bare file name"),
+        ({"output": "../x"}, "must be a plain file name"),
+        ({"output": "x/y.mp4"}, "must be a plain file name"),
         ({"output": "CON"}, "Windows"),
-        ({"output": ".mp4"}, "must not begin with a dot"),
+        ({"output": ".mp4"}, "must not start or end with a dot"),
         ({"output": ""}, "is empty"),
-        ({"output": "film.mov"}, "films are .mp4"),
+        ({"output": "film.mov"}, "films are always .mp4"),
         ({"output": 7}, "must be a name, not 7"),
         ({"output": "x" * 201}, "is longer than 200 bytes"),
     ],
@@ -169,14 +169,14 @@ def test_a_job_with_a_fault_is_refused_by_name(job: dict[str, Any], words: str) 
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf \n", "is empty"),
-        (b'{"audio": "a.wav"}', "must have either 'videos' (with 'audio') or 'jobs'"),
+        (b'{"audio": "a.wav"}', "must contain either 'videos' (with 'audio') or 'jobs'"),
         (b'{"audio": "a.wav", "videos": [], "jobs": []}', "not both"),
         (b'{"audio": "a.wav", "videos": []}', "at least one entry, not an empty list"),
         (b'{"audio": "a.wav", "videos": "b.mp4"}', "must be a list"),
         (b'{"videos": ["b.mp4", "c.mp4"]}', "'audio' is missing"),
         (b'{"jobs": ["b.mp4"]}', "job 1: must be a table"),
-        (b"[]", "must hold an object"),
-        (b"7", "must hold an object"),
+        (b"[]", "must be an object"),
+        (b"7", "must be an object"),
         (b'{"audio": "a.wav", "audio": "b.wav", "videos": ["b.mp4"]}', "audio: is given 2 times"),
         (b'{"jobs": [{"audio": "a.wav", "video": "b.mp4", "video": "c.mp4"}]}', "video: is given 2 times"),
         (b'{"crf": NaN, "audio": "a.wav", "videos": ["b.mp4"]}', "NaN is not a number"),
@@ -220,21 +220,21 @@ def test_a_bad_toml_manifest_is_refused_with_its_reason(text: str, words: str) -
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["audio,video"], "has a heading but no rows"),
-        (["a.wav,b.mp4"], "its first line must name the columns"),
+        (["audio,video"], "has a header but no rows"),
+        (["a.wav,b.mp4"], "must name the columns in its first line"),
         (["audio,video,crv", "a.wav,b.mp4,18"], "the heading: unknown key 'crv'; did you mean 'crf'?"),
         (["audio,video,Video", "a.wav,b.mp4,c.mp4"], "'video' is given 2 times"),
-        (["audio,video", "a.wav,b.mp4,18"], "line 2: has 3 cells, but the heading names 2 columns"),
+        (["audio,video", "a.wav,b.mp4,18"], "line 2: has 3 cells, but the header names 2 columns"),
         (
             ["audio,video,crf", "a.wav,b.mp4,18.5"],
             "line 2, crf: must be a whole number from 0 to 51, not '18.5'",
         ),
         (["audio,video", "a.wav"], "line 2: 'video' is missing"),
-        (["audio,video", "", "a.wav,../../etc/passwd"], "line 3, video: '../../etc/passwd' climbs out"),
+        (["audio,video", "", "a.wav,../../etc/passwd"], "line 3, video: '../../etc/passwd' leaves its folder"),
         (["audio,video", 'a.wav,"b.mp4'], "is not valid CSV"),
-        (["audio,video", "a.wav,b\0.mp4"], "holds control characters"),
+        (["audio,video", "a.wav,b\0.mp4"], "contains control characters"),
         (["audio,video", "a.wav," + "x" * 200_000], "is not valid CSV"),
-        (["audio,video,output", "a.wav,b.mp4,x", "a.wav,c.mp4,X.mp4"], "'X' is the output of line 2 already"),
+        (["audio,video,output", "a.wav,b.mp4,x", "a.wav,c.mp4,X.mp4"], "'X' is already the output of line 2"),
     ],
 )
 def test_a_bad_csv_manifest_is_refused_with_its_reason(lines: list[str], words: str) -> None:
@@ -267,9 +267,9 @@ def test_countless_faults_are_not_all_told() -> None:
 
 
 def test_too_many_jobs_are_refused() -> None:
-    assert "asks for 1001 films; at most 1000" in told(as_json({"audio": "a.wav", "videos": ["b.mp4"] * 1001}))
+    assert "requests 1001 films; at most 1000" in told(as_json({"audio": "a.wav", "videos": ["b.mp4"] * 1001}))
     rows = ["a.wav,b.mp4"] * 1001
-    assert "asks for more than 1000 films" in told(as_csv("audio,video", *rows))
+    assert "requests more than 1000 films" in told(as_csv("audio,video", *rows))
     assert read(b"audio,video\na.wav,b.mp4\nb.wav,c.mp4", ".csv", max_jobs=2).faults == ()
     assert read(b"audio,video\na.wav,b.mp4\nb.wav,c.mp4", ".csv", max_jobs=1).faults
 
@@ -277,11 +277,11 @@ def test_too_many_jobs_are_refused() -> None:
 def test_a_problem_is_one_sentence_or_a_list() -> None:
     one = as_csv("audio,video", "a.wav,../../etc/passwd")
     assert problem("batch.csv", one.faults) == (
-        "batch.csv cannot be used: line 2, video: '../../etc/passwd' climbs out of its folder with '..'; "
-        "nothing outside inbox and library is ever read."
+        "batch.csv cannot be used: line 2, video: '../../etc/passwd' leaves its folder with '..'; "
+        "only files in the inbox and the library are read."
     )
     two = as_csv("audio,video", "a.txt,b.txt")
-    assert problem("batch\n.csv", two.faults).startswith("batch\\x0a.csv cannot be used, it has 2 faults:\n  line 2")
+    assert problem("batch\n.csv", two.faults).startswith("batch\\x0a.csv cannot be used; it has 2 faults:\n  line 2")
 
 
 def test_a_job_toml_gives_options_for_its_folder() -> None:
@@ -296,7 +296,7 @@ def test_a_job_toml_gives_options_for_its_folder() -> None:
     [
         (b"crv = 20", "unknown key 'crv'; did you mean 'crf'?"),
         (b"videos = []", "unknown key 'videos'"),
-        (b'audio = "../a.wav"', "climbs out"),
+        (b'audio = "../a.wav"', "leaves its folder"),
         (b'audio = "sub/a.wav"', "must be the name of a file in this folder"),
         (b'audio = "a.mp4"', "is not a sound file"),
         (b"crf = 20\nx", "is not valid TOML"),

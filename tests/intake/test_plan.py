@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from heygemd.common.request import DropRequest, JobOptions, Source, Stamp
-from heygemd.intake.plan import Plan, View, Waiting, plan
-from heygemd.share.entry import Entry
+from heygemd.intake.plan import InboxPlan, InboxView, Waiting, plan
+from heygemd.share.entry import InboxEntry
 
 
 @dataclass(frozen=True)
-class Rules:
+class IntakeRules:
     partner_minutes: float = 30.0
     incomplete_seconds: float = 60.0
     max_jobs: int = 1000
@@ -22,7 +22,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineRules:
     name: str = "main"
     options: JobOptions = JobOptions()  # noqa: RUF009 - it is frozen
     folders: Mapping[str, JobOptions] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Inbox:
         self.incomplete: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.library: dict[str, str] = {}
-        self.line: Any = Line()
-        self.rules = Rules()
+        self.line: Any = LineRules()
+        self.rules = IntakeRules()
         for path, data in contents.items():
             self.files[path] = data
 
@@ -66,11 +66,11 @@ class Inbox:
                 found.add(path)
         return found
 
-    def view(self, read: Mapping[str, bytes]) -> View:
-        entries = [Entry(path, True, Stamp(0, 1, 1)) for path in sorted(self.folders())]
-        entries += [Entry(path, False, Stamp(len(data), 1, 1)) for path, data in self.files.items()]
-        entries += [Entry(path, False, STAMP, True) for path in self.others]
-        return View(
+    def view(self, read: Mapping[str, bytes]) -> InboxView:
+        entries = [InboxEntry(path, True, Stamp(0, 1, 1)) for path in sorted(self.folders())]
+        entries += [InboxEntry(path, False, Stamp(len(data), 1, 1)) for path, data in self.files.items()]
+        entries += [InboxEntry(path, False, STAMP, True) for path in self.others]
+        return InboxView(
             now=self.now,
             entries=entries,
             settled=frozenset(self.files.keys() - self.moving),
@@ -84,7 +84,7 @@ class Inbox:
             library_has=self.library.get,
         )
 
-    def plan(self) -> Plan:
+    def plan(self) -> InboxPlan:
         """As the daemon does: what is asked for is read, then planned again."""
         read: dict[str, bytes] = {}
         while True:
@@ -94,17 +94,17 @@ class Inbox:
             read |= {path: self.files[path] for path in found.manifests_to_read}
 
 
-def drops(found: Plan) -> dict[str, list[str]]:
+def drops(found: InboxPlan) -> dict[str, list[str]]:
     """Each drop's first source with the names of its films."""
     return {drop.moves[0].source: [job.name for job in drop.jobs] for drop in found.drops}
 
 
-def only(found: Plan) -> DropRequest:
+def only(found: InboxPlan) -> DropRequest:
     assert len(found.drops) == 1, found
     return found.drops[0]
 
 
-def waits(found: Plan) -> dict[str, str]:
+def waits(found: InboxPlan) -> dict[str, str]:
     assert len({w.path for w in found.waiting}) == len(found.waiting)
     return {w.path: w.reason for w in found.waiting}
 
@@ -165,7 +165,7 @@ def test_more_than_a_pair_of_one_name_waits_and_says_so(three: tuple[str, ...]) 
     assert found.drops == ()
     (reason,) = waits(found).values()
     assert all(name in reason for name in three)
-    assert "does not guess" in reason
+    assert "it is unclear which belong together" in reason
 
 
 def test_a_file_alone_waits_for_its_partner_by_name() -> None:
@@ -185,7 +185,7 @@ def test_a_partner_that_does_not_come_is_named_more_strongly() -> None:
     (waiting,) = inbox.plan().waiting
     assert waiting.overdue
     assert waiting.reason == (
-        "has had no partner for 30 minutes: put a video or picture named lesson.* beside it, or take it away"
+        "has had no partner for 30 minutes: add a video or picture named lesson.*, or remove this file"
     )
     inbox.put("lesson.mp4", b"late but welcome")
     assert drops(inbox.plan()) == {"lesson.wav": ["lesson"]}
@@ -201,7 +201,8 @@ def test_both_partners_must_have_arrived(moving: str) -> None:
     inbox.incomplete = {moving: "its index (moov) is not there yet"}
     (reason,) = waits(inbox.plan()).values()
     assert reason == (
-        f"{moving} looks unfinished: its index (moov) is not there yet; it is taken as it is after 60 seconds at rest"
+        f"{moving} looks unfinished: its index (moov) is not there yet; "
+        "it is taken anyway after 60 seconds without a change"
     )
     inbox.moving = set()
     assert len(inbox.plan().drops) == 1
@@ -216,7 +217,7 @@ def test_litter_and_strangers_stay_and_only_strangers_are_named() -> None:
     found = inbox.plan()
     assert drops(found) == {"lesson.wav": ["lesson"]}
     assert waits(found) == {
-        "lesson.txt": "is not a kind of file that heygemd takes",
+        "lesson.txt": "is not a supported kind of file",
         "job.toml": "job.toml belongs in a job folder (a folder with one sound file and its videos), not here",
     }
 
@@ -228,7 +229,7 @@ def test_links_pipes_and_sockets_are_left_alone() -> None:
     assert found.drops == ()
     assert "partner" in waits(found)["lesson.wav"]
     for path in inbox.others:
-        assert "no regular file" in waits(found)[path]
+        assert "is not a regular file" in waits(found)[path]
 
 
 def test_older_drops_come_first() -> None:
@@ -278,9 +279,9 @@ def test_one_sound_and_one_video_of_different_names_in_a_folder_are_a_batch_of_o
 def test_a_job_folder_is_taken_only_when_all_has_arrived_and_it_is_quiet() -> None:
     inbox = Inbox("course/speech.wav", "course/a.mp4", "course/b.mp4")
     inbox.moving, inbox.restless = {"course/b.mp4"}, {"course"}
-    assert waits(inbox.plan()) == {"course": "waits until all of it has arrived: b.mp4 is still arriving"}
+    assert waits(inbox.plan()) == {"course": "waits until all its files have arrived: b.mp4 is still arriving"}
     inbox.moving = set()
-    assert waits(inbox.plan()) == {"course": "waits until nothing in it has changed for a while"}
+    assert waits(inbox.plan()) == {"course": "waits until its content stops changing"}
     inbox.restless = set()
     assert drops(inbox.plan()) == {"course": ["a", "b"]}
 
@@ -312,7 +313,7 @@ def test_two_videos_of_one_name_in_a_job_folder_make_two_films_told_apart() -> N
 @pytest.mark.parametrize("folder", ["zhang", "high", "Low", "high/zhang", "zhang/kurs"])
 def test_a_configured_or_priority_folder_is_never_a_job_folder(folder: str) -> None:
     inbox = Inbox(f"{folder}/s.wav", f"{folder}/a.mp4", f"{folder}/b.mp4")
-    inbox.line = Line(folders={"Zhang": JobOptions(), "zhang/kurs": JobOptions()})
+    inbox.line = LineRules(folders={"Zhang": JobOptions(), "zhang/kurs": JobOptions()})
     found = inbox.plan()
     assert found.drops == ()
     assert len(found.waiting) == 3
@@ -334,7 +335,7 @@ def test_a_link_in_a_job_folder_keeps_it_where_it_is() -> None:
     inbox.others = ["c/link.mp4"]
     found = inbox.plan()
     assert found.drops == ()
-    assert "link.mp4, which is no regular file" in waits(found)["c"]
+    assert "link.mp4, which is not a regular file" in waits(found)["c"]
 
 
 def test_a_job_folder_called_like_a_file_of_ours_does_not_collide_with_it() -> None:
@@ -346,8 +347,8 @@ def test_a_job_folder_called_like_a_file_of_ours_does_not_collide_with_it() -> N
 
 def test_too_many_videos_in_a_folder_are_refused() -> None:
     inbox = Inbox("c/s.wav", *(f"c/{n}.mp4" for n in range(4)))
-    inbox.rules = Rules(max_jobs=3)
-    assert only(inbox.plan()).problem == "The folder asks for 4 films; at most 3 are allowed."
+    inbox.rules = IntakeRules(max_jobs=3)
+    assert only(inbox.plan()).problem == "The folder requests 4 films; at most 3 are allowed."
 
 
 # ------------------------------------------------------------ job.toml
@@ -381,8 +382,8 @@ def test_a_faulty_job_toml_fails_the_folder_with_every_fault() -> None:
     [
         (("c/a.mp4",), "", "has no sound file"),
         (("c/a.wav",), "", "has no video or picture"),
-        (("c/a.wav", "c/b.wav", "c/a.mp4"), "", "has 2 sound files (a.wav and b.wav): name one as 'audio'"),
-        (("c/a.wav", "c/a.mp4"), "audio = 'b.wav'", "does not hold the sound file b.wav"),
+        (("c/a.wav", "c/b.wav", "c/a.mp4"), "", "has 2 sound files (a.wav and b.wav): name one of them as 'audio'"),
+        (("c/a.wav", "c/a.mp4"), "audio = 'b.wav'", "lacks the sound file b.wav"),
     ],
 )
 def test_a_job_folder_that_lacks_something_waits_and_then_fails(files: tuple[str], text: str, words: str) -> None:
@@ -399,7 +400,7 @@ def test_a_job_folder_that_lacks_something_waits_and_then_fails(files: tuple[str
 
 def test_a_job_folder_with_folders_of_its_own_says_so() -> None:
     inbox = Inbox("c/a.wav", "c/a.mp4", "c/deep/b.wav").put("c/job.toml", "")
-    assert "has folders with files in them" in waits(inbox.plan())["c"]
+    assert "contains subfolders with files" in waits(inbox.plan())["c"]
 
 
 def test_a_job_toml_that_cannot_be_read_or_is_huge_fails_the_folder() -> None:
@@ -407,7 +408,7 @@ def test_a_job_toml_that_cannot_be_read_or_is_huge_fails_the_folder() -> None:
     inbox.unreadable = {"c/job.toml": "cannot be read: permission denied"}
     assert only(inbox.plan()).problem == "job.toml cannot be read: permission denied."
     inbox = Inbox("c/a.wav", "c/a.mp4").put("c/job.toml", b"#" * 3000)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     assert "is larger than 2 KiB" in (only(inbox.plan()).problem or "")
 
 
@@ -435,7 +436,7 @@ def test_a_job_folder_in_high_lands_below_the_top() -> None:
 
 
 def test_options_come_from_the_job_then_the_manifest_then_the_folder_then_the_line() -> None:
-    line = Line(
+    line = LineRules(
         options=JobOptions("footage", "low", 10, "slow", "hold", "right"),
         folders={"zhang": JobOptions(crf=11, preset="fast"), "zhang/kurs": JobOptions(preset="faster")},
     )
@@ -497,7 +498,7 @@ def test_files_that_a_manifest_names_are_no_pair() -> None:
     inbox.put("batch.json", {"audio": "lesson.wav", "videos": ["lesson.mp4", "later.mp4"]})
     found = inbox.plan()
     assert drops(found) == {"free.wav": ["free"]}
-    assert waits(found) == {"batch.json": "waits for what it names and is not there: later.mp4"}
+    assert waits(found) == {"batch.json": "waits for files that it names and that have not arrived: later.mp4"}
     assert found.reserved == {"lesson.wav": "batch.json", "lesson.mp4": "batch.json"}
 
 
@@ -540,14 +541,16 @@ def test_a_file_that_does_not_come_fails_its_job_and_not_the_others() -> None:
     found = inbox.plan()
     assert found.drops == ()
     assert found.due == 1850.0
-    assert waits(found)["m.csv"] == ("waits for what it names and is not there: lesson-3.mp4, t.wav and lesson-4.mp4")
+    assert waits(found)["m.csv"] == (
+        "waits for files that it names and that have not arrived: lesson-3.mp4, t.wav and lesson-4.mp4"
+    )
     inbox.now = 50.0 + 1800.0
     drop = only(inbox.plan())
     assert drop.problem is None
     assert [job.problem for job in drop.jobs] == [
         None,
-        "lesson-3.mp4 was not there within 30 minutes.",
-        "t.wav and lesson-4.mp4 were not there within 30 minutes.",
+        "lesson-3.mp4 was not dropped within 30 minutes.",
+        "t.wav and lesson-4.mp4 were not dropped within 30 minutes.",
     ]
     assert [(j.audio, j.video) for j in drop.jobs][1:] == [(Source("s.wav"), None), (None, None)]
     assert [move.source for move in drop.moves] == ["m.csv", "s.wav", "lesson-1.mp4"]
@@ -567,7 +570,7 @@ def test_of_two_manifests_that_name_a_file_the_earlier_has_it() -> None:
     inbox.seen = {"1.json": 20.0, "2.json": 10.0}
     found = inbox.plan()
     assert drops(found) == {"2.json": ["b"]}
-    assert waits(found) == {"1.json": "waits: s.wav is named by 2.json too, which was there first"}
+    assert waits(found) == {"1.json": "waits: s.wav is also named by 2.json, which arrived first"}
     assert found.reserved == {"s.wav": "2.json", "b.mp4": "2.json", "a.mp4": "1.json"}
 
 
@@ -634,7 +637,7 @@ def test_a_faulty_manifest_fails_alone_and_lets_its_files_go() -> None:
 )
 def test_a_bad_manifest_goes_to_failed_with_its_reason(name: str, data: bytes, words: str) -> None:
     inbox = Inbox().put(name, data)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     drop = only(inbox.plan())
     assert words in (drop.problem or "")
     assert [move.source for move in drop.moves] == [name]
@@ -642,7 +645,7 @@ def test_a_bad_manifest_goes_to_failed_with_its_reason(name: str, data: bytes, w
 
 def test_a_manifest_too_large_is_never_asked_for() -> None:
     inbox = Inbox().put("m.json", b"x" * 2049)
-    inbox.rules = Rules(max_manifest_kib=2)
+    inbox.rules = IntakeRules(max_manifest_kib=2)
     assert plan(inbox.view({})).manifests_to_read == ()
 
 
@@ -657,11 +660,11 @@ def test_a_link_or_twins_that_a_manifest_names_are_not_taken() -> None:
     inbox = Inbox("s.wav", "é.mp4", "E\u0301.mp4").put("m.json", {"audio": "s.wav", "videos": ["link.mp4", "É.MP4"]})
     inbox.others = ["link.mp4"]
     reason = waits(inbox.plan())["m.json"]
-    assert "link.mp4 (a link or the like, which is never followed)" in reason
-    assert "É.MP4 (there are two of this name" in reason
+    assert "link.mp4 (it is a link or another special file, which heygemd does not read)" in reason
+    assert "É.MP4 (two files have this name" in reason
     inbox.now = LATE
     drop = next(drop for drop in inbox.plan().drops if drop.kind == "manifest")
-    assert "never followed" in (drop.jobs[0].problem or "")
+    assert "which heygemd does not read" in (drop.jobs[0].problem or "")
     assert {move.source for move in drop.moves} == {"m.json", "s.wav"}
 
 
@@ -681,7 +684,7 @@ def test_a_manifest_in_a_folder_makes_it_plain_and_may_take_from_job_folders() -
 
 def test_a_folder_with_job_toml_waits_for_a_manifest_that_owns_a_file_of_it() -> None:
     inbox = Inbox("c/s.wav", "c/a.mp4").put("c/job.toml", "").put("m.json", {"audio": "c/s.wav", "videos": ["x.mp4"]})
-    assert waits(inbox.plan())["c"] == "waits: s.wav in it belongs to the manifest m.json"
+    assert waits(inbox.plan())["c"] == "waits: s.wav in this folder belongs to the manifest m.json"
 
 
 def test_a_manifest_called_like_a_file_of_ours_does_not_collide_with_it() -> None:

@@ -14,22 +14,22 @@ import pytest
 from heygemd.common.request import Stamp
 from heygemd.intake.settling import Settled, Settler
 from heygemd.share import filesystem
-from heygemd.share.entry import Entry
+from heygemd.share.entry import InboxEntry
 from heygemd.share.filesystem import blind
 from heygemd.share.ignore import ignored, underway
 from heygemd.watch.watcher import Watcher
 
 
-def entry(path: str, size: int = 100, mtime: int = 1, inode: int = 1, **more: bool) -> Entry:
+def entry(path: str, size: int = 100, mtime: int = 1, inode: int = 1, **more: bool) -> InboxEntry:
     stamp = Stamp(size, mtime, inode)
-    return Entry(path, more.get("is_dir", False), stamp, more.get("other", False))
+    return InboxEntry(path, more.get("is_dir", False), stamp, more.get("other", False))
 
 
-def folder(path: str, mtime: int = 1) -> Entry:
+def folder(path: str, mtime: int = 1) -> InboxEntry:
     return entry(path, 0, mtime, is_dir=True)
 
 
-def watch(settler: Settler, entries: list[Entry], times: list[float]) -> Settled:
+def watch(settler: Settler, entries: list[InboxEntry], times: list[float]) -> Settled:
     """One ``observe`` per time of an inbox that does not change; every file looks complete."""
     for now in times:
         settled = settler.observe(now, entries)
@@ -79,8 +79,8 @@ def test_every_file_on_its_way_is_ignored_too() -> None:
 
 
 def test_an_entry_travels_through_json_whatever_its_bytes() -> None:
-    one = Entry(os.fsdecode("课/caf".encode() + b"\xe9.mp4"), False, Stamp(1, 2**62, 2**63), True)
-    assert Entry.from_list(json.loads(json.dumps(one.to_list()))) == one
+    one = InboxEntry(os.fsdecode("课/caf".encode() + b"\xe9.mp4"), False, Stamp(1, 2**62, 2**63), True)
+    assert InboxEntry.from_list(json.loads(json.dumps(one.to_list()))) == one
 
 
 def test_a_file_settles_after_equal_readings_over_the_whole_window() -> None:
@@ -221,7 +221,7 @@ def test_a_folder_is_quiet_when_its_whole_tree_has_been() -> None:
         [folder("d"), entry("d/a.mp3"), entry("d/link", other=True)],
     ],
 )
-def test_whatever_comes_goes_or_changes_in_a_folder_ends_its_quiet(after: list[Entry]) -> None:
+def test_whatever_comes_goes_or_changes_in_a_folder_ends_its_quiet(after: list[InboxEntry]) -> None:
     settler = Settler(2, 1.0, folder_seconds=10.0)
     before = [folder("d"), entry("d/a.mp3")]
     settler.observe(0.0, before)
@@ -381,7 +381,7 @@ def test_a_local_folder_is_not_blind_and_a_missing_one_is_an_error(tmp_path: Pat
 
 def test_a_share_is_blind_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     proc = 0x9FA0
-    monkeypatch.setitem(filesystem._REMOTE, proc, "proc")
+    monkeypatch.setitem(filesystem.NETWORK_FILE_SYSTEMS, proc, "proc")
     assert blind(Path("/proc"))
 
 
@@ -389,7 +389,7 @@ def test_a_copy_that_has_its_final_size_and_an_old_time_from_the_first_moment_is
     settler = Settler(2, 1.0, 10.0, 60.0)
 
     def look(now: float, ctime: int) -> frozenset[str]:
-        return settler.observe(now, [Entry("a.mp3", False, Stamp(100, 5, 7, ctime))]).files
+        return settler.observe(now, [InboxEntry("a.mp3", False, Stamp(100, 5, 7, ctime))]).files
 
     assert [look(0.0, 1), look(0.6, 2), look(1.2, 3)] == [frozenset()] * 3
     assert look(2.2, 3) == {"a.mp3"}

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from heygemd.cli import main
 from heygemd.common import exits
 from heygemd.common.errors import InputError, SetupError
-from heygemd.models.importing import bring
-from heygemd.models.store import Store, good_name
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore, good_name
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.importing import __main__, checkpoints
 from tests.site import ROOT
@@ -61,21 +61,21 @@ def refused(path: Path, tmp_path: Path) -> str:
 def test_a_checkpoint_is_imported_in_a_child_and_stored_as_safetensors(
     tmp_path: Path, checkpoint: Path, weights: dict[str, torch.Tensor]
 ) -> None:
-    store = Store(tmp_path / "models")
-    model = bring(store, checkpoint, accept=True)
+    store = ModelStore(tmp_path / "models")
+    model = import_model(store, checkpoint, accept=True)
     assert (model.name, model.kind, model.size, model.commercial) == ("wav2lip", "wav2lip", 96, None)
     stored = load_file(store.trusted(model)["weights"])
     assert all(torch.equal(stored[k], v) for k, v in weights.items() if not k.endswith("num_batches_tracked"))
     assert store.all() == [model] and store.one("wav2lip") == model
     assert sorted(p.name for p in store.folder.iterdir()) == ["wav2lip"]
-    with pytest.raises(InputError, match="imported already"):
-        bring(store, checkpoint, accept=True)
+    with pytest.raises(InputError, match="already imported"):
+        import_model(store, checkpoint, accept=True)
 
 
 def test_terms_must_be_accepted_and_are_told(tmp_path: Path, checkpoint: Path) -> None:
-    store = Store(tmp_path / "models")
+    store = ModelStore(tmp_path / "models")
     with pytest.raises(SetupError, match=r"terms must be accepted.*--accept-licence"):
-        bring(store, checkpoint, accept=False)
+        import_model(store, checkpoint, accept=False)
     assert list(store.folder.iterdir()) == []
 
 
@@ -148,17 +148,17 @@ def test_a_missing_tensor_is_named(tmp_path: Path, weights: dict[str, torch.Tens
 
 def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"encoder.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
-    assert "does not know (such as encoder.weight)" in refused(tmp_path / "w.pth", tmp_path)
+    assert "unknown network (such as encoder.weight)" in refused(tmp_path / "w.pth", tmp_path)
 
 
 def test_a_wrong_shape_is_named(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     torch.save({**weights, "output_block.1.bias": torch.zeros(4)}, tmp_path / "w.pth")
-    assert "output_block.1.bias is 4, 3 is needed" in refused(tmp_path / "w.pth", tmp_path)
+    assert "output_block.1.bias is 4, but must be 3" in refused(tmp_path / "w.pth", tmp_path)
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     torch.save({**weights, "output_block.1.bias": torch.full((3,), float("nan"))}, tmp_path / "w.pth")
-    assert "no finite numbers" in refused(tmp_path / "w.pth", tmp_path)
+    assert "not finite numbers" in refused(tmp_path / "w.pth", tmp_path)
 
 
 class Harmful:
@@ -173,7 +173,7 @@ class Harmful:
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path, new: bool) -> None:
     path, mark = tmp_path / "w.pth", tmp_path / "harm"
     torch.save({"state_dict": {"x": Harmful(f"touch {mark}")}}, path, _use_new_zipfile_serialization=new)
-    assert "was not run" in refused(path, tmp_path)
+    assert "was not executed" in refused(path, tmp_path)
     assert not mark.exists()
 
 
@@ -189,7 +189,7 @@ def test_a_torchscript_archive_that_names_anything_else_is_refused(tmp_path: Pat
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("w/data.pkl", pickle.dumps(Harmful(f"touch {mark}")))
         archive.writestr("w/code/__torch__.py", "raise SystemExit")
-    assert "with more in it than weights" in refused(tmp_path / "w.pt", tmp_path)
+    assert "contains more than weights" in refused(tmp_path / "w.pt", tmp_path)
     assert not mark.exists()
 
 
@@ -217,7 +217,7 @@ def test_onnx_files_that_reach_outside_or_hold_nothing_are_refused(tmp_path: Pat
     model = onnx.helper.make_model(graph)
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
-    assert "does not know: inputs 1 x 3 x 640 x 640" in refused(path, tmp_path)
+    assert "unknown ONNX model: inputs 1 x 3 x 640 x 640" in refused(path, tmp_path)
     graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
     graph.initializer[0].external_data.add(key="location", value="../../etc/passwd")
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
@@ -244,8 +244,8 @@ def test_the_child_has_no_network_and_cannot_write_huge_files(tmp_path: Path) ->
 
 
 def test_an_altered_file_is_told_and_never_used(tmp_path: Path, checkpoint: Path) -> None:
-    store = Store(tmp_path / "models")
-    model = bring(store, checkpoint, accept=True, name="mine")
+    store = ModelStore(tmp_path / "models")
+    model = import_model(store, checkpoint, accept=True, name="mine")
     path = store.path(model, model.files[0])
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -271,7 +271,7 @@ def test_the_words_list_import_verify_and_remove(
     assert main.main(["models", "import", str(checkpoint), *with_config]) == exits.MISSING
     assert "--accept-licence" in capsys.readouterr().err
     assert main.main(["models", "import", "--accept-licence", str(checkpoint), *with_config]) == 0
-    assert "in no list" in capsys.readouterr().out
+    assert "not in any list" in capsys.readouterr().out
     assert main.main(["models", "verify", "--json", *with_config]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "models": {"wav2lip": []}}
     assert main.main(["models", "remove", "wav2lip", *with_config]) == 0

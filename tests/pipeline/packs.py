@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from heygemd.models.importing import bring
-from heygemd.models.store import Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore
 
 STRIDES, ANCHORS, SIDE = (8, 16, 32), 2, 640
 OPENS = 20.0  # px of the 192 that the lower lip goes down between black and white
@@ -98,5 +98,5 @@ def imported(folder: Path, points: np.ndarray, width: int, height: int, marks: n
     detector(pack / "det.onnx", points, width, height)
     landmarks(pack / "2d106.onnx", marks)
     identity(pack / "w600k.onnx")
-    bring(Store(folder / "store"), pack, accept=True)
+    import_model(ModelStore(folder / "store"), pack, accept=True)
     return folder / "store"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,18 +24,15 @@ class Unchanged:
         return self.planned()
 
     def planned(self, **changes: Any) -> Any:
-        """A plan, as ``engines.Plan``."""
+        """A plan, as ``engines.DrawingPlan``."""
         return SimpleNamespace(
             **{"facts": {"renderer": "none", "reasons": []}, "warnings": [], "passed_through": []}
-            | {"region": lambda _: None, "at_hand": lambda _: True}
+            | {"region": lambda _: None, "at_hand": lambda _: True, "draw": self.draw, "pack": lambda _: None}
             | changes
         )
 
-    def apply(self, plan: Any, k: int, frame: Frame) -> None:
+    def draw(self, k: int, frame: Frame) -> None:
         """Nothing is done to it."""
-
-    def pack(self, plan: Any, folder: Path) -> None:
-        """It is quickly made again."""
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, engine: Unchanged, **track: Any) -> None:
@@ -46,7 +42,7 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, engine: Unchanged, **track: An
         clip.learn()
         return SimpleNamespace(**{"finder": "nobody", "warnings": []} | track)
 
-    face = SimpleNamespace(track=counted, thinned=lambda track: track)
-    monkeypatch.setattr(heygemd.pipeline.face, "track", face)
-    monkeypatch.setattr(heygemd.pipeline.speech, "lips", SimpleNamespace(speak=lambda *_, **__: None))
+    monkeypatch.setattr(heygemd.pipeline.face.track, "track", counted)
+    monkeypatch.setattr(heygemd.pipeline.face.track, "thinned", lambda track: track)
+    monkeypatch.setattr(heygemd.pipeline.speech.lips, "speak", lambda *_, **__: None)
     monkeypatch.setattr(engines, "load", lambda _: engine)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from heygemd.common.errors import EngineError
-from heygemd.contract.job import Settings, Task
+from heygemd.contract.job import CommandSettings, Task
 from heygemd.pipeline import __main__ as child_module
 from heygemd.pipeline.__main__ import Reporter, answer
 from tests.pipeline.films import QUICK, numbered, tone
@@ -77,7 +77,7 @@ def child() -> Iterator[Talk]:
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("job")
-    settings = replace(QUICK, engine="command", command=MUX)
+    settings = replace(QUICK, engine="command", command=CommandSettings(MUX))
     return Task(tone(folder / "a.wav", 1.0), numbered(folder / "v.mp4", 25), folder, "教程 1.wav", "é.mp4", settings)
 
 
@@ -112,7 +112,7 @@ def test_the_end_of_stdin_ends_everything(child: Talk, job: Task, tmp_path: Path
     note = tmp_path / "alive"
     code = f"import time\nwhile True: open({str(note)!r}, 'a').write('x'); time.sleep(.05)"
     argv = (sys.executable, "-c", code, "{audio}", "{video}", "{output}")
-    slow = replace(job, settings=replace(job.settings, command=argv))
+    slow = replace(job, settings=replace(job.settings, command=CommandSettings(argv)))
     child.send(task="render", job=slow.to_json())
     _await(note.exists)
     assert child.process.stdin is not None
@@ -125,7 +125,7 @@ def test_the_daemon_s_kill_reaches_the_command_and_its_children(child: Talk, job
     note = tmp_path / "alive"
     loop = f"while true; do echo x >> {note}; sleep 0.05; done"
     argv = ("sh", "-c", f"({loop}) & wait", "{audio}", "{video}", "{output}")
-    slow = replace(job, settings=replace(job.settings, command=argv))
+    slow = replace(job, settings=replace(job.settings, command=CommandSettings(argv)))
     child.send(task="render", job=slow.to_json())
     _await(note.exists)
     os.killpg(child.process.pid, signal.SIGKILL)
@@ -204,7 +204,7 @@ def test_a_defect_fails_the_task_with_its_trace(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: object) -> None:
         raise ZeroDivisionError("here")
 
-    monkeypatch.setitem(sys.modules["heygemd.pipeline.__main__"].TASKS, "ping", broken)
+    monkeypatch.setattr(child_module, "_ping", broken)
     out = StringIO()
     answer({"id": "1", "task": "ping"}, Reporter(out, "1"))
     error = json.loads(out.getvalue())["error"]
@@ -212,9 +212,21 @@ def test_a_defect_fails_the_task_with_its_trace(monkeypatch: pytest.MonkeyPatch)
     assert "ZeroDivisionError" in error["detail"]
 
 
-def test_settings_know_their_keys() -> None:
-    with pytest.raises(TypeError):
-        Settings.from_json({"crv": 3})
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"crv": 3}, "job.settings.crv is unknown"),
+        ({"crf": "3"}, "job.settings.crf must be int, not '3'"),
+        ({"duix": {"seconds": None}}, "job.settings.duix.seconds must be float, not None"),
+        ({"label": {"colour": "red"}}, "job.settings.label.colour is unknown"),
+    ],
+)
+def test_a_request_with_an_unknown_or_ill_typed_key_is_refused(settings: dict[str, Any], problem: str) -> None:
+    out = StringIO()
+    task = {"audio": "a", "video": "v", "work": "w", "audio_name": "a", "video_name": "v", "settings": settings}
+    answer({"id": "1", "task": "render", "job": task}, Reporter(out, "1"))
+    error = json.loads(out.getvalue())["error"]
+    assert error["code"] == "engine" and problem in error["message"]
 
 
 def test_temporary_files_of_a_film_lie_in_its_work_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

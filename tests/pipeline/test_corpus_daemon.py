@@ -117,10 +117,7 @@ class Sorter:
         yield from (f"{events[what]} times {what}" for what in ("worker_died", "line_unavailable") if events[what])
         if events["daemon_started"] > 1:
             yield "the daemon was started again"
-        if (
-            "Traceback"
-            in (self.site.root / "stderr").read_text() + (self.site.state / "heygemd.common.log").read_text()
-        ):
+        if "Traceback" in (self.site.root / "stderr").read_text() + (self.site.state / "heygemd.log").read_text():
             yield "there is a traceback"
 
     @property

@@ -15,7 +15,6 @@ import jsonschema
 import numpy as np
 import pytest
 
-import heygemd.pipeline
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Quiet, Task
 from heygemd.pipeline import lipsync
@@ -51,13 +50,13 @@ class Painter(Unchanged):
         loud = [bool(np.abs(samples[int(k * hop) : int((k + 1) * hop)]).max() > 0.3) for k in range(len(order))]
         quiet = [k for k, heard in enumerate(loud) if not heard]
         return self.planned(
-            loud=loud, facts={"renderer": "grey", "reasons": ["it is a test"]}, warnings=WARNED,
+            draw=lambda k, frame: self.paint(frame) if loud[k] else None,
+            facts={"renderer": "grey", "reasons": ["it is a test"]}, warnings=WARNED,
             passed_through=[(quiet[0], quiet[-1])], region=lambda _: (0, 0, 16, 16), at_hand=lambda _: False,
         )  # fmt: skip
 
-    def apply(self, plan: Any, k: int, frame: Frame) -> None:
-        if plan.loud[k]:
-            frame.y[40:60, 10:118] = 128
+    def paint(self, frame: Frame) -> None:
+        frame.y[40:60, 10:118] = 128
 
 
 @pytest.fixture
@@ -107,13 +106,13 @@ def test_hearing_a_long_sound_is_told_of_while_it_goes_on(
             super().progress(stage, frame, of)
             heard.append((stage, frame, of))
 
-    def slow(*_: Any, told: Any, **__: Any) -> None:
-        told(10, 100)
+    def slow(*_: Any, progress: Any, **__: Any) -> None:
+        progress(10, 100)
         deadline = time.monotonic() + 20
         while ("lips", 10, 100) not in heard and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    monkeypatch.setattr(heygemd.pipeline.speech, "lips", SimpleNamespace(speak=slow))
+    monkeypatch.setattr("heygemd.pipeline.speech.lips.speak", slow)
     lipsync(job(tmp_path, numbered(tmp_path / "v.mp4", 20), bursts(tmp_path / "a.wav")), Told())
     assert ("lips", 10, 100) in heard and heard[-1][0] == "verify"
     assert isinstance(painter.seen.order, np.ndarray)
@@ -180,7 +179,7 @@ def test_no_film_is_left_where_it_is_not_what_it_should_be(tmp_path: Path, monke
     task = job(tmp_path, numbered(tmp_path / "v.mp4", 30), tone(tmp_path / "a.wav", 1.0))
     honest = Clip.walk
     monkeypatch.setattr(Clip, "walk", lambda self, order: honest(self, list(order)[:-3]))
-    with pytest.raises(EngineError, match="has 22 frames where 25 are due"):
+    with pytest.raises(EngineError, match="has 22 frames instead of 25"):
         lipsync(task, Quiet())
     assert not (task.work / "film.mp4").exists()
 

@@ -13,11 +13,11 @@ import pytest
 
 import heygemd.pipeline
 from heygemd.common.errors import EngineError
-from heygemd.contract.job import Quiet, Task
+from heygemd.contract.job import LabelSettings, Probed, Quiet, Task
 from heygemd.pipeline import engines, lipsync, look, plan_ahead, plan_file, render
 from heygemd.pipeline.engines.footage.drawing.plan_arrays import KNOWN
-from heygemd.pipeline.media.read.probe import exact, from_exact
-from heygemd.pipeline.media.read.spill import Aside
+from heygemd.pipeline.media.info import exact, from_exact
+from heygemd.pipeline.media.read.spill import FrameSpill
 from heygemd.pipeline.result import Stages
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying
 
@@ -51,7 +51,7 @@ def task_in(folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Task:
     film, voice = (Path(shutil.copy(path, folder / f"staged-{path.name}")) for path in inputs)
     settings = replace(QUICK, segment_seconds=0.6, cache_dir=str(folder.parent / "cache"), **changes)
     found = look(voice, "voice.wav", film, "template.mp4", settings)
-    probed = dict(zip(("audio", "video"), map(exact, found), strict=True))
+    probed = Probed(*map(exact, found), (480, 360))
     return Task(voice, film, folder, "voice.wav", "template.mp4", settings, probed)
 
 
@@ -85,7 +85,7 @@ def test_a_job_that_goes_on_reads_its_plan_and_keeps_its_segments(
 def _is_recalled_only_where_it_is_this_jobs_and_whole(task: Task, folder: Path) -> None:
     def found(job: Task) -> tuple[bool, list[str]]:
         ear = Ear()
-        video = from_exact(task.probed["video"])
+        video = from_exact(task.probed.video)
         return plan_file.recalled(job, video, engines.load("footage"), Stages(ear)) is not None, ear.heard
 
     def copied(name: str) -> Task:
@@ -98,7 +98,7 @@ def _is_recalled_only_where_it_is_this_jobs_and_whole(task: Task, folder: Path) 
     ffmpeg("-i", task.audio, "-af", "volume=0.5", anew.audio)
     assert found(anew) == (False, []), "another voice"
     assert found(replace(task, settings=replace(task.settings, extend="loop"))) == (False, [])
-    assert found(replace(task, settings=replace(task.settings, crf=3, report="on", label="start")))[0]
+    assert found(replace(task, settings=replace(task.settings, crf=3, report="on", label=LabelSettings("start"))))[0]
     for name, at in ((plan_file.PLAN, 2000), (KNOWN, 0)):
         damaged = copied(f"damaged {name}")
         with (damaged.work / name).open("r+b") as file:
@@ -141,20 +141,20 @@ def test_a_plan_that_cannot_be_written_costs_no_film(
     assert "plan_not_written" in ear.heard and (task.work / "film.mp4").is_file()
 
 
-def test_pictures_laid_aside_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_spilled_come_back_whole_though_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     from heygemd.pipeline.media import Frame
 
-    aside = Aside(8, 4)
+    spill = FrameSpill(8, 4)
     frames = [Frame(np.full(48, value, np.uint8), 8, 4) for value in (3, 5)]
-    aside.put(0, frames[0])
+    spill.put(0, frames[0])
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", lambda *_: 7)  # a disk with room for seven bytes
-        aside.put(1, frames[1])
+        spill.put(1, frames[1])
     frames[1].data[:] = 0
-    assert [int(aside.get(n).data[0]) for n in (1, 0, 1)] == [5, 3, 5]
-    aside.clear()
-    aside.put(9, frames[0])
-    assert aside.get(9).data.tolist() == [3] * 48
-    os.ftruncate(aside._file.fileno(), 0)
+    assert [int(spill.get(n).data[0]) for n in (1, 0, 1)] == [5, 3, 5]
+    spill.clear()
+    spill.put(9, frames[0])
+    assert spill.get(9).data.tolist() == [3] * 48
+    os.ftruncate(spill._file.fileno(), 0)
     with pytest.raises(EngineError, match="cannot be read again"):
-        aside.get(9)
+        spill.get(9)

@@ -103,7 +103,7 @@ def test_nvenc_without_room_is_told_as_such_when_laying_over_too(
     patch = memoryview(bytes(16 * 16 * 5 // 2))
     with (
         pytest.raises(GpuMemoryError, match="out of memory"),
-        overlay.OverWriter(tmp_path / "a.mp4", clip, stretch, (0, 0, 16, 16), QUICK) as writer,
+        overlay.OverlayWriter(tmp_path / "a.mp4", clip, stretch, (0, 0, 16, 16), QUICK) as writer,
     ):
         for _ in range(50):
             writer.write(patch)
@@ -134,7 +134,7 @@ def test_two_segments_at_a_time_are_the_same_in_every_bit_whichever_way_they_are
     monkeypatch.setattr(render, "cores", lambda _: 2)
     laid, ways = made(*material, tmp_path / "over", Quiet())
     assert ways == ["over"] * 6, "twice three, half as long"
-    monkeypatch.setattr(render, "abreast", lambda _: 2)
+    monkeypatch.setattr(render, "segments_at_a_time", lambda _: 2)
     monkeypatch.setattr(overlay, "possible", lambda _: False)
     whole, ways = made(*material, tmp_path / "whole", Quiet())
     assert ways == ["not over"] * 6
@@ -144,7 +144,7 @@ def test_two_segments_at_a_time_are_the_same_in_every_bit_whichever_way_they_are
 def test_a_segment_that_fails_stops_the_one_beside_it(
     material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(render, "abreast", lambda _: 2)
+    monkeypatch.setattr(render, "segments_at_a_time", lambda _: 2)
     begun: list[int] = []
     honest = render._Painter.over_the_template
 
@@ -179,5 +179,5 @@ def test_a_joined_film_is_known_by_its_packets_and_decoded_where_they_are_not_th
     segments[2].path.write_bytes(data)
     media.join(segments, tmp_path / "harmed.mp4", QUICK, found)
     assert not packets.consists_of(tmp_path / "harmed.mp4", found, QUICK)
-    with pytest.raises(EngineError, match="frames where 76"):
+    with pytest.raises(EngineError, match="frames instead of 76"):
         media.decoded(segments[0].path.with_name("film.mp4"), 76, QUICK)

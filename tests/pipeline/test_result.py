@@ -65,8 +65,8 @@ def test_advice_on_pictures(picture: dict[str, Any], code: str) -> None:
     [
         ({}, {}),
         ({"field_order": "tt"}, {}),  # a flag alone, with whole pictures behind it
-        ({"fields": "tff"}, {"interlaced": "25/1 a second"}),
-        ({"fields": "bff", "rotation": 90}, {"interlaced": "combing included"}),
+        ({"fields": "tff"}, {"interlaced": "25/1 frames per second"}),
+        ({"fields": "bff", "rotation": 90}, {"interlaced": "combing remains visible"}),
         ({"pix_fmt": "yuv420p10le", "bit_depth": 10}, {"converted": "yuv420p10le"}),
         ({"pix_fmt": "yuvj444p"}, {"converted": "yuvj444p"}),
         ({"bit_depth": 10, "color_transfer": "smpte2084"}, {"hdr": "PQ", "converted": "8-bit"}),

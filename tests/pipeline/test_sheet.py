@@ -108,7 +108,7 @@ def test_a_crop_that_is_asked_for_is_the_one_that_is_shown(tmp_path: Path) -> No
         64,
         48,
     ]
-    with pytest.raises(InputError, match="does not lie in 320x240"):
+    with pytest.raises(InputError, match="is not inside 320x240"):
         sheet.make(str(before), str(after), out, columns=2, crop=[300, 0, 64, 48])
 
 

@@ -20,7 +20,7 @@ from heygemd.pipeline.face import detect
 from heygemd.pipeline.image.compose import Area
 from heygemd.pipeline.image.patches import Patches
 from heygemd.pipeline.media import Clip, Frame
-from heygemd.pipeline.template_cache import Memory, Store
+from heygemd.pipeline.template_cache import Memory, TemplateCache
 from tests.pipeline.films import QUICK, ffmpeg, raw_planes, swaying
 
 
@@ -34,13 +34,13 @@ class Ear(Quiet):
         self.events.append(name)
 
 
-def store(folder: Path, most: int = 1 << 20, days: float = 1) -> Store:
-    made = Store(folder / "cache", most, days * 86_400)
+def store(folder: Path, most: int = 1 << 20, days: float = 1) -> TemplateCache:
+    made = TemplateCache(folder / "cache", most, days * 86_400)
     made.prepare()
     return made
 
 
-def entries(made: Store) -> list[str]:
+def entries(made: TemplateCache) -> list[str]:
     return sorted(path.name for path in made.folder.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_the_second_film_of_a_template_is_the_first_without_its_analysis(
 ) -> None:
     film, voice = swaying(tmp_path, seconds=1.2, speech=1.2, size=(480, 360))
     work_done: list[str] = []
-    for owner, name in ((detect, "people"), (Clip, "_first_pass"), (Clip, "frames"), (Fields, "of")):
+    for owner, name in ((detect.Finder, "people"), (Clip, "_first_pass"), (Clip, "frames"), (Fields, "of")):
         honest = getattr(owner, name)
         monkeypatch.setattr(owner, name, _counted(honest, name, work_done))
     told, pictures = [], []
@@ -186,13 +186,13 @@ def test_what_is_kept_behind_is_there_at_the_end_and_told_of_where_it_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, ear, writers = store(tmp_path), Ear(), set()
-    memory, write = Memory(made, ear, ("template",)), Store.write
+    memory, write = Memory(made, ear, ("template",)), TemplateCache.write
 
     def heard(*what: Any) -> None:
         writers.add(threading.current_thread().name)
         write(*what)
 
-    monkeypatch.setattr(Store, "write", heard)
+    monkeypatch.setattr(TemplateCache, "write", heard)
     with memory.behind():
         memory.about("face").keep(a=np.arange(5))
         memory.about("mouth").keep(b=np.arange(3))

@@ -46,8 +46,8 @@ def lay_all(site: Site, media: Path) -> dict[str, str]:
     told["mute"] = "mute.wav"
     (box / "keys.toml").write_text('audio = "a.wav"\nvideo_files = ["a.mp4"]\n')
     told["keys"] = "video_files"
-    (box / "climb.json").write_text('{"audio": "../../etc/passwd", "videos": ["a.mp4"]}')
-    told["climb"] = "etc/passwd"
+    (box / "leaves.json").write_text('{"audio": "../../etc/passwd", "videos": ["a.mp4"]}')
+    told["leaves"] = "etc/passwd"
     return told
 
 

@@ -13,10 +13,10 @@ import pytest
 from heygemd.common.request import DropRequest, Source
 from heygemd.intake.view import consent_of
 from tests.daemon.test_service import drop
-from tests.intake.test_plan import LATE, Inbox, Line, drops, only, waits
+from tests.intake.test_plan import LATE, Inbox, LineRules, drops, only, waits
 from tests.site import Site
 
-ASKING = Line(require_consent=True)
+ASKING = LineRules(require_consent=True)
 
 
 def inbox(*paths: str) -> Inbox:
@@ -86,7 +86,8 @@ def test_each_video_of_a_job_folder_needs_one_or_job_toml_names_one_for_all() ->
     course = inbox("course/voice.wav", "course/a.mp4", "course/b.mp4", "course/a.consent.pdf")
     course.now = LATE
     assert waits(course.plan()) == {
-        "course": "waits for the consent of the person shown in b.mp4: put it as a file such as b.consent.pdf beside it"
+        "course": "waits for the consent of the person shown in b.mp4: "
+        "add it as a file such as b.consent.pdf in the same folder"
     }
     course.put("course/b.consent.png", b"x")
     drop = only(course.plan())

@@ -59,11 +59,10 @@ def line(site: Site, container: Container) -> Site:
         f'[duix]\nurl = "http://127.0.0.1:{container.port}"\nshared = "{container.folder}"\npoll_seconds = 0.05\n'
     )
     site.write_config()
-    errand = {"Rules.busy": 2.0, "Rules.silence": 2.0}
-    rendering = LOOKS["heygemd.scheduler.render_loop"] | {"AWAY_SECONDS": 0.5}
+    timeouts = {"Timeouts.busy": 2.0, "Timeouts.silence": 2.0}
     site.hurry = LOOKS | {
-        "heygemd.scheduler.render_loop": rendering,
-        "heygemd.pipeline.engines.duix.submission": errand,
+        "heygemd.common.aio": LOOKS["heygemd.common.aio"] | {"Pace.engine_away": 0.5},
+        "heygemd.pipeline.engines.duix.submission": timeouts,
     }
     text = site.config.read_text().replace('engine = "command"', 'engine = "duix"')
     site.config.write_text(text.replace('allowed_engines = ["command", "footage"]', 'allowed_engines = ["duix"]'))
@@ -91,7 +90,7 @@ def test_a_film_is_delivered_after_both_sides_were_killed_in_the_middle(
     container.start(hang=True)
     line.start()
     drop(line, media)
-    line.until(lambda: '"duix_sent"' in (line.state / "heygemd.common.log").read_text(), "the task is accepted")
+    line.until(lambda: '"duix_sent"' in (line.state / "heygemd.log").read_text(), "the task is accepted")
     line.kill()
     container.kill()
     line.start()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heygemd.guard.needs import ENGINES
+from heygemd.guard.needs import ENGINE_NEEDS
 from tests.fakes.stub import GIB, Driver, compiled
 from tests.pipeline.engines.wav2lip.checkpoints import store_with_random_checkpoint
 from tests.pipeline.faces import portrait
@@ -149,7 +149,7 @@ def test_out_of_memory_at_the_third_batch_costs_half_the_batch_and_nothing_else(
 
 
 def test_after_the_smallest_batch_the_job_waits_for_more_memory_and_does_not_fail(card: Card, inputs: Path) -> None:
-    smallest = ENGINES["wav2lip"].ways[-1]
+    smallest = ENGINE_NEEDS["wav2lip"].ways[-1]
     used = TEN - (smallest.vram_mib + 100) * MIB
     card.driver.write(gpu0_total=TEN, gpu0_used=used)
     (card.fake / "limit").write_text("0 4")

@@ -79,7 +79,7 @@ def told_of(site: Site, media: Path, stems: dict[bytes, str]) -> list[dict[str, 
     assert page.scripts == 0
     assert LONE in page.text
     json.loads((site.outbox / "status.json").read_text(encoding="utf-8"))
-    assert all("\x1b" not in line for line in (site.state / "heygemd.common.log").read_text().splitlines())
+    assert all("\x1b" not in line for line in (site.state / "heygemd.log").read_text().splitlines())
     assert {event["event"] for event in site.events()} >= {"film_delivered", "drop_claimed"}
     assert (status == 3) == bool(site.tree("failed"))
     logs = [path for path in site.outbox.glob("*.json") if path.name != "status.json"]
@@ -161,6 +161,6 @@ def test_a_sparse_file_as_large_as_the_file_system_takes_fails_and_fills_nothing
     lay(site, media, b"good")
     site.until(lambda: (site.outbox / "good.mp4").exists(), "others go on")
     site.until(lambda: site.tree("failed"), "it fails")
-    assert "MiB in all" in (site.failed / "huge" / "reason.txt").read_text()
+    assert "MiB in total" in (site.failed / "huge" / "reason.txt").read_text()
     assert sum(path.stat().st_blocks * 512 for path in site.root.rglob("*") if path.is_file()) < 100 << 20
     assert site.stop() == 0

@@ -90,7 +90,7 @@ def test_the_daemon_makes_films_with_both_engines_without_a_network_and_asks_for
         for source in inputs:
             shutil.copy(source, folder / f"lesson{source.suffix}")
     done = alone(site.command("run", "--once"), env)
-    assert done.returncode == 0, done.stderr + (site.state / "heygemd.common.log").read_text()[-3000:]
+    assert done.returncode == 0, done.stderr + (site.state / "heygemd.log").read_text()[-3000:]
     films = {f"{folder}lesson.{kind}" for folder in ("", "neural/") for kind in ("mp4", "json", "report.html")}
     assert set(site.tree("outbox")) == films and site.tree("failed") == []
     for name, renderer in (("lesson.json", ("two-layer", "warp")), ("neural/lesson.json", ("wav2lip-96",))):

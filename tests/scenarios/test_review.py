@@ -13,11 +13,13 @@ import pytest
 from heygemd.common.errors import StorageError
 from heygemd.common.request import DropRequest, JobRequest, Source
 from heygemd.config import load as configuration
-from heygemd.share.client import Share
-from heygemd.store.drops import Drop, Job, JobState, Journal, Store
+from heygemd.config.live import Live
+from heygemd.share.client import ShareClient
+from heygemd.store.drops import Drop, DropStore, Job, JobState, Journal
+from heygemd.store.publish import Publishing
 
 
-class Interrupted(Store):
+class Interrupted(Publishing):
     """Dies between writing a film's parts and revealing them."""
 
     async def _reveal(self, drop: Drop, job: Job) -> Job:
@@ -32,8 +34,9 @@ async def _published(
     (tmp_path / "config.toml").write_text(f'{text}on_poor = "{on_poor}"\n')
     config = configuration.load(tmp_path / "config.toml")
     (tmp_path / "state").mkdir()
-    journal, share = Journal(tmp_path / "state/journal.sqlite"), Share("main", 60, [])
-    store = Store(config, journal, {"main": share})
+    journal, share = Journal(tmp_path / "state/journal.sqlite"), ShareClient("main", 60, [])
+    live = Live(config)
+    store = DropStore(live, journal, {"main": share})
     wanted = JobRequest(name="lesson", audio=Source("a.wav"), video=Source("v.mp4"))
     drop = journal.add_drop("d1", "main", DropRequest("pair", "lesson", "zhang", (), (wanted,)), None)
     job = journal.jobs_of(drop.id)[0]
@@ -45,8 +48,8 @@ async def _published(
     try:
         if changed is not None:
             with pytest.raises(StorageError):
-                await Interrupted(config, journal, {"main": share}).publish(job)
-            store.lines["main"] = replace(config.lines[0], on_poor=changed)
+                await Interrupted(store.places, journal, {"main": share}).publish(job)
+            live.replace(replace(config, lines=(replace(config.lines[0], on_poor=changed),)))
             job = journal.job(job.id)
             assert job.state is JobState.REVEALING
         return await store.publish(job), tmp_path / "line"

@@ -28,13 +28,13 @@ LINES: dict[str, dict[str, list[str]]] = {
         "partner missing": ["alone.wav", "waits for its partner: a video or picture named alone.*"],
         "still being copied": ["big.mp4", "still arriving"],
         "consent missing": ["consent of the person shown in anna.mp4", "anna.consent.pdf"],
-        "bad audio": ["noise.wav is not a video or audio file", "reason.txt"],
+        "bad audio": ["noise.wav is not a supported video or audio file", "reason.txt"],
         "no face": ["nobody", "no face"],
         "engine not allowed": ["strange", "is not allowed on the line main"],
-        "poor, held": ["stiff", "is poor and waits in review", "mouth"],
-        "memory held": ["MiB of GPU memory", "vllm-server", "since", "go on by themselves"],
+        "poor, held": ["stiff", "poor; held in review", "mouth"],
+        "memory held": ["MiB of GPU memory", "vllm-server", "since", "start by themselves"],
         "disk full": ["MiB of disk", "are free"],
-        "paused by a file": ["a file PAUSE lies in the inbox"],
+        "paused by a file": ["Remove the file PAUSE from the inbox"],
     },
     "zh": {
         "partner missing": ["alone.wav", "等待配对文件：名为 alone.* 的视频或图片"],
@@ -46,7 +46,7 @@ LINES: dict[str, dict[str, list[str]]] = {
         "poor, held": ["stiff", "质量较差", "嘴"],
         "memory held": ["MiB 显存", "占用者：vllm-server", "自动继续"],
         "disk full": ["MiB 磁盘空间", "目前空闲"],
-        "paused by a file": ["收件夹中有 PAUSE 文件"],
+        "paused by a file": ["请删除收件夹中的 PAUSE 文件"],
     },
 }
 ELSEWHERE = {"memory held": "memory", "disk full": "disk", "paused by a file": "paused"}

@@ -23,18 +23,20 @@ from typing import Any
 import pytest
 
 from heygemd.common import log
+from heygemd.common.aio import Pace
 from heygemd.common.request import DropRequest, JobOptions, JobRequest, Source
 from heygemd.config.line import LineConfig
+from heygemd.config.live import Live
 from heygemd.config.tables import DaemonConfig, GuardConfig, LimitsConfig, RenderConfig
 from heygemd.config.whole import Config
 from heygemd.guard.decide import Need, Way
 from heygemd.guard.devices import TorchBuild
-from heygemd.guard.needs import ENGINES, NVENC_MIB, Kind, Peak
+from heygemd.guard.needs import ENGINE_NEEDS, NVENC_MIB, Kind, Peak
 from heygemd.guard.readings import Gpu, Readings
 from heygemd.guard.reservations import Reservations
 from heygemd.scheduler.admission import Admission
 from heygemd.scheduler.ticket import Deferred, Refused, Ticket
-from heygemd.store.drops import Job, Journal, Store
+from heygemd.store.drops import DropStore, Job, Journal
 from heygemd.store.states import DropState, JobState, now
 from tests.fakes.stub import GIB, Driver, compiled, holder
 from tests.site import Site
@@ -340,12 +342,20 @@ class Table:
         request = JobRequest("a", Source("a.wav"), Source("a.mp4"), JobOptions(engine=engine))
         drop = self.journal.add_drop("d", "main", DropRequest("pair", "a", "", (), (request,)), None)
         self.journal.set_drop(drop, DropState.HELD)
-        store = Store(self.config, self.journal, {})
+        self.live = Live(self.config)
+        self.store = store = DropStore(self.live, self.journal, {})
         store.outbox_free_mib = self._plenty  # type: ignore[method-assign]
         self.free, self.total, self.ram, self.tick = free, total, 1 << 20, 0.0
         self.frame = ""
         self.admission = Admission(
-            self.config, self.journal, store, lambda: None, self.read, frame_of=lambda _: self.frame, torch=CUDA_BUILD
+            self.live,
+            self.journal,
+            store,
+            lambda: None,
+            Pace(),
+            self.read,
+            frame_of=lambda _: self.frame,
+            torch=CUDA_BUILD,
         )
 
     async def _plenty(self, line: str) -> int:
@@ -358,31 +368,31 @@ class Table:
         return Readings((card,) * gpus, ram_total_mib=1 << 20, ram_available_mib=self.ram, disks=room, at=self.tick)
 
     def choose(self) -> Ticket | None:
-        self.admission._asked = []
+        self.admission.next_look.at_once()
         chosen = asyncio.run(self.admission.choose(self.journal.jobs_of("d")))
         assert not isinstance(chosen, Refused)
         return chosen
 
     def run_out(self, ticket: Ticket) -> None:
         running = self.journal.set_job(ticket.job, JobState.RUNNING, attempts=1, started=now())
-        wait = self.admission.outgrown(ticket)
-        self.admission.finish(ticket, self.admission.put_back(running, wait))
+        wait = self.admission.sampling.outgrown(ticket)
+        self.admission.sampling.finish(ticket, self.admission.put_back(running, wait))
 
 
 def test_out_of_gpu_memory_halves_the_batch_and_after_the_smallest_the_job_waits(tmp_path: Path) -> None:
     table = Table(tmp_path)
     batches = []
     while (ticket := table.choose()) is not None:
-        batches.append(ticket.settings["batch"])
-        assert ticket.settings["device"] == "cuda" and len(batches) < 20
-        if table.admission.had_all(ticket):
+        batches.append(ticket.settings.wav2lip.batch)
+        assert ticket.settings.device == "cuda" and len(batches) < 20
+        if table.admission.sampling.had_all(ticket):
             break
         table.run_out(ticket)
-    steps = [way.batch_size for way in ENGINES["wav2lip"].ways]
+    steps = [way.batch_size for way in ENGINE_NEEDS["wav2lip"].ways]
     assert batches[: len(steps)] == steps and set(batches[len(steps) :]) == {steps[-1]}
     job = table.journal.jobs_of("d")[0]
     assert job.attempts == 0 and job.deferrals >= len(steps)
-    first = ENGINES["wav2lip"].ways[0].vram_mib + NVENC_MIB["2160p"]
+    first = ENGINE_NEEDS["wav2lip"].ways[0].vram_mib + NVENC_MIB["2160p"]
     assert table.journal.peaks()[0].vram_mib == first * 5 // 4
 
 
@@ -405,7 +415,7 @@ def test_a_job_that_is_cancelled_while_the_machine_is_read_does_not_start(tmp_pa
         table.journal.set_job(jobs[0], JobState.CANCELLED)
         return 1 << 30
 
-    table.admission.store.outbox_free_mib = cancelled  # type: ignore[method-assign]
+    table.store.outbox_free_mib = cancelled  # type: ignore[method-assign]
     assert asyncio.run(table.admission.choose(jobs)) is None
     assert table.journal.jobs_of("d")[0].state is JobState.CANCELLED
 
@@ -414,7 +424,7 @@ def test_a_daemon_that_starts_anew_goes_on_with_the_deferral_that_it_finds(tmp_p
     table = Table(tmp_path, free=100)
     table.choose()
     since = table.journal.jobs_of("d")[0].deferred_since
-    again = Admission(table.config, table.journal, table.admission.store, lambda: None, table.read, torch=CUDA_BUILD)
+    again = Admission(table.live, table.journal, table.store, lambda: None, Pace(), table.read, torch=CUDA_BUILD)
     asyncio.run(again.choose(table.journal.jobs_of("d")))
     job = table.journal.jobs_of("d")[0]
     assert (job.deferrals, job.deferred_since) == (1, since)
@@ -444,25 +454,25 @@ def test_who_overtakes_is_said_and_after_the_ageing_limit_the_gpu_is_kept(tmp_pa
         table.journal.set_drop(drop, DropState.HELD)
     jobs = table.journal.jobs_in(JobState.QUEUED)
     jobs = [job for job in jobs if job.request.name in sizes]
-    table.admission._need = lambda job, *_: Need((Way(sizes[job.request.name]),))  # type: ignore[method-assign]
+    table.admission.estimates.need = lambda job, *_: Need((Way(sizes[job.request.name]),))  # type: ignore[method-assign]
     big, small, last = jobs
     table.free = 4000
 
     def choose(*queue: Job) -> Ticket | None:
-        table.admission._asked = []
+        table.admission.next_look.at_once()
         ticket = asyncio.run(table.admission.choose(queue))
         assert not isinstance(ticket, Refused)
         return ticket
 
     ticket = choose(big, small, last)
     assert ticket is not None and ticket.job.id == small.id
-    table.admission._worker_pid = os.getpid
+    table.admission.sampling._worker_pid = os.getpid
     table.free = 10_000
     ticket.sampled_at = time.monotonic() - 61
-    assert asyncio.run(table.admission.sample()) is None, "it has lost a minute: it would have fitted"
-    table.admission._worker_pid = lambda: None
-    table.admission.finish(ticket, table.journal.set_job(small, JobState.FAILED))
-    table.admission._watching._returning = None
+    assert asyncio.run(table.admission.sampling.sample()) is None, "it has lost a minute: it would have fitted"
+    table.admission.sampling._worker_pid = lambda: None
+    table.admission.sampling.finish(ticket, table.journal.set_job(small, JobState.FAILED))
+    table.admission.judge.watching._returning = None
     table.free = 4000
     assert choose(big, last) is None, "the card is kept for it"
     said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -479,7 +489,7 @@ def test_no_job_starts_in_the_quiet_hours_and_the_reason_names_them(
 ) -> None:
     table, hour = Table(tmp_path, engine="command", quiet_hours="08:00-18:00"), [9]
     clock = SimpleNamespace(now=lambda: datetime(2026, 1, 1, hour[0], 30))
-    monkeypatch.setattr("heygemd.scheduler.admission.datetime", clock)
+    monkeypatch.setattr("heygemd.scheduler.judge.datetime", clock)
     assert table.choose() is None
     assert "quiet hours 08:00-18:00 (quiet_hours)" in str(table.journal.jobs_of("d")[0].deferred_reason)
     hour[0] = 19
@@ -494,8 +504,8 @@ def test_the_disk_of_journal_and_cache_is_watched_too(tmp_path: Path) -> None:
         found = honest(disks, gpus=gpus)
         return replace(found, disks={path: 5 if path == tmp_path else mib for path, mib in found.disks.items()})
 
-    table.admission.config = replace(table.config, limits=LimitsConfig(free_disk_mib=6, free_ram_mib=0))
-    table.admission._watching._reader = short
+    table.live.replace(replace(table.config, limits=LimitsConfig(free_disk_mib=6, free_ram_mib=0)))
+    table.admission.judge.watching._reader = short
     assert table.choose() is None
     assert f"0 MiB of disk for {tmp_path} and 6 MiB must stay free" in str(
         table.journal.jobs_of("d")[0].deferred_reason
@@ -515,21 +525,21 @@ def test_what_was_chosen_is_read_again_right_before_it_starts(tmp_path: Path) ->
 def test_a_film_of_the_processor_is_encoded_on_a_gpu_that_has_room_and_reserved_there(tmp_path: Path) -> None:
     table = Table(tmp_path, engine="footage")
     ticket = table.choose()
-    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "auto"
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings.encoder == "auto"
     assert ticket.vram_mib_reserved == NVENC_MIB["2160p"], "nobody has looked at the frames yet"
-    other = Reservations(table.admission.reservations.folder)
+    other = Reservations(table.admission.judge.reservations.folder)
     assert [held.mib for held in other.others("GPU-a")] == [NVENC_MIB["2160p"]]
     asyncio.run(table.admission.confirm(ticket))
-    assert ticket.settings["encoder"] == "auto"
+    assert ticket.settings.encoder == "auto"
     table.free = 100
     asyncio.run(table.admission.confirm(ticket))
-    assert ticket.settings["encoder"] == "libx264" and ticket.device is None
+    assert ticket.settings.encoder == "libx264" and ticket.device is None
     assert other.others("GPU-a") == []
 
 
 def test_a_film_of_the_processor_does_not_wait_for_a_gpu_to_encode_it(tmp_path: Path) -> None:
     ticket = Table(tmp_path, free=100, engine="footage").choose()
-    assert ticket is not None and ticket.device is None and ticket.settings["encoder"] == "libx264"
+    assert ticket is not None and ticket.device is None and ticket.settings.encoder == "libx264"
 
 
 def test_nvenc_that_was_asked_for_is_waited_for_with_the_numbers(tmp_path: Path) -> None:
@@ -538,7 +548,7 @@ def test_nvenc_that_was_asked_for_is_waited_for_with_the_numbers(tmp_path: Path)
     assert f"needs {NVENC_MIB['2160p']} MiB of GPU memory" in str(table.journal.jobs_of("d")[0].deferred_reason)
     table.free = 9000
     ticket = table.choose()
-    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings["encoder"] == "h264_nvenc"
+    assert ticket is not None and ticket.device == "GPU-a" and ticket.settings.encoder == "h264_nvenc"
 
 
 def test_frames_that_turn_out_larger_raise_the_reservation_or_make_the_job_wait(tmp_path: Path) -> None:
@@ -549,7 +559,7 @@ def test_frames_that_turn_out_larger_raise_the_reservation_or_make_the_job_wait(
     table.frame = "larger"
     asyncio.run(table.admission.confirm(ticket))
     assert ticket.vram_mib_reserved == first + NVENC_MIB["larger"] - NVENC_MIB["2160p"]
-    other = Reservations(table.admission.reservations.folder)
+    other = Reservations(table.admission.judge.reservations.folder)
     assert [held.mib for held in other.others("GPU-a")] == [ticket.vram_mib_reserved]
     table.free = ticket.vram_mib_reserved - 1
     with pytest.raises(Deferred, match=f"needs {ticket.vram_mib_reserved} MiB"):
@@ -560,12 +570,12 @@ def test_memory_that_larger_frames_need_is_looked_at_before_the_work_begins(tmp_
     table = Table(tmp_path, engine="footage")
     table.journal.add_peak(Peak(Kind("footage", frame="480p"), None, 400))
     table.admission = Admission(
-        table.config, table.journal, table.admission.store, lambda: None, table.read, frame_of=lambda _: table.frame
+        table.live, table.journal, table.store, lambda: None, Pace(), table.read, frame_of=lambda _: table.frame
     )
     ticket = table.choose()
     assert ticket is not None and ticket.need.ram_mib == 440
     table.frame, table.ram = "2160p", 1000
-    with pytest.raises(Deferred, match=f"needs {ENGINES['footage'].ram_mib} MiB of memory"):
+    with pytest.raises(Deferred, match=f"needs {ENGINE_NEEDS['footage'].ram_mib} MiB of memory"):
         asyncio.run(table.admission.confirm(ticket))
 
 
@@ -573,15 +583,15 @@ def test_after_a_job_the_guard_waits_until_its_memory_has_returned_but_not_for_e
     table = Table(tmp_path)
     ticket = table.choose()
     assert ticket is not None
-    table.admission.finish(ticket, ticket.job)
+    table.admission.sampling.finish(ticket, ticket.job)
     table.free = 9000 - ticket.go.vram_mib
     assert table.choose() is None and table.journal.jobs_of("d")[0].deferrals == 0, "no deferral: it is on its way"
     table.free = 9000
     again = table.choose()
     assert again is not None and again.go.batch_size == ticket.go.batch_size
-    table.admission.finish(again, again.job)
+    table.admission.sampling.finish(again, again.job)
     table.free = 100
-    watching = table.admission._watching
+    watching = table.admission.judge.watching
     assert watching._returning is not None
     watching._returning = replace(watching._returning, until=0.0)
     assert table.choose() is None and table.journal.jobs_of("d")[0].deferrals == 1
@@ -628,3 +638,15 @@ def test_a_job_whose_film_would_not_fit_into_the_outbox_waits_with_the_numbers(t
         assert named(site, "job_deferred")[0]["kind"] == "disk"
     finally:
         site.kill()
+
+
+def test_a_new_configuration_is_gone_by_at_the_next_look_without_being_handed_on(tmp_path: Path) -> None:
+    table = Table(tmp_path, free=100)
+    assert table.choose() is None
+    names = table.journal.jobs_of("d")
+    assert asyncio.run(table.admission.choose(names)) is None, "not due yet"
+    render = replace(table.config.render, device="cpu")
+    table.live.replace(replace(table.config, render=render))
+    assert table.admission.status()["devices"]["wav2lip"]["device"] == "cpu"
+    ticket = asyncio.run(table.admission.choose(names))
+    assert isinstance(ticket, Ticket) and ticket.settings["device"] == "cpu"

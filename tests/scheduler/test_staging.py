@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from heygemd.common.errors import Cancelled, InputError, StorageError
+from heygemd.contract.job import Probed, Settings
+from heygemd.contract.renderer import PlanRequest
 from heygemd.guard import host
 from heygemd.scheduler import staging
-from heygemd.scheduler.free_space import Outboxes
+from heygemd.scheduler.free_space import OutboxSpace
 from heygemd.scheduler.staging import Stager
 
-PROBED = {"video": {"video": {"width": 1280, "height": 720}}, "audio": {}}
+PROBED = Probed({}, {}, (1280, 720))
+SETTINGS = Settings()
 
 
 class Shelf:
@@ -45,7 +48,7 @@ class Shelf:
 
 @pytest.fixture(autouse=True)
 def probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(inputs: Any, settings: Any) -> dict[str, Any]:
+    async def look(inputs: Any, settings: Any) -> Probed:
         return PROBED
 
     monkeypatch.setattr(staging, "_look", look)
@@ -60,13 +63,13 @@ def test_what_was_staged_ahead_is_taken_as_it_is_and_its_frames_are_known(tmp_pa
         shelf = Shelf(tmp_path)
         stager = Stager(shelf)  # type: ignore[arg-type]
         assert stager.frame("a") == ""
-        stager.ahead(job("a"), {}, 0)
-        inputs, found = await stager.take(job("a"), {})
+        stager.ahead(job("a"), SETTINGS, 0)
+        inputs, found = await stager.take(job("a"), SETTINGS)
         assert (shelf.staged, found, stager.frame("a")) == (1, PROBED, "720p") and inputs["video"]["size"] == 4
         stager.only(["b"])
         assert stager.frame("a") == ""
         Path(inputs["video"]["path"]).unlink()
-        await stager.take(job("a"), {})
+        await stager.take(job("a"), SETTINGS)
         assert shelf.staged == 2
 
     asyncio.run(story())
@@ -79,12 +82,12 @@ def test_one_job_is_staged_ahead_at_a_time_and_none_where_the_disk_would_fill(
         shelf = Shelf(tmp_path)
         stager = Stager(shelf)  # type: ignore[arg-type]
         monkeypatch.setattr(host, "disk_free_mib", lambda _: 100)
-        stager.ahead(job("a"), {}, 100)
+        stager.ahead(job("a"), SETTINGS, 100)
         await asyncio.sleep(0)
         assert shelf.staged == 0, "one more MiB would be one too many"
         shelf.held.clear()
         for name in ("a", "b"):
-            stager.ahead(job(name), {}, 99)
+            stager.ahead(job(name), SETTINGS, 99)
             await asyncio.sleep(0)
         assert shelf.staged == 1
         shelf.held.set()
@@ -96,8 +99,8 @@ def test_one_job_is_staged_ahead_at_a_time_and_none_where_the_disk_would_fill(
 def test_a_failure_ahead_is_no_news_and_staging_at_its_turn_says_why(tmp_path: Path) -> None:
     async def story(first: Exception, second: Exception | None) -> Any:
         stager = Stager(Shelf(tmp_path, first, second))  # type: ignore[arg-type]
-        stager.ahead(job("a"), {}, 0)
-        return await stager.take(job("a"), {})
+        stager.ahead(job("a"), SETTINGS, 0)
+        return await stager.take(job("a"), SETTINGS)
 
     assert asyncio.run(story(StorageError("the share is away"), None))[1] == PROBED
     with pytest.raises(InputError, match="cannot be read"):
@@ -109,13 +112,13 @@ def test_a_job_that_is_cancelled_while_it_is_staged_ends_at_once(tmp_path: Path)
         shelf = Shelf(tmp_path)
         shelf.held.clear()
         stager = Stager(shelf)  # type: ignore[arg-type]
-        taken = asyncio.create_task(stager.take(job("a"), {}))
+        taken = asyncio.create_task(stager.take(job("a"), SETTINGS))
         await asyncio.sleep(0.01)
         stager.cancel("a")
         with pytest.raises(Cancelled):
             await asyncio.wait_for(taken, 5)
         shelf.held.set()
-        await stager.take(job("a"), {})  # asked for again
+        await stager.take(job("a"), SETTINGS)  # asked for again
 
     asyncio.run(story())
 
@@ -124,27 +127,27 @@ def test_the_plan_of_what_is_staged_is_made_once_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        asked: list[tuple[dict[str, Any], int]] = []
+        asked: list[tuple[PlanRequest, int]] = []
         held = asyncio.Event()
 
-        async def plan(request: dict[str, Any], nice: int) -> None:
+        async def plan(request: PlanRequest, nice: int) -> None:
             asked.append((request, nice))
             await held.wait()
 
         monkeypatch.setattr(staging, "_plan", plan)
         stager = Stager(Shelf(tmp_path))  # type: ignore[arg-type]
-        stager.plan(job("a"), {}, 5)
-        stager.ahead(job("a"), {}, 0)
-        stager.plan(job("a"), {}, 5)
+        stager.plan(job("a"), SETTINGS, 5)
+        stager.ahead(job("a"), SETTINGS, 0)
+        stager.plan(job("a"), SETTINGS, 5)
         await asyncio.sleep(0)
         assert asked == [], "it is not staged yet"
-        await stager.take(job("a"), {})
+        await stager.take(job("a"), SETTINGS)
         for _ in range(2):
-            stager.plan(job("a"), {"crf": 3}, 5)
+            stager.plan(job("a"), Settings(crf=3), 5)
             await asyncio.sleep(0)
         ((request, nice),) = asked
-        assert (request["task"], nice) == ("plan", 5 + staging.PLAN_NICE) and request["job"]["settings"] == {"crf": 3}
-        assert request["job"]["probed"] == PROBED and request["job"]["work"] == str(tmp_path / "a")
+        assert nice == 5 + staging.PLAN_NICE and request.job.settings == Settings(crf=3)
+        assert request.job.probed == PROBED and request.job.work == tmp_path / "a"
         waited = asyncio.create_task(stager.planned(job("a")))
         await asyncio.sleep(0.01)
         assert not waited.done()
@@ -167,9 +170,9 @@ def test_a_plan_goes_with_the_job_that_is_cancelled(tmp_path: Path, monkeypatch:
 
         monkeypatch.setattr(staging, "_plan", plan)
         stager = Stager(Shelf(tmp_path))  # type: ignore[arg-type]
-        stager.ahead(job("a"), {}, 0)
-        await stager.take(job("a"), {})
-        stager.plan(job("a"), {}, 0)
+        stager.ahead(job("a"), SETTINGS, 0)
+        await stager.take(job("a"), SETTINGS)
+        stager.plan(job("a"), SETTINGS, 0)
         await asyncio.sleep(0)
         stager.only(["b"])
         await asyncio.wait_for(ended.wait(), 5)
@@ -177,9 +180,7 @@ def test_a_plan_goes_with_the_job_that_is_cancelled(tmp_path: Path, monkeypatch:
     asyncio.run(story())
 
 
-def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(tmp_path: Path) -> None:
     async def story() -> None:
         answers, busy = [500, 400], asyncio.Event()
 
@@ -189,15 +190,14 @@ def test_the_first_answer_of_an_outbox_is_waited_for_and_no_later_one(
             return answers.pop(0)
 
         store = SimpleNamespace(outbox_free_mib=free, lines={"main": SimpleNamespace(outbox=tmp_path)})
-        room = Outboxes(store)  # type: ignore[arg-type]
-        monkeypatch.setattr("heygemd.scheduler.free_space.ASK_SECONDS", 0.0)
+        room = OutboxSpace(store, 0.0)  # type: ignore[arg-type]
         await room.ask(["main"])
-        assert room.free_mib() == {tmp_path: 500}
+        assert room.by_path() == {tmp_path: 500}
         await asyncio.wait_for(room.ask(["main"]), 5)
-        assert room.free_mib() == {tmp_path: 500}, "a film is being taken; what was known is good enough"
+        assert room.by_path() == {tmp_path: 500}, "a film is being taken; what was known is good enough"
         busy.set()
         await asyncio.sleep(0.01)
-        assert room.free_mib() == {tmp_path: 400}
+        assert room.by_path() == {tmp_path: 400}
         await room.close()
 
     asyncio.run(story())
@@ -209,8 +209,8 @@ def test_an_outbox_that_does_not_answer_is_missing(tmp_path: Path) -> None:
             raise StorageError("the share is away")
 
         store = SimpleNamespace(outbox_free_mib=free, lines={"main": SimpleNamespace(outbox=tmp_path)})
-        room = Outboxes(store)  # type: ignore[arg-type]
+        room = OutboxSpace(store, 10.0)  # type: ignore[arg-type]
         await room.ask(["main"])
-        assert room.free_mib() == {}
+        assert room.by_path() == {}
 
     asyncio.run(story())

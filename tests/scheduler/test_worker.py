@@ -7,15 +7,33 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heygemd.common.errors import EngineError, WorkerDied
+from heygemd.contract.job import Settings, Task
+from heygemd.contract.renderer import (
+    LookRequest,
+    NamedFile,
+    News,
+    PingRequest,
+    ProgressMessage,
+    RenderRequest,
+    Request,
+)
 from heygemd.scheduler.worker import Worker
 
-PING = {"task": "ping"}
+PING = PingRequest()
+FILE = NamedFile(Path("none"), "none")
+TASK = Task(Path("a"), Path("v"), Path("w"), "a", "v")
+
+
+@dataclass(frozen=True)
+class Dance(Request[object]):
+    task = "dance"
 
 
 def run(story: Callable[[Worker], Awaitable[Any]], **limits: Any) -> Any:
@@ -62,8 +80,8 @@ def test_after_so_many_jobs_a_fresh_child_takes_over() -> None:
 def test_after_an_error_the_next_job_begins_with_a_clean_child() -> None:
     async def story(worker: Worker) -> tuple[int, bool, int]:
         first = await pid(worker)
-        with pytest.raises(EngineError, match="knows no task"):
-            await worker.run({"task": "dance"}, lambda _: None)
+        with pytest.raises(EngineError, match="does not know the task"):
+            await worker.run(Dance(), lambda _: None)
         return first, worker.alive, await pid(worker)
 
     first, stayed, second = run(story)
@@ -110,22 +128,23 @@ while True:
 
 
 def test_what_is_said_again_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[dict[str, Any]] = []
+    heard: list[News] = []
 
     async def story(worker: Worker) -> None:
         with pytest.raises(WorkerDied, match="made no progress for 1 s"):
-            await worker.run({"task": "render"}, heard.append)
+            await worker.run(RenderRequest(TASK), heard.append)
 
     monkeypatch.setattr("heygemd.scheduler.worker.python", lambda _: [sys.executable, "-c", SAYS % "again=True"])
     run(story, stall_seconds=1.0)
-    assert len(heard) > 2 and not heard[0].get("again") and heard[-1]["again"], "it is told all the same"
+    again = [message.again for message in heard if isinstance(message, ProgressMessage)]
+    assert len(again) == len(heard) > 2 and not again[0] and again[-1], "it is told all the same"
 
 
 def test_work_that_is_given_up_ends_with_the_reason_that_was_given() -> None:
     async def story(worker: Worker) -> float:
         await pid(worker)
         worker.give_up("nobody is at work")  # which is no reason for the next job to end
-        job = asyncio.create_task(worker.run({"task": "look"}, lambda _: None))
+        job = asyncio.create_task(worker.run(LookRequest(FILE, FILE, Settings()), lambda _: None))
         await asyncio.sleep(0)
         worker.give_up("The GPU failed: it is gone.")
         began = time.monotonic()

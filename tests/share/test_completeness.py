@@ -103,9 +103,9 @@ def test_an_empty_file_looks_unfinished_whatever_it_is_called() -> None:
         (FTYP + box(b"mdat", b"d" * 10, 5000), "mdat"),
         (FTYP + MOOV + MDAT[:500], "mdat"),
         (FTYP + MOOV[:50], "moov"),
-        (FTYP + MDAT + bytes(100), "stops making sense"),
+        (FTYP + MDAT + bytes(100), "structure is invalid"),
         (FTYP + box(b"mdat", b"", 1) + (10**15).to_bytes(8, "big"), "mdat"),
-        (FTYP + MDAT + b"\0\0\0", "stops making sense"),
+        (FTYP + MDAT + b"\0\0\0", "structure is invalid"),
         (FTYP, "moov"),
     ],
 )

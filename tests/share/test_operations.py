@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from heygemd.share import nofollow, operations, queries
+from heygemd.share.answers import StagedFile
 
 
 def b64(data: bytes) -> str:
@@ -89,11 +90,7 @@ def test_stage_copies_and_hashes_and_refuses_links_and_pipes(tmp_path: Path) -> 
     source = tmp_path / "a.wav"
     source.write_bytes(b"sound")
     staged = operations.stage(str(source), str(tmp_path / "work" / "audio.wav"))
-    assert staged == {
-        "sha256": "dd29442deca69f52c50006b831cb216edf78a7da33748f0a80ff19f2ebe57ecd",
-        "size": 5,
-        "steady": True,
-    }
+    assert staged == StagedFile("dd29442deca69f52c50006b831cb216edf78a7da33748f0a80ff19f2ebe57ecd", 5, True)
     assert (tmp_path / "work" / "audio.wav").read_bytes() == b"sound"
     (tmp_path / "link").symlink_to(source)
     os.mkfifo(tmp_path / "pipe")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.site import Site
 def two(tmp_path: Path) -> tuple[Hold, Hold]:
     """One on this machine, one as another machine would write itself."""
     here, there = Hold(tmp_path / "here"), Hold(tmp_path / "there")
-    there._me |= {"kernel": "another", "machine": "another", "boot": "another", "host": "other", "pid": 1}
+    there._me = replace(there._me, kernel="another", machine="another", boot="another", host="other", pid=1)
     return here, there
 
 
@@ -41,21 +42,21 @@ def test_a_line_is_held_until_it_is_left(tmp_path: Path, two: tuple[Hold, Hold])
 def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    record = {**two[0].me(), "id": "dead", "pid": dead.pid, "began": "1"}
+    record = replace(two[0].me(), id="dead", pid=dead.pid, began="1")
     assert share_owner.hold(str(tmp_path), record, None) is None
     assert share_owner.hold(str(tmp_path), two[0].me(), None) is None
 
 
 def test_who_held_it_before_this_machine_was_booted_anew_holds_nothing(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
     here, _ = two
-    before = {**here.me(), "id": "before", "boot": "the last", "kernel": "the last", "pid": 1}
+    before = replace(here.me(), id="before", boot="the last", kernel="the last", pid=1)
     assert share_owner.hold(str(tmp_path), before, None) is None
     assert share_owner.hold(str(tmp_path), here.me(), None) is None
 
 
 def test_another_namespace_of_this_machine_is_alive_until_it_is_silent(tmp_path: Path, two: tuple[Hold, Hold]) -> None:
     here, _ = two
-    container = {**here.me(), "id": "container", "kernel": "another namespace", "pid": 1}
+    container = replace(here.me(), id="container", kernel="another namespace", pid=1)
     assert share_owner.hold(str(tmp_path), container, None) is None
     assert share_owner.hold(str(tmp_path), here.me(), None) == container
 
@@ -67,7 +68,7 @@ def test_of_another_machine_only_silence_counts(tmp_path: Path, two: tuple[Hold,
     assert here.rival(share_owner.hold(folder, here.me(), here.stale(0.0)), 0.0)
     later = STALE_SECONDS - 1
     assert here.rival(share_owner.hold(folder, here.me(), here.stale(later)), later)
-    share_owner.hold(folder, {**record, "beat": record["beat"] + 1}, None)  # a sign of life begins it anew
+    share_owner.hold(folder, replace(record, beat=record.beat + 1), None)  # a sign of life begins it anew
     assert here.rival(share_owner.hold(folder, here.me(), here.stale(later + 2)), later + 2)
     assert here.stale(later + 3) is None
     at = later + 2 + STALE_SECONDS
@@ -98,7 +99,7 @@ def test_two_daemons_on_one_inbox_make_each_film_once_and_the_second_says_who_ho
         assert second.status()["lines"][0]["state"] == "unavailable"
         problem = second.status()["lines"][0]["problem"]
         assert (
-            first.process is not None and f"process {first.process.pid} on" in problem and "holds this line" in problem
+            first.process is not None and f"process {first.process.pid} on" in problem and "uses this line" in problem
         )
         for number in range(3):
             shutil.copy(media / "voice.wav", first.inbox / f"{number}.wav")

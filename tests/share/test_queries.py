@@ -18,12 +18,12 @@ def test_a_new_line_gets_its_folders_and_a_marker_that_is_found_again(tmp_path: 
     folders = line_folders(tmp_path)
     first = queries.open_line(folders, None)
     assert all(Path(folder).is_dir() for folder in folders.values())
-    assert queries.open_line(folders, first["marker"]) == first
+    assert queries.open_line(folders, first.marker) == first
 
 
 def test_an_inbox_without_the_marker_that_we_knew_is_not_the_inbox(tmp_path: Path) -> None:
     folders = line_folders(tmp_path)
-    known = queries.open_line(folders, None)["marker"]
+    known = queries.open_line(folders, None).marker
     (tmp_path / "inbox" / queries.MARKER).unlink()
     with pytest.raises(FileNotFoundError, match="is the share mounted"):
         queries.open_line(folders, known)
@@ -35,7 +35,7 @@ def test_a_marker_that_was_left_empty_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / queries.MARKER).touch()
     first = queries.open_line(folders, None)
-    assert first["marker"] and queries.open_line(folders, first["marker"]) == first
+    assert first.marker and queries.open_line(folders, first.marker) == first
 
 
 def test_a_scan_lists_files_and_folders_but_no_litter_and_follows_no_link(tmp_path: Path) -> None:

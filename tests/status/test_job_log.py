@@ -19,11 +19,9 @@ def lines(*events: dict[str, str]) -> str:
 
 
 def test_the_story_goes_over_the_older_files_in_their_order(tmp_path: Path) -> None:
-    log = tmp_path / "heygemd.common.log"
-    (tmp_path / "heygemd.common.log.10").write_text(lines({"event": "one", "job": "d.1"}))
-    (tmp_path / "heygemd.common.log.2").write_text(
-        lines({"event": "two", "job": "d.1"}, {"event": "other", "job": "d.11"})
-    )
+    log = tmp_path / "heygemd.log"
+    (tmp_path / "heygemd.log.10").write_text(lines({"event": "one", "job": "d.1"}))
+    (tmp_path / "heygemd.log.2").write_text(lines({"event": "two", "job": "d.1"}, {"event": "other", "job": "d.11"}))
     log.write_text(
         lines({"event": "three", "drop": "d"}, {"event": "four", "job": "d.2", "drop": "d"}) + '{"job": "d.1"'
     )

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from heygemd.common.errors import EngineAway
 from heygemd.guard.decide import Wait
 from heygemd.guard.readings import Gpu
-from heygemd.status import counters, exposition, metrics
+from heygemd.status import counters, metrics
 from heygemd.status.counters import Tally
-from heygemd.status.exposition import Metric
-from heygemd.status.metrics import LineSeen, Seen
+from heygemd.status.snapshot import LineSnapshot, Snapshot
 from heygemd.store.states import JobState
 from tests.daemon.test_hooks import job
 from tests.daemon.test_service import drop, wait_for
@@ -71,8 +72,8 @@ def everything() -> list[Metric]:
     counts.changed(job(state=JobState.RUNNING), rendered(), "footage")
     counts.saw_gpu("GPU-1", 5000)
     gpu = Gpu("GPU-1", 0, 'NVIDIA "L40"\\\n', 8000, 4000, 4000, "550.1", utilisation=37, celsius=61)
-    line = LineSeen("main", reachable=True, full=False, waiting=2, outbox_free_mib=100)
-    seen = Seen(
+    line = LineSnapshot("main", reachable=True, full=False, waiting=2, outbox_free_mib=100)
+    seen = Snapshot(
         up=True, at=1e9 + 0.25, started=1e9, progress=1e9, unfinished={("queued", "footage"): 3, ("queued", "?"): 1},
         deferred={"disk": 2}, queue_age=12.5, lines=[line, replace(line, name="nas", reachable=False)],
         disks={"state": 7}, free_disk_mib=2048, gpus=[gpu], gpus_at=1e9,
@@ -89,7 +90,7 @@ def rendered(**result: Any) -> Any:
 
 
 def test_the_text_is_what_a_scraper_reads() -> None:
-    found = read(exposition.to_text(everything()).decode())
+    found = read(metrics.to_text(everything()).decode())
     assert at(found, "heygemd_up") == 1
     assert at(found, "heygemd_alive_timestamp_seconds") == 1e9 + 0.25
     assert at(found, "heygemd_jobs", state="queued", engine="footage") == 3
@@ -99,9 +100,31 @@ def test_the_text_is_what_a_scraper_reads() -> None:
     assert at(found, "heygemd_gpu_memory_used_bytes", gpu="GPU-1") == 4000 << 20
 
 
+def test_a_counter_has_the_name_that_the_rules_know_and_nothing_is_added() -> None:
+    text = metrics.to_text(everything()).decode()
+    kinds = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {n for n in kinds if n.endswith("_total")}
+    assert all(name.startswith("heygemd_") for name in kinds) and "_created" not in text
+    assert {name for name, _ in read(text)} == kinds.keys()
+
+
+def test_a_drivers_name_that_is_no_text_can_be_told() -> None:
+    gpu = Gpu("GPU-1", 0, "L40 \udcff", 8000, 4000, 4000)
+    now = Snapshot(up=True, at=1.0, started=1.0, progress=1.0, gpus=[gpu])
+    found = read(metrics.to_text(metrics.figures(now, Tally())).decode())
+    assert at(found, "heygemd_gpu_info", gpu="GPU-1", name="L40 \\udcff", driver="") == 1
+
+
+def test_what_makes_figures_and_pages_is_loaded_only_for_them() -> None:
+    libraries = ("prometheus_client", "jinja2")
+    code = f"import sys, heygemd.daemon.service; print([m for m in {libraries} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 @promtool
 def test_promtool_finds_nothing_to_say() -> None:
-    done = subprocess.run(["promtool", "check", "metrics"], input=exposition.to_text(everything()), capture_output=True)
+    done = subprocess.run(["promtool", "check", "metrics"], input=metrics.to_text(everything()), capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
@@ -115,16 +138,20 @@ def test_each_alert_fires_where_it_should() -> None:
 
 def test_the_alerts_ask_for_metrics_that_there_are() -> None:
     rules = (ROOT / "systemd" / "examples" / "heygemd-alerts.yml").read_text()
-    assert set(re.findall(r"heygemd_[a-z_]+", rules)) <= {metric.name for metric in everything()}
+    assert set(re.findall(r"heygemd_[a-z_]+", rules)) <= {
+        name for name, _ in read(metrics.to_text(everything()).decode())
+    }
 
 
 def test_a_number_is_written_as_go_reads_it() -> None:
     values = [0, True, 1.5, 1e300, float("inf"), float("nan"), 2**62]
-    text = exposition.to_text([exposition.by("x", "gauge", "a\nb\\", "n", dict(zip("abcdefg", values, strict=True)))])
-    lines = text.decode().splitlines()
+    family = GaugeMetricFamily("x", "a\nb\\", labels=["n"])
+    for letter, number in zip("abcdefg", values, strict=True):
+        family.add_metric([letter], number)
+    lines = metrics.to_text([family]).decode().splitlines()
     assert lines[0] == "# HELP x a\\nb\\\\"
     shown = [line.split()[1] for line in lines[2:]]
-    assert shown == ["0", "1", "1.5", "1e+300", "+Inf", "NaN", "4.611686018427388e+18"]
+    assert shown == ["0.0", "1.0", "1.5", "1e+300", "+Inf", "NaN", "4.611686018427388e+18"]
 
 
 # ---------------------------------------------------------------- counting
@@ -272,7 +299,7 @@ def test_a_port_that_is_taken_and_a_folder_that_is_not_there_stop_nothing(site: 
         site.start()
         site.until(lambda: site.tree("outbox") == ["lesson.json", "lesson.mp4"], "told")
         problems = {e["event"]: e["problem"] for e in site.events() if e["event"].startswith("metrics_")}
-    assert "another program holds this port" in problems["metrics_port_refused"]
+    assert "another program uses this port" in problems["metrics_port_refused"]
     assert "No such file or directory" in problems["metrics_not_written"]
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from heygemd.contract.status import read_status
 from heygemd.status import page as status_page
+from heygemd.status import page_data
 from tests.daemon.test_service import drop
 from tests.site import Site
 
@@ -33,15 +35,15 @@ def status(**more: Any) -> dict[str, Any]:
 
 
 def page(told: dict[str, Any], language: str = "en") -> str:
-    return status_page.to_html(status_page.data(told, "main"), AT, language, "failed").decode()
+    return status_page.to_html(page_data.data(read_status(told), "main"), AT, language, "failed").decode()
 
 
 SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("nothing to do", {}, ["Nothing to do", "inbox"]),
+    ("nothing to do", {}, ["Idle: drop a sound file", "inbox"]),
     (
         "a film is being made",
         {"running": [job(1, "running", stage="render", frame=410, of=1000, fps=31.24, eta=95)]},
-        ["lesson", "41 %", "31.2 frames a second", "about 1:35 left", "width:41%"],
+        ["lesson", "41 %", "31.2 frames per second", "about 1:35 left", "width:41%"],
     ),
     ("the queue waits for its turn", {"queue": [job(2, "queued")]}, ["Queue", "waits for its turn"]),
     (
@@ -53,14 +55,18 @@ SITUATIONS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "a file has no partner, or is still being copied",
         {"waiting": [{"line": "main", "path": "a.wav", "reason": "its video is missing", "since": AT}]},
-        ["a.wav", "its video is missing", "not begun"],
+        ["a.wav", "its video is missing", "not started"],
     ),
     (
         "a film was delivered",
         {"recent": [job(4, "delivered", folder="zhang", grade="fair")]},
         ['href="./zhang/lesson.mp4"', 'href="./zhang/lesson.report.html"', ">fair<"],
     ),
-    ("a poor film is held", {"recent": [job(5, "delivered", grade="poor", held=True)]}, ["waits in review", ">poor<"]),
+    (
+        "a poor film is held",
+        {"recent": [job(5, "delivered", grade="poor", held=True)]},
+        ["poor; held in review", ">poor<"],
+    ),
     (
         "a job failed",
         {"recent": [job(6, "failed", reason="a.mp4: no face was found.", reason_code="no_face")]},
@@ -103,6 +109,20 @@ def test_names_are_escaped_wherever_they_stand() -> None:
         assert all(link.startswith("./") for link in re.findall(r'href="([^"]*)"', text))
 
 
+def test_no_name_can_turn_the_text_around_or_steer_what_shows_it() -> None:
+    turned = "gnp\u202e.4pm\x1b[2J\udcff"
+    everywhere = status(
+        running=[job(1, "running", turned, stage="render")],
+        queue=[job(2, "queued", turned, deferred_reason=turned, deferred_since=AT, holders=[turned])],
+        waiting=[{"line": "main", "path": turned, "reason": turned, "since": AT}],
+        recent=[job(3, "delivered", turned), job(4, "failed", turned, reason=turned)],
+        lines=[{"name": "main", "problem": turned}],
+    )
+    for language in ("en", "zh"):
+        text = page(everywhere, language)
+        assert "\u202e" not in text and "\x1b" not in text and text.count("\\u202e") >= 8
+
+
 def test_a_name_that_looks_like_an_address_stays_a_file_here() -> None:
     text = page(status(recent=[job(1, "delivered", "javascript:alert(1)//")]))
     assert 'href="./javascript%3Aalert%281%29//.mp4"' in text
@@ -117,7 +137,7 @@ def test_people_of_one_line_do_not_see_the_names_of_another() -> None:
     secret = job(1, "running", "secret", line="other", stage="render")
     told = status(running=[secret], queue=[secret | {"state": "queued"}], recent=[secret | {"state": "failed"}])
     assert "secret" not in page(told)
-    assert "secret" not in status_page.to_json(status_page.data(told, "main"), AT).decode()
+    assert "secret" not in page_data.to_json(page_data.data(read_status(told), "main"), AT).decode()
 
 
 def test_the_daemon_lays_both_files_into_the_outbox_and_takes_them_for_nothing_else(site: Site, media: Path) -> None:
@@ -154,9 +174,9 @@ def test_a_line_on_which_everything_waits_is_not_said_to_be_at_work() -> None:
     waiting = job(3, "queued", deferred_reason="8000 MiB are needed; held by vllm (pid 77).", deferred_since=AT,
                   holders=["vllm (pid 77)"])  # fmt: skip
     told = page(status(queue=[waiting]))
-    assert "go on by themselves" in told and "At work" not in told
+    assert "start by themselves" in told and "Running." not in told
     assert told.count("vllm (pid 77)") == 1, "who is named in the reason is not named again"
-    assert "At work" in page(status(queue=[waiting, job(4, "queued")]))
+    assert "Running." in page(status(queue=[waiting, job(4, "queued")]))
 
 
 def test_why_a_film_is_not_good_is_said_where_it_is_named() -> None:
@@ -167,4 +187,4 @@ def test_why_a_film_is_not_good_is_said_where_it_is_named() -> None:
 def test_files_that_wait_in_the_inbox_are_not_nothing() -> None:
     lone = {"line": "main", "path": "a.wav", "reason": "its video is missing", "since": AT}
     told = page(status(waiting=[lone]))
-    assert "waits for what is said below" in told and "drop a sound" not in told
+    assert "the reasons are below" in told and "drop a sound" not in told

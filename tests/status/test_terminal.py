@@ -22,8 +22,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from heygemd.contract.status import read_status
 from heygemd.status import terminal as status_terminal
-from heygemd.status.terminal import Part, Picture
+from heygemd.status.terminal import Section, StatusScreen
 from tests.cli.test_main import daemon
 
 NOW = datetime.fromisoformat("2026-11-26T12:00:00+08:00")
@@ -61,7 +62,7 @@ def reply(queue: int = 3, name: str = "lesson") -> dict[str, Any]:
 def drawn(told: dict[str, Any], width: int, height: int | None) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height or 25, highlight=False, legacy_windows=False)
-    console.print(Picture(width, NOW, cut=height is not None).of(told, height))
+    console.print(StatusScreen(width, NOW, cut=height is not None).of(read_status(told), height))
     return out.getvalue().splitlines()
 
 
@@ -84,7 +85,7 @@ def test_what_runs_what_waits_and_why_is_told() -> None:
         "heygemd 0.1.0  running  process 7, up for 1 h 0 min",
         "",
         "running",
-        "  ━━━━━━                   lesson/lesson  render 25 % of 200 frames, 24.0 frames a second, 1 min 5 …",
+        "  ━━━━━━                   lesson/lesson  render 25 % of 200 frames, 24.0 frames per second, 1 min …",
         "",
         "troubles (2)",
         "  line nas unavailable: lesson",
@@ -102,7 +103,7 @@ def test_what_runs_what_waits_and_why_is_told() -> None:
         "  11-26 11:00  lesson/lesson  failed  No face was found in lesson.",
         "",
         "GPUs",
-        "  lesson  1 of 2 MiB free, 3 % busy  held by lesson",
+        "  lesson  1 of 2 MiB free, 3 % busy  used by lesson",
         "",
         "engines",
         "  footage  cpu  lesson",
@@ -122,7 +123,7 @@ def test_printed_once_it_names_jobs_and_cuts_no_reason() -> None:
 
 @pytest.mark.parametrize("height", range(40))
 def test_parts_share_the_height_and_say_what_they_leave_out(height: int) -> None:
-    parts = [Part(title, ["x"] * count, count) for title, count in (("a", 1), ("b", 9), ("c", 4), ("d", 2))]
+    parts = [Section(title, ["x"] * count, count) for title, count in (("a", 1), ("b", 9), ("c", 4), ("d", 2))]
     kept = status_terminal.fitted(parts, height)
     assert sum(part.lines(len(part.rows)) for part in kept) <= height
     assert [part.title for part in kept] == ["a", "b", "c", "d"][: len(kept)]  # the last go first
@@ -178,7 +179,7 @@ def test_the_live_view_draws_again_and_leaves_the_terminal_as_it_was(here: Path)
     replies: dict[str, Any] = {"status": reply(name=HOSTILE)}
     with daemon(here / "s" / "heygemd.sock", replies) as asked:
         terminal = Terminal("status", "--watch", "0.2", cwd=here)
-        terminal.until(lambda text: "Ctrl-C ends" in text)
+        terminal.until(lambda text: "Ctrl-C to quit" in text)
         replies["status"] = reply(name="another")
         terminal.until(lambda text: "another" in text and len(asked) >= 3)
     terminal.until(lambda text: "No heygemd daemon answers" in text)  # and it goes on
@@ -221,4 +222,4 @@ def test_watched_in_a_pipe_it_is_told_again_and_again(here: Path, words: tuple[s
 def test_nobody_to_watch_is_said_at_once(here: Path) -> None:
     command = [sys.executable, "-m", "heygemd", "status", "--watch"]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 4 and "no journal to read" in done.stderr
+    assert done.returncode == 4 and "There is no journal at" in done.stderr

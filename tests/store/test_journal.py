@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from heygemd.doctor.check import service_user
 
 from heygemd.common.errors import SetupError
 from heygemd.common.request import DropRequest, JobRequest, Source
+from heygemd.config.load import load
+from heygemd.daemon import service
+from heygemd.doctor import server as doctor_server
 from heygemd.guard.needs import Kind, Peak
+from heygemd.share import filesystem
 from heygemd.store import journal, states
 from heygemd.store.journal import Journal
 from heygemd.store.states import JobState
+from tests.site import Site
 
 REQUEST = DropRequest("pair", "a", "", (), (JobRequest("a", Source("a.wav"), Source("a.mp4")),))
 
@@ -44,7 +53,7 @@ def test_a_journal_of_the_first_version_can_be_read_without_changing_it(tmp_path
     path = tmp_path / "journal.sqlite"
     old_journal(path)
     reader = Journal.read_only(path)
-    assert reader.peaks() == [] and reader.status()["queue"]
+    assert reader.peaks() == [] and reader.queue() and reader.line_names() == []
     reader.close()
     assert not sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master WHERE name='peaks'").fetchone()
 
@@ -142,5 +151,46 @@ def test_a_request_that_is_damaged_is_refused_with_what_to_do(tmp_path: Path, da
     with db:
         db.execute(f"UPDATE drops SET request = {damage}")
     db.close()
-    with pytest.raises(SetupError, match="Move it away and start again"):
+    with pytest.raises(SetupError, match="Move it away and restart"):
         Journal(path)
+
+
+class Statfs:
+    """A C library whose ``statfs`` says that every folder is on a file system of one type."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+
+    def statfs(self, path: bytes, buffer: ctypes.Array[ctypes.c_char]) -> int:
+        assert os.path.isdir(path)
+        buffer.raw = self.kind.to_bytes(8, sys.byteorder).ljust(len(buffer), b"\0")
+        return 0
+
+
+@pytest.mark.parametrize("kind", filesystem.NETWORK_FILE_SYSTEMS)
+def test_a_journal_on_a_network_file_system_or_fuse_is_refused_and_the_inbox_there_is_polled(
+    tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem.ctypes, "CDLL", lambda *_, **__: Statfs(kind))
+    with pytest.raises(SetupError) as caught:
+        Journal(tmp_path / "journal.sqlite")
+    name = filesystem.NETWORK_FILE_SYSTEMS[kind]
+    assert f"state_dir {tmp_path} is on a network file system or FUSE ({name})" in str(caught.value)
+    assert "Set [daemon] state_dir to a local folder" in str(caught.value)
+    assert not (tmp_path / "journal.sqlite").exists() and filesystem.blind(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [0xEF53, 0x58465342, 0x9123683E, 0x2FC12FC1, 0x794C7630, 0x01021994])
+def test_a_journal_on_a_local_disk_is_opened(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ext4, XFS, Btrfs, ZFS, overlayfs, tmpfs."""
+    monkeypatch.setattr(filesystem.ctypes, "CDLL", lambda *_, **__: Statfs(kind))
+    Journal(tmp_path / "journal.sqlite").close()
+    assert not filesystem.blind(tmp_path)
+
+
+def test_the_daemon_and_the_doctor_agree_on_fuse(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem.ctypes, "CDLL", lambda *_, **__: Statfs(0x65735546))
+    config = load(site.config)
+    with pytest.raises(SetupError, match=r"on a network file system or FUSE \(FUSE\)"):
+        service.run(config)
+    assert doctor_server.state(config, service_user()).verdict == "fail"

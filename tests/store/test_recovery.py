@@ -13,38 +13,19 @@ from typing import Any
 
 import pytest
 
-from heygemd.common.errors import HeygemdError, InputError, StorageError
-from heygemd.common.request import DropRequest, JobRequest, Move, Source, Stamp
+from heygemd.common.errors import InputError, StorageError
+from heygemd.common.request import DropRequest, JobRequest, Move, Source
 from heygemd.config.line import LineConfig
+from heygemd.config.live import Live
 from heygemd.config.tables import DaemonConfig
 from heygemd.config.whole import Config
-from heygemd.share import __main__
 from heygemd.share.client import ShareError
+from heygemd.share.queries import stamp_of
 from heygemd.store import recovery
-from heygemd.store.drops import Journal, Store
+from heygemd.store.drops import DropStore, Journal
 from heygemd.store.states import Drop, DropState, Job, JobState
+from tests.share.here import Here, client
 from tests.site import Site
-
-
-class Files:
-    """The operations in this process; ``refuse`` says which fail the next time."""
-
-    def __init__(self) -> None:
-        self.seconds = 1.0
-        self.refuse: dict[str, OSError | HeygemdError] = {}
-        self.asked: list[str] = []
-
-    async def do(self, operation: str, *args: Any, seconds: float | None = None) -> Any:
-        del seconds
-        self.asked.append(operation)
-        await asyncio.sleep(0)  # somebody else may come in between, as with a child
-        if error := self.refuse.pop(operation, None):
-            raise error
-        try:
-            return __main__.OPERATIONS[operation](*args)
-        except OSError as error:
-            path = str(error.filename) if error.filename else None
-            raise ShareError(str(error), error.errno or 0, path) from error
 
 
 class Shop:
@@ -54,9 +35,9 @@ class Shop:
         self.line = LineConfig(name="main", root=root / "line")
         config = Config(source=root / "c", daemon=DaemonConfig(state_dir=root / "state"), lines=(self.line,))
         (root / "state").mkdir()
-        self.share = Files()
+        self.share = Here()
         self.journal = Journal(root / "state" / "journal.sqlite")
-        self.store = Store(config, self.journal, {"main": self.share})  # type: ignore[dict-item]
+        self.store = DropStore(Live(config), self.journal, {"main": client(self.share)})
 
     async def failed(self) -> tuple[Drop, Job]:
         """A claimed pair, its job failed and filed."""
@@ -64,7 +45,8 @@ class Shop:
         for name in ("a.wav", "a.mp4"):
             (self.line.inbox / name).write_text(name)
         job = JobRequest("a", Source("a.wav"), Source("a.mp4"))
-        moves = tuple(Move(name, name, {name: Stamp(5, 1, 1)}) for name in ("a.wav", "a.mp4"))
+        infos = {name: os.stat(self.line.inbox / name) for name in ("a.wav", "a.mp4")}
+        moves = tuple(Move(name, name, {name: stamp_of(info)}) for name, info in infos.items())
         drop = await self.store.claim(self.line, DropRequest("pair", "a", "", moves, (job,)))
         self.journal.set_job(self.journal.jobs_of(drop.id)[0], JobState.FAILED, reason="it is bad")
         drop = await self.store.file_if_over(drop)
@@ -206,13 +188,18 @@ def test_a_drop_that_is_back_in_processing_after_it_was_filed_is_filed_again(sit
 
 @pytest.mark.parametrize("path", ["../../secret.wav", "/etc/hostname"])
 @pytest.mark.parametrize("library", [False, True])
-def test_a_forged_record_in_processing_moves_and_reads_nothing_elsewhere(site: Site, path: str, library: bool) -> None:
+@pytest.mark.parametrize("consent", [False, True])
+def test_a_forged_record_in_processing_moves_and_reads_nothing_elsewhere(
+    site: Site, path: str, library: bool, consent: bool
+) -> None:
     """Where processing/ lies on the share, people can write there."""
     secret = site.line.parent / "secret.wav"
     secret.write_text("mine")
     source = {"path": str(secret) if library else path, "library": library}
-    job = {"name": "x", "audio": source, "video": source, "options": {}, "problem": None}
-    moves = [] if library else [{"source": path, "target": "x.wav", "stamps": {}}]
+    inner = {"path": "a.wav", "library": False} if consent else source
+    consents = [source] if consent else []
+    job = {"name": "x", "audio": inner, "video": inner, "options": {}, "problem": None, "consents": consents}
+    moves = [] if library or consent else [{"source": path, "target": "x.wav", "stamps": {}}]
     request = {
         "kind": "pair",
         "name": "x",

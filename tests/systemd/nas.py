@@ -62,7 +62,7 @@ def until(true: Callable[[], Any], what: str, seconds: float = 240) -> float:
             print(f"SEEN {what}", flush=True)
             return time.monotonic() - began
         time.sleep(0.2)
-    log = STATE / "heygemd.common.log"
+    log = STATE / "heygemd.log"
     print(f"MISSED {what}\n{json.dumps(status())}\n{log.read_text()[-3000:] if log.exists() else ''}", flush=True)
     sys.exit(1)
 

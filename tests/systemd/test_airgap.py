@@ -22,8 +22,7 @@ import pytest
 from heygemd import __version__
 from heygemd.bundle import build, debs
 from heygemd.common.errors import SetupError
-from heygemd.common.shipped import shipped
-from heygemd.trials import portrait
+from heygemd.trials import portrait_film
 from tests.bundle.test_build import find
 from tests.systemd.machine import Machine, lacking
 
@@ -99,16 +98,15 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The minimal Debian, booted, with two bundles unpacked: this version and a later one."""
     root, folder = debian(), tmp_path_factory.mktemp("airgap")
     try:
-        build.build(build.Order(folder / "out.tar"))
+        build.build(build.BundleOrder(folder / "out.tar"))
     except SetupError as error:
         pytest.skip(f"no bundle can be made from this environment: {error.message}")
     (folder / "old").mkdir()
     (folder / "new").mkdir()
     subprocess.run(["tar", "-C", str(folder / "old"), "-xf", str(folder / "out.tar")], check=True)
     as_version(folder / "old" / f"heygemd-{__version__}", "99.0").rename(folder / "new" / "heygemd-99.0")
-    (folder / "still.jpg").write_bytes(shipped("portrait.jpg"))
-    (folder / "speech.flac").write_bytes(shipped("demo_speech.flac"))
-    portrait.film(folder / "still.jpg", folder / "film.mp4")
+    portrait_film.write_speech(folder / "speech.flac")
+    portrait_film.make_portrait_film(folder / "film.mp4")
     binds = {folder / "old": "/root/old", folder / "new": "/root/new", folder: "/mnt/media"}
     with Machine(binds, root, "4g") as machine:
         yield machine
@@ -122,7 +120,7 @@ def test_a_server_without_ffmpeg_and_python_takes_both_from_the_bundle(
     if (root / "etc/debian_version").read_text().split(".")[0] not in debs.distribution().split()[1:]:
         pytest.skip(f"this machine is {debs.distribution()}, whose packages do not fit {root.name}")
     try:
-        build.build(build.Order(folder / "out.tar", with_debs=True), find(folder / "stubs"))
+        build.build(build.BundleOrder(folder / "out.tar", with_debs=True), find(folder / "stubs"))
     except SetupError as error:
         pytest.skip(f"the distribution's packages cannot be fetched (no network?): {error.message}")
     subprocess.run(["tar", "-C", str(folder), "-xf", str(folder / "out.tar")], check=True)

@@ -26,7 +26,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("bundle")
     a_model(folder / "models")
-    order = build.Order(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
+    order = build.BundleOrder(folder / "out.tar", models=("mouths",), models_dir=folder / "models")
     build.build(order, find(folder / "stubs"))
     with Machine({folder: "/opt/bundle", Path(sys.base_prefix): "/opt/python"}) as machine:
         machine.sh("tar", "-C", "/root", "-xf", "/opt/bundle/out.tar")
@@ -49,7 +49,7 @@ def test_a_damaged_bundle_is_refused_before_anything_is_done(machine: Machine) -
 def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.sh("ls", "/sys/class/net").split() in ([], ["lo"])
     told = install(machine, "--no-self-test")
-    assert "== what works here" in told and "Active: active (running)" in told
+    assert "== checking this machine" in told and "Active: active (running)" in told
     assert machine.show("heygemd", "UnitFileState") == "enabled"
     assert machine.sh("stat", "-c", "%a %U %G", "/etc/heygemd/config.toml").strip() == "640 root heygemd"
     machine.until(lambda: machine.show("heygemd", "StatusText") == "idle, 0 delivered", "it serves its line")
@@ -64,7 +64,7 @@ def test_it_installs_runs_stays_and_goes(machine: Machine) -> None:
     assert machine.sh("stat", "-c", "%U %a", "/opt/heygemd-models/mouths/weights.safetensors").strip() == "root 644"
     assert "mouths" in machine.sh("/opt/heygemd/bin/heygemd", "models", "list")
 
-    assert "left as they are" in install(machine, "--uninstall")
+    assert "uninstalled; kept:" in install(machine, "--uninstall")
     assert machine.show("heygemd", "LoadState") == "not-found"
     machine.sh("test", "!", "-e", "/opt/heygemd")
     for kept in (
@@ -83,7 +83,7 @@ def test_an_upgrade_that_would_not_run_leaves_what_runs(machine: Machine) -> Non
     before = machine.show("heygemd", "MainPID")
     machine.sh("sh", "-c", "cp /etc/heygemd/config.toml /root/good; echo 'new_key = 1' >>/etc/heygemd/config.toml")
     told = install(machine, "--no-self-test", check=False)
-    assert "does not take /etc/heygemd/config.toml" in told and "unknown key" in told
+    assert "refuses /etc/heygemd/config.toml" in told and "unknown key" in told
     assert machine.show("heygemd", "MainPID") == before  # the installed one goes on, untouched
     assert len(machine.sh("ls", "/opt/heygemd.d").split()) == 1
     machine.sh("cp", "/root/good", "/etc/heygemd/config.toml")
@@ -92,6 +92,6 @@ def test_an_upgrade_that_would_not_run_leaves_what_runs(machine: Machine) -> Non
     machine.sh("sh", "-c", "cd /var/lib/heygemd && mv heygemd.log log && mkdir heygemd.log")
     home = machine.sh("readlink", "/opt/heygemd")
     told = install(machine, "--no-self-test", check=False)
-    assert "the one before is in its place again" in told and machine.sh("readlink", "/opt/heygemd") == home
+    assert "the previous version was restored" in told and machine.sh("readlink", "/opt/heygemd") == home
     machine.sh("rmdir", "/var/lib/heygemd/heygemd.log")
     machine.until(lambda: machine.show("heygemd", "ActiveState") == "active", "the one before runs again", 40)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heygemd.common import journald
+from heygemd.common.log import journald
 from tests.systemd.service import FILM, GATED, PYTHON, UNIT, Service
 
 pytestmark = pytest.mark.systemd

@@ -166,7 +166,7 @@ def test_a_hook_runs_outside_the_sandbox_and_one_that_fails_is_logged(service: S
     machine.ctl("reload", UNIT)
     service.drop("bad")
     (entry,) = machine.until(lambda: service.events("hook_failed"), "the failure is logged")
-    assert "ended with 4: ticket system is away" in entry["MESSAGE"]
+    assert "exited with code 4: ticket system is away" in entry["MESSAGE"]
     assert service.show("ActiveState") == "active"
     left = machine.ctl("list-units", "--all", "--plain", "--no-legend", "heygemd-hook@*")
     assert "failed" not in left
@@ -184,7 +184,7 @@ def test_what_anybody_else_asks_of_the_hooks_socket_is_refused(service: Service)
     assert "Permission denied" in refused
     machine.sh("install", "-o", "heygemd", "/etc/heygemd/config.toml", "/srv/heygem/own.toml")
     own = machine.sh(*as_, "heygemd", "--", PYTHON, "-c", ask, "/srv/heygem/own.toml")
-    assert "others than root" in json.loads(own)["problem"]
+    assert "users other than root" in json.loads(own)["problem"]
     good = machine.sh(*as_, "heygemd", "--", PYTHON, "-c", ask, "/etc/heygemd/config.toml")
     assert json.loads(good) == {"ok": True, "problem": None}
 

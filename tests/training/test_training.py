@@ -14,7 +14,7 @@ from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import lips
 from heygemd.pipeline.speech import mel as speech_mel
 from heygemd.training import augment, dataset, espeak, flite, phonemes, recipe, score, sounds, text, voices
-from heygemd.training.dataset import Example, Item
+from heygemd.training.dataset import Example, Utterance
 from heygemd.training.network import LipsNet, trained
 
 HAS_ESPEAK = ctypes.util.find_library("espeak-ng") is not None
@@ -32,7 +32,7 @@ def held_vowel_examples(count: int) -> list[Example]:
         mel = speech_mel.log_mel(sound)
         targets = phonemes.targets(phones, 3.0)
         mels, averages = (mel.astype(np.float16),), (speech_mel.average(mel),)
-        examples.append(Example(Item("vowels", number), targets, mels, averages, sound))
+        examples.append(Example(Utterance("vowels", number), targets, mels, averages, sound))
     return examples
 
 
@@ -172,10 +172,10 @@ def test_espeak_speaks_with_our_voices_and_says_when_each_phoneme_comes(tmp_path
     with pytest.raises(SetupError, match="no voice"):
         speaker.say("a", "xx-none")
 
-    example = dataset.make(Item("espeak", 5), 1, speaker)
+    example = dataset.make(Utterance("espeak", 5), 1, speaker)
     assert len(example.mels) == 2
     assert abs(len(example.mels[0]) / 2 - len(example.targets.values)) <= 1
-    track = lips.speak(dataset.make(Item("held_voice", 1), 1, speaker).samples)
+    track = lips.speak(dataset.make(Utterance("held_voice", 1), 1, speaker).samples)
     assert np.median(track.voice) > 0.5
 
 
@@ -183,7 +183,8 @@ def test_espeak_speaks_with_our_voices_and_says_when_each_phoneme_comes(tmp_path
 @needs_babel
 @needs_flite
 def test_data_do_not_depend_on_the_number_of_workers() -> None:
-    items = [Item("espeak", 1), Item("espeak", 2), Item("flite", 1), Item("negative", 2), Item("vowels", 1)]
+    kinds = (("espeak", 1), ("espeak", 2), ("flite", 1), ("negative", 2), ("vowels", 1))
+    items = [Utterance(kind, number) for kind, number in kinds]
     one, two = dataset.build(items, 3, 1, print), dataset.build(items, 3, 2, print)
     assert [example.item for example in one] == items
     for first, second in zip(one, two, strict=True):

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.common.shipped import shipped
-from heygemd.trials import portrait
+from heygemd.trials import portrait_film
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_benchmark_measures_the_same_film_first_cached_and_reported(tmp_path: Path) -> None:
-    still, video = tmp_path / "portrait.jpg", tmp_path / "mine.mp4"
-    still.write_bytes(shipped("portrait.jpg"))
-    portrait.film(still, video, 2)
+    video = tmp_path / "mine.mp4"
+    portrait_film.make_portrait_film(video, 2)
     argv = [sys.executable, "-m", "heygemd", "bench", "--video", str(video), "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -34,9 +32,8 @@ def test_the_benchmark_measures_the_same_film_first_cached_and_reported(tmp_path
 
 
 def test_the_benchmark_of_wav2lip_makes_its_own_checkpoint_and_measures_the_network_alone(tmp_path: Path) -> None:
-    still, video = tmp_path / "portrait.jpg", tmp_path / "mine.mp4"
-    still.write_bytes(shipped("portrait.jpg"))
-    portrait.film(still, video, 1)
+    video = tmp_path / "mine.mp4"
+    portrait_film.make_portrait_film(video, 1)
     argv = [sys.executable, "-m", "heygemd", "bench", "--engine", "wav2lip", "--video", str(video), "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from heygemd.common.errors import EngineError, InputError, SetupError
-from heygemd.common.shipped import shipped
 from heygemd.config import load
-from heygemd.trials import demo, demo_line, portrait
+from heygemd.trials import demo, portrait_film, temporary_daemon
 from tests.site import ROOT
 
 FAKE = ROOT / "tests" / "fakes" / "demo_daemon.py"
@@ -28,13 +27,13 @@ Daemon = Callable[[str], None]
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
     """``daemon("fails")`` puts the stand-in that fails in the real one's place."""
-    monkeypatch.setattr(demo_line, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(temporary_daemon, "POLL_SECONDS", 0.02)
     temporary = tmp_path / "t"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     def choose(how: str) -> None:
-        monkeypatch.setattr(demo_line, "DAEMON", (sys.executable, str(FAKE), how))
+        monkeypatch.setattr(temporary_daemon, "DAEMON", (sys.executable, str(FAKE), how))
 
     return choose
 
@@ -158,8 +157,8 @@ def test_an_interrupted_demo_takes_its_daemon_with_it(
 ) -> None:
     note = tmp_path / "pid"
     program = (
-        "import sys; from pathlib import Path; from heygemd.trials import demo, demo_line\n"
-        f"demo_line.DAEMON = (sys.executable, {str(FAKE)!r}, 'never_ends')\n"
+        "import sys; from pathlib import Path; from heygemd.trials import demo, temporary_daemon\n"
+        f"temporary_daemon.DAEMON = (sys.executable, {str(FAKE)!r}, 'never_ends')\n"
         f"sys.exit(demo.run(Path({str(own[0])!r}), Path({str(own[1])!r}), None, False))"
     )
     environment = os.environ | {"DEMO_TEST_NOTE": str(note), "TMPDIR": str(tmp_path)}
@@ -183,15 +182,15 @@ def _until(true: Callable[[], bool]) -> None:
 def test_a_missing_or_strange_file_is_named_before_anything_starts(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(InputError, match=r"gone\.mp4: there is no such file"):
+    with pytest.raises(InputError, match=r"gone\.mp4: does not exist"):
         demo.run(tmp_path / "gone.mp4", None, None, False)
-    with pytest.raises(InputError, match=r"notes\.txt: only these kinds"):
+    with pytest.raises(InputError, match=r"notes\.txt: must be one of these kinds"):
         demo.run(None, text, None, False)
 
 
 def test_the_temporary_lines_configuration_is_a_valid_one(daemon: Daemon) -> None:
     daemon("delivers")
-    with demo_line.temporary_line() as stage:
+    with temporary_daemon.temporary_line("demo", demo.SETTINGS) as stage:
         loaded = load.load(stage.config)
         assert loaded.lines[0].root == stage.line
         assert loaded.daemon.socket == stage.socket
@@ -203,16 +202,15 @@ def test_the_socket_stays_short_where_the_temporary_folder_is_deep(
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with demo_line.temporary_line() as stage:
-        assert len(os.fsencode(stage.socket)) <= demo_line.SOCKET_PATH_BYTES
+    with temporary_daemon.temporary_line("demo", demo.SETTINGS) as stage:
+        assert len(os.fsencode(stage.socket)) <= temporary_daemon.SOCKET_PATH_BYTES
         assert tomllib.loads(stage.config.read_text())["daemon"]["socket"] == str(stage.socket)
     assert list(deep.iterdir()) == []
 
 
 def test_the_portrait_becomes_a_film_that_moves(tmp_path: Path) -> None:
-    still, film = tmp_path / "portrait.jpg", tmp_path / "portrait.mp4"
-    still.write_bytes(shipped("portrait.jpg"))
-    portrait.film(still, film, seconds=1)
+    film = tmp_path / "portrait.mp4"
+    portrait_film.make_portrait_film(film, seconds=1)
     argv = ["ffprobe", "-v", "error", "-show_entries", "stream=width,height,r_frame_rate,pix_fmt,codec_name"]
     stream = json.loads(subprocess.check_output([*argv, "-of", "json", film]))["streams"][0]
     assert stream == {
@@ -229,22 +227,21 @@ def test_the_portrait_becomes_a_film_that_moves(tmp_path: Path) -> None:
 def test_without_ffmpeg_the_demo_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="apt-get install ffmpeg"):
-        portrait.film(tmp_path / "portrait.jpg", tmp_path / "portrait.mp4")
+        portrait_film.make_portrait_film(tmp_path / "portrait.mp4")
 
 
 def test_the_shipped_sentence_is_a_few_seconds_of_sound(tmp_path: Path) -> None:
     sound = tmp_path / "speech.flac"
-    sound.write_bytes(shipped("demo_speech.flac"))
+    portrait_film.write_speech(sound)
     argv = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(sound)]
     assert 5 < float(subprocess.check_output(argv)) < 8
     assert sound.stat().st_size < 200_000
 
 
 def test_the_real_daemon_makes_the_portrait_speak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    still, video, speech = tmp_path / "portrait.jpg", tmp_path / "astronaut.mp4", tmp_path / "speech.flac"
-    still.write_bytes(shipped("portrait.jpg"))
-    portrait.film(still, video, seconds=1)
-    speech.write_bytes(shipped("demo_speech.flac"))
+    video, speech = tmp_path / "astronaut.mp4", tmp_path / "speech.flac"
+    portrait_film.make_portrait_film(video, seconds=1)
+    portrait_film.write_speech(speech)
     short = tmp_path / "short.wav"
     subprocess.run(["ffmpeg", "-v", "error", "-i", speech, "-t", "1.6", short], check=True)
 

@@ -16,7 +16,7 @@ from tests.site import Site, make_film
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A smaller film than the portrait's, which takes seconds to be made."""
-    monkeypatch.setattr(selftest.portrait, "film", lambda still, out: make_film(out, 8))
+    monkeypatch.setattr(selftest.portrait_film, "make_portrait_film", lambda out: make_film(out, 8))
 
 
 def run(site: Site, line: str | None = None) -> int:

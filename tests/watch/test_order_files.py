@@ -8,15 +8,15 @@ import pytest
 
 from heygemd.common.request import Stamp
 from heygemd.share import operations, queries
-from heygemd.share.entry import Entry
-from heygemd.watch.order_files import meant, read
+from heygemd.share.entry import InboxEntry
+from heygemd.watch.order_files import jobs_named, sort_entries
 from tests.daemon.test_service import drop, wait_for
 from tests.intake.test_plan import Inbox, only
 from tests.site import Site
 
 
-def entry(path: str, size: int = 0, **more: bool) -> Entry:
-    return Entry(path, more.get("is_dir", False), Stamp(size, 1, 1), more.get("other", False))
+def entry(path: str, size: int = 0, **more: bool) -> InboxEntry:
+    return InboxEntry(path, more.get("is_dir", False), Stamp(size, 1, 1), more.get("other", False))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def entry(path: str, size: int = 0, **more: bool) -> Entry:
     ],
 )
 def test_a_files_name_is_the_order(path: str, kind: str, folder: str, name: str) -> None:
-    found = read([entry(path), entry("lesson.wav", 9)])
+    found = sort_entries([entry(path), entry("lesson.wav", 9)])
     assert [(o.kind, o.folder, o.name) for o in found.orders] == [(kind, folder, name)]
     assert [e.path for e in found.rest] == ["lesson.wav"] and not found.paused
 
@@ -39,21 +39,21 @@ def test_a_files_name_is_the_order(path: str, kind: str, folder: str, name: str)
     "none", [entry(".cancel"), entry("lesson.txt"), entry("a.cancel", is_dir=True), entry("a.cancel", other=True),
              entry("a.cancel", 5000), entry("zhang/PAUSE"), entry("pauses"), entry("cancel")],
 )  # fmt: skip
-def test_what_is_no_order_is_left_to_intake(none: Entry) -> None:
-    assert read([none]).rest == (none,) and not read([none]).paused
+def test_what_is_no_order_is_left_to_intake(none: InboxEntry) -> None:
+    assert sort_entries([none]).rest == (none,) and not sort_entries([none]).paused
 
 
 @pytest.mark.parametrize("name", ["PAUSE", "pause", "Pause.txt"])
 def test_a_file_pause_at_the_top_pauses(name: str) -> None:
-    assert read([entry(name)]).paused and not read([entry(name)]).rest
+    assert sort_entries([entry(name)]).paused and not sort_entries([entry(name)]).rest
 
 
 def named(inbox: Inbox, order: str) -> list[str]:
     """Which of the drop's films an order means."""
     request = only(inbox.plan())
     jobs = [type("J", (), {"request": job})() for job in request.jobs]
-    (found,) = read([entry(order)]).orders
-    return [job.request.name for job in meant(request, jobs, found)]
+    (found,) = sort_entries([entry(order)]).orders
+    return [job.request.name for job in jobs_named(request, jobs, found)]
 
 
 def test_an_order_means_a_drop_by_its_name_or_one_of_its_films() -> None:
@@ -109,8 +109,8 @@ def test_pause_cancel_and_retry_from_the_folder(obeying: Site, media: Path) -> N
     site.until(lambda: site.tree("inbox") == ["PAUSE"], "both are answered")
     assert sorted(answers(site)[:2]) == ["order:again", "order:unknown"]
     page = site.outbox / "STATUS.html"
-    site.until(lambda: page.exists() and "nothing of this name" in page.read_text(), "the page answers")
-    assert "a file PAUSE lies in the inbox" in page.read_text()
+    site.until(lambda: page.exists() and "no job of this name" in page.read_text(), "the page answers")
+    assert "Remove the file PAUSE from the inbox" in page.read_text()
     (site.inbox / "PAUSE").unlink()
     site.until(lambda: {"anna.mp4", "li.mp4"} <= set(site.tree("outbox")), "both are made")
     assert site.tree("failed") == [] and answers(site)[0] == "order:resumed"

@@ -1,15 +1,17 @@
 """Step 4: what an engine is, and which ones there are.
 
-An engine of the first kind edits the template's pictures: it makes a ``Plan`` from the analysis and then applies it
-to one decoded picture after the other, touching nothing outside the mouth's region.  ``command`` and ``duix`` are of
-the second kind: a program of the operator's (``engines/command.py``) or a container (``engines/duix``) makes whole
-pictures by itself.
+A drawing engine edits the template's frames: it makes a ``DrawingPlan`` from the analysis, and the plan draws into one
+decoded frame after the other and changes nothing outside the mouth's region.  ``command`` and ``duix`` are different: a
+program of the operator's (``engines/command.py``) or a container (``engines/duix``) makes whole frames by itself.
+
+May import: common, contract, models, pipeline.ffmpeg, pipeline.face, pipeline.image, pipeline.marking, pipeline.media,
+pipeline.result, pipeline.speech, pipeline.template_cache.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from heygemd.common.errors import SetupError
 
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
     from heygemd.pipeline.template_cache import Arrays
 
 
-class Plan(Protocol):
-    """What an engine will do, decided before the first picture is made."""
+Facts = dict[str, object]
+"""Plain data for the job's log, by snake_case name."""
+
+
+class DrawingPlan(Protocol):
+    """What a drawing engine will do to each output frame, decided before the first one is drawn."""
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """For the log: ``renderer``, ``reasons`` and the numbers behind them."""
 
     @property
@@ -51,15 +57,22 @@ class Plan(Protocol):
 
     def pixels(self, k: int) -> tuple[Area, Planes] | None:
         """The template's own pixels of ``region(k)``, where they are at hand: a frame that holds them, and anything
-        elsewhere, is then enough for ``apply``."""
+        elsewhere, is then enough for ``draw``."""
+
+    def draw(self, k: int, frame: Frame) -> None:
+        """Edit output frame ``k``, a copy of template frame ``order[k]``, in place."""
+
+    def pack(self, folder: Path) -> Arrays | None:
+        """All of the plan as arrays without objects in them, and files in ``folder`` whose names begin with ``plan-``;
+        ``None`` where it is quickly made again.  Raises ``OSError``."""
 
 
-class Engine(Protocol):
-    """Makes mouths in the template's pictures."""
+class DrawingEngine(Protocol):
+    """Makes mouths in the template's frames."""
 
     name: str
     in_parallel: bool
-    """Whether ``apply`` may be called for several frames at a time, by threads."""
+    """Whether a plan's ``draw`` may be called for several frames at a time, by threads."""
 
     def plan(
         self,
@@ -71,7 +84,7 @@ class Engine(Protocol):
         settings: Settings,
         template_audio: Samples | None,
         tell: Tell,
-    ) -> Plan:
+    ) -> DrawingPlan:
         """Decide everything.
 
         ``lip``: mouth shapes at 50 Hz; ``samples``: the sound, 16 kHz mono; ``order``: which template picture each
@@ -79,26 +92,20 @@ class Engine(Protocol):
         moment of its picture 0, ``None`` where it has none.
         """
 
-    def apply(self, plan: Any, k: int, frame: Frame) -> None:
-        """Edit output frame ``k``, a copy of template picture ``order[k]``, in place."""
-
-    def pack(self, plan: Any, folder: Path) -> Arrays | None:
-        """All of a plan as arrays without objects in them, and files in ``folder`` whose names begin with ``plan-``;
-        ``None`` where it is quickly made again.  Raises ``OSError``."""
-
-    def unpack(self, arrays: Arrays, folder: Path) -> Any:
-        """The inverse of ``pack``."""
+    def unpack(self, arrays: Arrays, folder: Path) -> DrawingPlan:
+        """The inverse of ``DrawingPlan.pack``.  Raises ``OSError``, ``ValueError`` or ``KeyError`` where a file is
+        damaged."""
 
 
 @cache
-def _wav2lip() -> Engine:
+def _wav2lip() -> DrawingEngine:
     """One for the whole process: it keeps its network from film to film."""
     from heygemd.pipeline.engines.wav2lip import Wav2Lip
 
     return Wav2Lip()
 
 
-def load(name: str) -> Engine:
+def load(name: str) -> DrawingEngine:
     """The engine of that name.  Raises ``SetupError`` where this installation has no such engine."""
     if name == "footage":
         from heygemd.pipeline.engines.footage import Footage
@@ -106,6 +113,4 @@ def load(name: str) -> Engine:
         return Footage()
     if name == "wav2lip":
         return _wav2lip()
-    raise SetupError(
-        f'The engine "{name}" is not part of this installation.  Cure: choose engine "footage" or "command".'
-    )
+    raise SetupError(f'The engine "{name}" is not installed.  Cure: choose engine "footage" or "command".')

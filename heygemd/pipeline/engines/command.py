@@ -16,7 +16,6 @@ import signal
 import time
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 from heygemd.common.errors import EngineError, SetupError
 from heygemd.contract.job import Settings, Task, Tell
@@ -61,25 +60,24 @@ def make_film(task: Task, audio: Media, video: Media, stages: Stages) -> Result:
         film=film,
         engine={
             "name": "command",
-            "renderer": Path(settings.command[0]).name,
+            "renderer": Path(settings.command.argv[0]).name,
             "reasons": ["the operator's command makes the film"],
-            "argv": list(settings.command),
+            "argv": list(settings.command.argv),
         },
         inputs={"audio": audio.to_json(), "video": video.to_json()},
         output=describe(measured, frames, heard)
         | {"mark": marks.get("AIGC"), "label": words[0] if words is not None else None},
         stages=stages.done,
         warnings=advice(audio, video, task.audio_name, task.video_name),
-        quality=_judged(task, film, stages),
     )
 
 
 def _labelled(
     task: Task, made: Path, info: VideoInfo, frames: int, stages: Stages
-) -> tuple[dict[str, Any] | None, dict[str, str]] | None:
+) -> tuple[dict[str, object] | None, dict[str, str]] | None:
     """Lay the label over the film, which costs a second encode, and look at it again: what the log and the metadata
     tell of it.  ``None`` where labels are off."""
-    if task.settings.label == "off":
+    if task.settings.label.when == "off":
         return None
     from heygemd.pipeline.marking import label
 
@@ -88,19 +86,10 @@ def _labelled(
         words = label.onto(made, whole, info, frames, settings, stages.tell)
         _, again, _ = measure(whole, settings, stages.tell, frames)
         if again != frames:
-            raise EngineError(f"The labelled film has {again} frames where {frames} are due.")
+            raise EngineError(f"The labelled film has {again} frames instead of {frames}.")
     whole.replace(made)
     told = label.facts(words, info.fps, settings)
     return {**told, "encoded_again": True} if told else None, label.entries(words, settings)
-
-
-def _judged(task: Task, film: Path, stages: Stages) -> dict[str, Any] | None:
-    """What the film was measured to be, where that is asked for: it takes libraries that a command does not need."""
-    if task.settings.report == "off":
-        return None
-    from heygemd.pipeline.quality import deliver
-
-    return deliver.judge_foreign(task, film, "command", stages)
 
 
 def run_command(task: Task, output: Path, tell: Tell) -> float:
@@ -114,35 +103,35 @@ def run_command(task: Task, output: Path, tell: Tell) -> float:
     began = time.monotonic()
     code, tail = _watch(argv, task, tell, began)
     if code != 0:
-        how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise EngineError(f"The command {argv[0]} {how}.  {_last_line(tail)}".rstrip(), detail=tail)
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise EngineError(f"The command {Path(argv[0]).name} {how}.  {_last_line(tail)}".rstrip(), detail=tail)
     if not output.is_file() or output.stat().st_size == 0:
         raise EngineError(
-            f"The command {argv[0]} ended well but left no film at {{output}}.", detail=tail or "(it said nothing)"
+            f"The command {Path(argv[0]).name} succeeded but wrote no film at {{output}}.", detail=tail or "(no output)"
         )
     return time.monotonic() - began
 
 
 def fill(settings: Settings, audio: Path, video: Path, output: Path) -> list[str]:
     """The argv with its places filled in; ``SetupError`` names every fault of the template."""
-    if not settings.command:
+    if not settings.command.argv:
         raise SetupError('The engine "command" has no command.  Cure: set argv in [command] of config.toml.')
     places = {"audio": str(audio), "video": str(video), "output": str(output)}
-    used = {place for word in settings.command for place in _PLACE.findall(word)}
+    used = {place for word in settings.command.argv for place in _PLACE.findall(word)}
     unknown = sorted(used - places.keys())
     missing = [place for place in _KNOWN if place not in used]
     if unknown or missing:
         faults = [f"{{{place}}} is unknown" for place in unknown] + [f"{{{place}}} is missing" for place in missing]
         raise SetupError(
-            f"argv in [command] of config.toml is faulty: {', '.join(faults)}; "
-            "it must name {audio}, {video} and {output}."
+            f"argv in [command] of config.toml is faulty: {', '.join(faults)}; it must contain {audio}, {video} "
+            f"and {output}."
         )
-    return [_PLACE.sub(lambda found: places[found.group(1)], word) for word in settings.command]
+    return [_PLACE.sub(lambda found: places[found.group(1)], word) for word in settings.command.argv]
 
 
 def _watch(argv: list[str], task: Task, tell: Tell, began: float) -> tuple[int, str]:
     """Run it to its end or its deadline, with a sign of life each second: exit code and the end of its output."""
-    seconds = task.settings.command_seconds
+    seconds = task.settings.command.seconds
     spared = descendants(os.getpid())
     child = Child(argv, stall=_GRACE, merged=True, folder=task.work)
     try:
@@ -152,7 +141,8 @@ def _watch(argv: list[str], task: Task, tell: Tell, began: float) -> tuple[int, 
             if time.monotonic() - began > seconds:
                 _stop(child)
                 raise EngineError(
-                    f"The command {argv[0]} took longer than {seconds:g} seconds and was stopped.", detail=child.tail
+                    f"The command {Path(argv[0]).name} took longer than {seconds:g} seconds and was stopped.",
+                    detail=child.tail,
                 )
     finally:
         end_descendants(spared)
@@ -202,4 +192,4 @@ def _is_below(pid: int, root: int, parents: dict[int, int]) -> bool:
 
 def _last_line(tail: str) -> str:
     lines = tail.strip().splitlines()
-    return f"Its last words: {lines[-1][:300]}" if lines else ""
+    return f"Its last output: {lines[-1][:300]}" if lines else ""

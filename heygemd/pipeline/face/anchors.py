@@ -19,7 +19,7 @@ from heygemd.pipeline.image.geometry import (
     Floats,
     Singles,
     compose,
-    cut_out,
+    cropped,
     invert,
     move,
     scale_of,
@@ -118,7 +118,7 @@ def begin(person: Person, pictures: dict[int, Bytes], threads: int = 1) -> Start
     first = next(iter(seen), ordered[0])
     rough = person.boxes[first].transform
     transform = compose(rough, _eye_correction(first, seen, person, pictures))
-    reference = Reference(cut_out(pictures[first], transform, (WIDTH, HEIGHT)))
+    reference = Reference(cropped(pictures[first], transform, (WIDTH, HEIGHT)))
     from_box = compose(invert(rough), transform)
 
     def placed(i: int) -> tuple[Floats, float]:
@@ -127,7 +127,7 @@ def begin(person: Person, pictures: dict[int, Bytes], threads: int = 1) -> Start
     rest = [i for i in ordered if i != first]
     settled = zip(rest, parallel.each(placed, rest, threads), strict=True)
     others = [(quality, i, place) for i, (place, quality) in settled if 0.25 < quality < 0.75]
-    more = [Reference(cut_out(pictures[i], t, (WIDTH, HEIGHT))) for _, i, t in sorted(others, key=lambda o: o[:2])[:4]]
+    more = [Reference(cropped(pictures[i], t, (WIDTH, HEIGHT))) for _, i, t in sorted(others, key=lambda o: o[:2])[:4]]
     return Start([reference, *more], sorted(person.boxes.items()), from_box, scale_of(transform) * IO)
 
 
@@ -135,7 +135,7 @@ def settle(reference: Reference, luma: Bytes, transform: Floats, spread: float) 
     """``transform`` after four rounds of alignment with the reference, and the last quality."""
     quality = 0.0
     for _ in range(4):
-        step, quality = follow(reference.picture, reference.points, cut_out(luma, transform, (WIDTH, HEIGHT)), spread)
+        step, quality = follow(reference.picture, reference.points, cropped(luma, transform, (WIDTH, HEIGHT)), spread)
         if step is None:
             break
         transform = compose(transform, step)
@@ -149,7 +149,7 @@ def _eye_correction(first: int, seen: dict[int, Floats], person: Person, picture
     """
     if not seen:
         return similarity(1.0, 0.0)
-    reference = Reference(cut_out(pictures[first], person.boxes[first].transform, (WIDTH, HEIGHT)))
+    reference = Reference(cropped(pictures[first], person.boxes[first].transform, (WIDTH, HEIGHT)))
     placed = []
     for i, found in seen.items():
         own = person.boxes[i].transform

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.image import parallel
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, compose, cut_out, halved, invert
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, compose, cropped, halved, invert
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
@@ -47,7 +47,7 @@ def kept(count: int, most: int, run: int = RUN) -> npt.NDArray[np.int64]:
 
 
 class CropKeeper:
-    """Canonical crops, cut with the online transform and moved to the smoothed one, in place, at the end."""
+    """Canonical crops, taken with the online transform and moved to the smoothed one, in place, at the end."""
 
     def __init__(self, count: int) -> None:
         """``count``: how many frames are expected; more may come, and are not kept."""
@@ -62,24 +62,24 @@ class CropKeeper:
         return i in self._row
 
     def take(self, i: int, picture: Bytes, frame: Frame, transform: Floats) -> None:
-        """Frames come in order; ``picture`` is the luma of frame ``i`` cut with ``transform``."""
+        """Frames come in order; ``picture`` is the luma of frame ``i`` cropped by ``transform``."""
         row = self._row.get(i)
         if row is None:
             return
         half, size = halved(transform), (WIDTH // 2, HEIGHT // 2)
-        pictures = (picture, cut_out(frame.u, half, size), cut_out(frame.v, half, size))
+        pictures = (picture, cropped(frame.u, half, size), cropped(frame.v, half, size))
         for plane, new in zip(self._planes, pictures, strict=True):
             plane[row] = new
         self._taken = row + 1
 
     def finish(self, transforms: Floats, online: Sequence[Floats], threads: int = 1) -> Crops:
-        """``online``: the transforms that the crops were cut with; ``transforms``: those that they shall have."""
+        """``online``: the transforms that the crops were taken with; ``transforms``: those that they shall have."""
         index = self._index[: self._taken]
 
         def move(row: int) -> None:
             change = compose(invert(online[index[row]]), transforms[index[row]])
             for plane, moved in zip(self._planes, (change, halved(change), halved(change)), strict=True):
-                plane[row] = cut_out(plane[row], moved, (plane.shape[2], plane.shape[1]))
+                plane[row] = cropped(plane[row], moved, (plane.shape[2], plane.shape[1]))
 
         parallel.every(move, len(index), threads)
         return Crops(index, *(plane[: self._taken] for plane in self._planes))

@@ -1,8 +1,8 @@
 """Where faces are in single pictures: an imported SCRFD model (``scrfd``) or the Haar cascades that OpenCV 4 ships.
 
-Which of them is decided once per film (``choose``) and told by name.  The cascade was
-chosen by measurement (12 clips, 144 keyframes): ``frontalface_alt2`` found 143 with 9 false boxes, ``default`` 144
-with 57; the boxes' false ones do not agree between keyframes, the true ones do (``people``).
+Which of them is decided once per film (``choose``) and named in the log.  The cascade was chosen by measurement (12
+clips, 144 keyframes): ``frontalface_alt2`` found 143 with 9 false boxes, ``default`` 144 with 57; the boxes' false ones
+do not agree between keyframes, the true ones do (``Finder.people``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,11 +29,14 @@ from heygemd.pipeline.image.geometry import (
     Bytes,
     Floats,
     Singles,
-    cut_out,
+    cropped,
     invert,
     move,
     similarity,
 )
+
+if TYPE_CHECKING:
+    from heygemd.contract.job import Settings
 
 NAME = "haar"
 # The eye distance is .365 of a Haar box and the eyes lie .115 of it above its middle (measured on the same clips).
@@ -73,71 +76,81 @@ class Person:
         return Box(float(values[0]), float(values[1]), float(values[2]))
 
 
-_MODEL: list[scrfd.Detector] = []
-"""The imported model in use, or nothing: one film is made at a time in a process."""
+class Finder:
+    """What looks for faces in the frames of one film: the imported ``detector``, or else the Haar
+    cascades."""
+
+    def __init__(self, detector: scrfd.Detector | None = None) -> None:
+        self._detector = detector
+        self.name = NAME if detector is None else detector.name
+        self.pack = Pack() if detector is None else detector.pack  #: landmarks and identity, where the model has them
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """(code, sentence) of what a person should know about it."""
+        if self._detector is None or self._detector.model.commercial:
+            return []
+        model = self._detector.model
+        return [("model_terms", f"{model.name} found the face. {model.terms}")]
+
+    def boxes(self, luma: Bytes, side: int = SIDES[0]) -> list[Box]:
+        """Faces in one picture ``(h, w)`` uint8, searched at ``side`` px along its longest side (a model has its
+        own)."""
+        if self._detector is not None:
+            return [_box_of(face) for face in self._detector.faces(luma)]
+        shrink = min(1.0, side / max(luma.shape))
+        small = cv2.resize(luma, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else luma
+        rectangles = _cascade("haarcascade_frontalface_alt2.xml").detectMultiScale(small, 1.1, 2, minSize=(24, 24))
+        return [Box((x + w / 2) / shrink, (y + h / 2) / shrink, w / shrink) for x, y, w, h in rectangles]
+
+    def people(self, pictures: Mapping[int, Bytes], threads: int = 1) -> list[Person]:
+        """Faces seen at the same place in at least 40 % of the keyframes ``{index: luma (h, w)}``; best seen first."""
+        model = self._detector is not None
+        for side in SIDES[: 1 if model else None]:
+            boxes = parallel.each(partial(self.boxes, side=side), pictures.values(), 1 if model else threads)
+            by_keyframe = dict(zip(pictures, boxes, strict=True))
+            if any(by_keyframe.values()):
+                return _agreeing(by_keyframe, pictures)
+        return []
+
+    def codes(self, person: Person, pictures: Mapping[int, Bytes]) -> dict[int, Singles] | None:
+        """Who is seen in each of the person's keyframes, as a code of unit length; ``None`` where no model tells."""
+        identity = self.pack.identity
+        if identity is None:
+            return None
+        points = {i: box.points for i, box in person.boxes.items()}
+        return {i: identity.by_points(pictures[i], p) for i, p in points.items() if p is not None}
 
 
-def choose(settings: Any) -> tuple[str, list[tuple[str, str]]]:
-    """Take the finder that ``settings`` ask for: its name, and (code, sentence) of what should be known about it.
-
-    Raises SetupError where it is asked for by name and lacks something.
-    """
-    detector = scrfd.choose(settings.finder, settings.models_dir, settings.threads)
-    _MODEL[:] = [detector] if detector else []
-    if detector is None:
-        return NAME, []
-    model = detector.model
-    return detector.name, [] if model.commercial else [("model_terms", f"{model.name} found the face. {model.terms}")]
+def choose(settings: Settings) -> Finder:
+    """The finder that ``settings`` ask for.  Raises SetupError where it is asked for by name and lacks something."""
+    return Finder(scrfd.choose(settings.finder, settings.models_dir, settings.threads))
 
 
-def pack_in_use() -> Pack:
-    """What the imported model has beside its detector: nothing where the built-in finder is used."""
-    return _MODEL[0].pack if _MODEL else Pack()
-
-
-def codes(person: Person, pictures: Mapping[int, Bytes]) -> dict[int, Singles] | None:
-    """Who is seen in each of the person's keyframes, as a code of unit length; ``None`` where no model tells."""
-    identity = pack_in_use().identity
-    if identity is None:
-        return None
-    points = {i: box.points for i, box in person.boxes.items()}
-    return {i: identity.by_points(pictures[i], p) for i, p in points.items() if p is not None}
-
-
-def _box_of(seen: scrfd.Seen) -> Box:
+def _box_of(face: scrfd.Detection) -> Box:
     """A box such as the cascade would draw around these eyes."""
-    (x0, y0), (x1, y1) = seen.eyes
+    (x0, y0), (x1, y1) = face.eyes
     width = float(np.hypot(x1 - x0, y1 - y0)) / EYE_SHARE
-    return Box((x0 + x1) / 2, (y0 + y1) / 2 + EYE_RISE * width, width, (x0, y0, x1, y1), seen.points)
+    return Box((x0 + x1) / 2, (y0 + y1) / 2 + EYE_RISE * width, width, (x0, y0, x1, y1), face.points)
 
 
 _own = threading.local()
 
 
-def _cascade(name: str) -> Any:
+def _cascade(name: str) -> cv2.CascadeClassifier:
     """This thread's: a cascade keeps what it has seen."""
-    found = getattr(_own, name, None)
-    if found is None:
-        found = _loaded(name)
-        setattr(_own, name, found)
-    return found
+    cascade: cv2.CascadeClassifier | None = getattr(_own, name, None)
+    if cascade is None:
+        cascade = _loaded(name)
+        setattr(_own, name, cascade)
+    return cascade
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str) -> cv2.CascadeClassifier:
     found = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
     if found.empty():
         raise SetupError(f"OpenCV's own {name} is missing: install opencv-python 4.x (5.0 dropped the cascades).")
     return found
-
-
-def boxes(luma: Bytes, side: int = SIDES[0]) -> list[Box]:
-    """Faces in one picture ``(h, w)`` uint8, searched at ``side`` px along its longest side (a model has its own)."""
-    if _MODEL:
-        return [_box_of(seen) for seen in _MODEL[0].faces(luma)]
-    shrink = min(1.0, side / max(luma.shape))
-    small = cv2.resize(luma, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else luma
-    found = _cascade("haarcascade_frontalface_alt2.xml").detectMultiScale(small, 1.1, 2, minSize=(24, 24))
-    return [Box((x + w / 2) / shrink, (y + h / 2) / shrink, w / shrink) for x, y, w, h in found]
 
 
 def eyes(luma: Bytes, box: Box) -> Floats | None:
@@ -150,7 +163,7 @@ def eyes(luma: Bytes, box: Box) -> Floats | None:
         middle = true.mean(0)
         seen: Floats = middle + (true - middle) / 0.965 + [0.0, 2.0]
         return seen
-    canonical = cut_out(luma, box.transform, (WIDTH, HEIGHT))[30:130]
+    canonical = cropped(luma, box.transform, (WIDTH, HEIGHT))[30:130]
     found = _cascade("haarcascade_eye.xml").detectMultiScale(canonical, 1.05, 4, minSize=(24, 24), maxSize=(64, 64))
     centres = [(x + w / 2, y + 30 + h / 2) for x, y, w, h in found]
     half = IO / 2
@@ -161,16 +174,6 @@ def eyes(luma: Bytes, box: Box) -> Floats | None:
             return None
         pair.append(near[0])
     return np.array(pair, np.float64)
-
-
-def people(pictures: Mapping[int, Bytes], threads: int = 1) -> list[Person]:
-    """Who is seen at the same place in at least 40 % of the keyframes ``{index: luma (h, w)}``; best seen first."""
-    for side in SIDES[: 1 if _MODEL else None]:
-        seen = parallel.each(partial(boxes, side=side), pictures.values(), 1 if _MODEL else threads)
-        found = dict(zip(pictures, seen, strict=True))
-        if any(found.values()):
-            return _agreeing(found, pictures)
-    return []
 
 
 def _agreeing(found: Mapping[int, list[Box]], pictures: Mapping[int, Bytes]) -> list[Person]:

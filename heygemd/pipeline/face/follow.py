@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solveh_banded
 
-from heygemd.pipeline.face import detect
 from heygemd.pipeline.face.anchors import Start, follow, points_on, settle
 from heygemd.pipeline.face.crops import CropKeeper, Crops
-from heygemd.pipeline.face.detect import Box
+from heygemd.pipeline.face.detect import Box, Finder
 from heygemd.pipeline.image.geometry import (
     HEIGHT,
     WIDTH,
@@ -26,7 +25,7 @@ from heygemd.pipeline.image.geometry import (
     Floats,
     Singles,
     compose,
-    cut_out,
+    cropped,
     from_parameters,
     invert,
     to_parameters,
@@ -64,13 +63,14 @@ def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
 class Tracker:
     """Takes frames in order; ``finish`` fits the whole clip."""
 
-    def __init__(self, start: Start, count: int) -> None:
-        self._start, self._current = start, 0
+    def __init__(self, start: Start, count: int, finder: Finder) -> None:
+        """``count``: frames of the clip; ``finder``: what a lost face is looked for with."""
+        self._start, self._current, self._finder = start, 0, finder
         self._anchors: list[Floats] = []  # absolute parameters
         self._anchor_quality: list[float] = []
         self._steps: list[Floats] = []  # parameter differences to the frame before
         self._step_quality: list[float] = []
-        self._online: list[Floats] = []  # transforms that the crops were cut with
+        self._online: list[Floats] = []  # transforms that the crops were taken with
         self._transform: Floats | None = None
         self._previous: tuple[Bytes, Singles] | None = None
         self._switched = self._searched = -99
@@ -90,9 +90,9 @@ class Tracker:
             self._previous = None
         expected = self._expected(i)
         guess = self._transform if self._transform is not None else expected
-        picture = cut_out(luma, guess, (WIDTH, HEIGHT))
-        stepped, step_quality, picture, cut = self._step(luma, guess, picture)
-        anchor, quality = self._carried(guess, stepped, step_quality) or self._anchor(i, picture, cut)
+        picture = cropped(luma, guess, (WIDTH, HEIGHT))
+        stepped, step_quality, picture, placed = self._step(luma, guess, picture)
+        anchor, quality = self._carried(guess, stepped, step_quality) or self._anchor(i, picture, placed)
         if quality < _ANCHOR_POOR and step_quality < _STEP_GOOD:
             anchor, quality = self._search(i, luma, expected)
         self._steps.append(to_parameters(stepped) - to_parameters(guess) if i else np.zeros(4))
@@ -102,7 +102,7 @@ class Tracker:
         self._anchors.append(now if strayed else to_parameters(anchor))
         self._anchor_quality.append(0.05 if strayed else quality)
         self._transform = from_parameters(now)
-        picture = cut_out(luma, self._transform, (WIDTH, HEIGHT))
+        picture = cropped(luma, self._transform, (WIDTH, HEIGHT))
         self._previous = (picture, points_on(picture, 80, 6))
         self._online.append(self._transform)
         self._crops.take(i, picture, frame, self._transform)
@@ -132,7 +132,7 @@ class Tracker:
         stepped = compose(guess, step)
         if np.abs(step - np.eye(2, 3)).max() <= 0.15:
             return stepped, quality, picture, guess
-        return stepped, quality, cut_out(luma, stepped, (WIDTH, HEIGHT)), stepped
+        return stepped, quality, cropped(luma, stepped, (WIDTH, HEIGHT)), stepped
 
     def _carried(self, guess: Floats, stepped: Floats, step_quality: float) -> tuple[Floats, float] | None:
         """The last frame's anchor, moved by the step: good for every other frame of a face that is well seen, because
@@ -147,11 +147,11 @@ class Tracker:
         anchor, quality = self._held
         return compose(stepped, compose(invert(guess), anchor)), quality
 
-    def _anchor(self, i: int, picture: Bytes, cut: Floats) -> tuple[Floats, float]:
+    def _anchor(self, i: int, picture: Bytes, placed: Floats) -> tuple[Floats, float]:
         """The transform against the current reference, or a better fitting one."""
         references = self._start.references
         step, quality = follow(references[self._current].picture, references[self._current].points, picture, 1.5)
-        best = compose(cut, step) if step is not None else cut
+        best = compose(placed, step) if step is not None else placed
         if quality < 0.45 and i - self._switched >= 3:
             self._switched = i
             for j, reference in enumerate(references):
@@ -159,7 +159,7 @@ class Tracker:
                     continue
                 other, other_quality = follow(reference.picture, reference.points, picture, 1.5)
                 if other is not None and other_quality > quality + 0.08:
-                    best, quality, self._current = compose(cut, other), other_quality, j
+                    best, quality, self._current = compose(placed, other), other_quality, j
         return best, quality
 
     def _search(self, i: int, luma: Bytes, expected: Floats) -> tuple[Floats, float]:
@@ -168,7 +168,7 @@ class Tracker:
         if i - self._searched >= 10:
             self._searched = i
             usual = float(np.median(self._box_path[1][:, 2]))
-            near = [b for b in detect.boxes(luma) if 0.6 < b.width / usual < 1.6]
+            near = [b for b in self._finder.boxes(luma) if 0.6 < b.width / usual < 1.6]
             if near:
                 here = to_parameters(expected)
                 self._found = min(near, key=lambda b: float(np.hypot(b.x - here[0], b.y - here[1])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -45,20 +45,30 @@ def loaded(path: Path, threads: int, name: str) -> Any:
     options.log_severity_level = 3
     net = get_model(str(path), providers=["CPUExecutionProvider"], sess_options=options, download=False)
     if net is None:
-        raise SetupError(f"insightface has no use for {path.name} of the imported face model {name}; import another.")
+        raise SetupError(f"insightface cannot use {path.name} of the imported face model {name}; import another model.")
     return net
 
 
-class _Box(dict[str, Any]):
+class _Box(dict[str, object]):
     """What insightface reads and writes of a face."""
 
     bbox = np.array(_FACE)
 
 
+class _LandmarkNetwork(Protocol):
+    def get(self, picture: Bytes, face: _Box) -> Floats:
+        """BGR picture and where the face is -> points ``(106, 2)`` or ``(106, 3)`` in px."""
+
+
+class _IdentityNetwork(Protocol):
+    def get_feat(self, picture: Bytes) -> Singles:
+        """BGR picture of ``_SIDE`` px -> code ``(1, d)``."""
+
+
 class Landmarks:
     """106 points on a canonical face."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: _LandmarkNetwork) -> None:
         """``net``: insightface's reader of the model."""
         self._net = net
 
@@ -72,7 +82,7 @@ class Landmarks:
 class Identity:
     """A face as a code of unit length; the codes of one person are near each other."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: _IdentityNetwork) -> None:
         """``net``: insightface's reader of the model."""
         self._net = net
 

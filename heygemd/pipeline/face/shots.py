@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.face import detect
 from heygemd.pipeline.face.anchors import Reference, settle
-from heygemd.pipeline.face.detect import Box, Person
+from heygemd.pipeline.face.detect import Box, Finder, Person
 from heygemd.pipeline.face.landmark_models import SAME_PERSON
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cropped
 
 SAME_FACE = 0.55
 """Share of points that agree from which on two pictures, or the best frames of a shot, show the same face."""
@@ -31,12 +30,12 @@ the picture and moves, if the thumbnails' sorted greys differ by less than ``_LI
 _TRIED = 3  # keyframes of a shot that are compared with those of another
 
 
-def of_one(person: Person, pictures: Mapping[int, Bytes]) -> Person:
+def of_one(person: Person, pictures: Mapping[int, Bytes], finder: Finder) -> Person:
     """``person`` with the boxes of one human only: the one whom most keyframes show, the first of several."""
     shots = _shots(sorted(person.boxes), pictures)
     if len(shots) < 2:
         return person
-    codes = detect.codes(person, pictures)
+    codes = finder.codes(person, pictures)
     people: list[list[int]] = []
     for shot in sorted(shots, key=lambda s: (-len(s), s)):
         known = next(
@@ -108,7 +107,7 @@ def _same_code(one: Sequence[int], other: Sequence[int], codes: Mapping[int, Sin
 def _alike(one: Sequence[int], other: Sequence[int], boxes: Mapping[int, Box], pictures: Mapping[int, Bytes]) -> bool:
     """Whether a face of ``one`` agrees with a face of ``other``."""
     for i, j in product(_some(one), _some(other)):
-        reference = Reference(cut_out(pictures[i], boxes[i].transform, (WIDTH, HEIGHT)))
+        reference = Reference(cropped(pictures[i], boxes[i].transform, (WIDTH, HEIGHT)))
         if settle(reference, pictures[j], boxes[j].transform, 2.0)[1] >= SAME_FACE:
             return True
     return False

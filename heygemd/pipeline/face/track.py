@@ -1,25 +1,25 @@
 """Step 2: frames -> the tracked face: one similarity per frame, and how far it can be believed.
 
-Up to a dozen keyframes are searched for faces (``finder``), which gives reference pictures (``anchors``); then the clip
+Up to a dozen keyframes are searched for faces (``detect``), which gives reference pictures (``anchors``); then the clip
 is decoded once and every frame is followed (``follow``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.common.errors import InputError
-from heygemd.pipeline.face import detect, shots
+from heygemd.pipeline.face import shots
 from heygemd.pipeline.face.anchors import begin
 from heygemd.pipeline.face.crops import Crops
-from heygemd.pipeline.face.detect import Person
+from heygemd.pipeline.face.detect import NAME, Finder, Person
 from heygemd.pipeline.face.follow import Tracker, runs
 from heygemd.pipeline.face.landmark_models import Pack
 from heygemd.pipeline.face.occlusion import covered, turned_away
@@ -28,10 +28,10 @@ from heygemd.pipeline.image import parallel
 from heygemd.pipeline.image.compose import Area, area_around
 from heygemd.pipeline.image.geometry import IO, Floats, move, scale_of
 from heygemd.pipeline.image.patches import Patches
-from heygemd.pipeline.template_cache import NOTHING, Memory
+from heygemd.pipeline.template_cache import NOTHING, Arrays, Memory
 
 if TYPE_CHECKING:
-    from heygemd.contract.job import Settings
+    from heygemd.contract.job import Settings, Tell
     from heygemd.pipeline.media import Clip
 
 KEYFRAMES = 12
@@ -70,7 +70,7 @@ class FaceTrack:
     cuts: tuple[int, ...]
     crops: Crops
     warnings: list[tuple[str, str]] = field(default_factory=list)
-    finder: str = detect.NAME
+    finder: str = NAME
     covered: tuple[tuple[int, int], ...] = ()
     patches: Patches | None = None
     memory: Memory = NOTHING
@@ -82,31 +82,31 @@ class FaceTrack:
         return runs(~self.usable)
 
 
-def track(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
+def track(clip: Clip, finder: Finder, settings: Settings, name: str, tell: Tell) -> FaceTrack:
     """Find and follow one face through ``clip``.
 
     Raises InputError ``no_face`` where less than half of the keyframes show one at a consistent place, and
     ``face_too_small`` where the eyes are closer than ``settings.min_eye_px``; ``name`` is the user's file name.
     """
     parallel.alone()
-    found_by, told = detect.choose(settings)
-    if clip.counted and (known := _about(clip, settings).recall("told", *_KEPT)) is not None:
-        return replace(_of_arrays(known, _about(clip, settings)), pack=detect.pack_in_use())
-    found = _tracked(clip, settings, name, tell)
-    memory = _about(clip, settings)
-    found = replace(found, memory=memory, finder=found_by, warnings=[*told, *found.warnings], pack=detect.pack_in_use())
-    memory.keep(**arrays(found))
-    return found
+    if clip.counted and (known := _about(clip, finder, settings).recall("told", *_KEPT)) is not None:
+        return replace(_of_arrays(known, _about(clip, finder, settings)), pack=finder.pack)
+    made = _tracked(clip, finder, settings, name, tell)
+    memory = _about(clip, finder, settings)
+    warnings = [*finder.warnings, *made.warnings]
+    made = replace(made, memory=memory, finder=finder.name, warnings=warnings, pack=finder.pack)
+    memory.keep(**arrays(made))
+    return made
 
 
-def is_known(clip: Clip, settings: Settings) -> bool:
+def is_known(clip: Clip, finder: Finder, settings: Settings) -> bool:
     """Whether an earlier film has found the face of this clip."""
-    return clip.counted and _about(clip, settings).has_some
+    return clip.counted and _about(clip, finder, settings).has_some
 
 
-def _about(clip: Clip, settings: Settings) -> Memory:
+def _about(clip: Clip, finder: Finder, settings: Settings) -> Memory:
     """What is kept about the face of a counted clip."""
-    return clip.memory.about("face", detect.choose(settings)[0], settings.face, settings.min_eye_px)
+    return clip.memory.about("face", finder.name, settings.face, settings.min_eye_px)
 
 
 def thinned(track: FaceTrack) -> FaceTrack:
@@ -119,11 +119,10 @@ def thinned(track: FaceTrack) -> FaceTrack:
     return replace(track, crops=Crops(index[rows], *planes), patches=None)
 
 
-def read_again(kept: Mapping[str, Any], settings: Settings) -> FaceTrack:
+def read_again(kept: Arrays, finder: Finder) -> FaceTrack:
     """The inverse of ``arrays``, ready to be measured by."""
     parallel.alone()
-    detect.choose(settings)
-    return replace(_of_arrays(kept, NOTHING), pack=detect.pack_in_use())
+    return replace(_of_arrays(kept, NOTHING), pack=finder.pack)
 
 
 _PATH, _CROPS = ("transforms", "quality", "usable"), ("index", "y", "u", "v")
@@ -131,31 +130,32 @@ _TOLD = ("eye_px", "support", "faces_seen", "cuts", "covered", "warnings", "find
 _KEPT = (*_PATH, *_CROPS)
 
 
-def arrays(found: FaceTrack) -> dict[str, npt.NDArray[Any]]:
+def arrays(track: FaceTrack) -> Arrays:
     """All of a track, to be kept."""
-    told = {name: getattr(found, name) for name in _TOLD}
-    path = {name: getattr(found, name) for name in _PATH}
-    return {"told": np.array(json.dumps(told)), **path, **{name: getattr(found.crops, name) for name in _CROPS}}
+    told = {name: getattr(track, name) for name in _TOLD}
+    path = {name: getattr(track, name) for name in _PATH}
+    return {"told": np.array(json.dumps(told)), **path, **{name: getattr(track.crops, name) for name in _CROPS}}
 
 
-def _of_arrays(arrays: Mapping[str, Any], memory: Memory) -> FaceTrack:
+def _of_arrays(arrays: Arrays, memory: Memory) -> FaceTrack:
     """The inverse of ``arrays``."""
     told = json.loads(str(arrays["told"]))
     told |= {"cuts": tuple(told["cuts"]), "warnings": [(code, message) for code, message in told["warnings"]]}
     told["covered"] = tuple((first, last) for first, last in told["covered"])
-    path = {name: arrays[name] for name in _PATH}
-    return FaceTrack(**told, **path, crops=Crops(*(arrays[n] for n in _CROPS)), memory=memory, recalled=True)
+    crops = Crops(*(arrays[name] for name in _CROPS))
+    transforms, quality, usable = (arrays[name] for name in _PATH)
+    return FaceTrack(transforms, quality, usable, **told, crops=crops, memory=memory, recalled=True)
 
 
-def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
+def _tracked(clip: Clip, finder: Finder, settings: Settings, name: str, tell: Tell) -> FaceTrack:
     pictures = {i: frame.y for i, frame in clip.glances(KEYFRAMES).items()}
-    crowd = detect.people(pictures, cores(settings.threads))
+    crowd = finder.people(pictures, cores(settings.threads))
     person = _chosen(crowd, len(pictures), settings.face, clip.width, name)
-    one = shots.of_one(person, pictures)
+    one = shots.of_one(person, pictures, finder)
     support = len(one.boxes) / len(pictures)
     start = begin(one, pictures, cores(settings.threads))
     _refuse_small(start.eye_px, settings.min_eye_px, name)
-    tracker = Tracker(start, clip.count)
+    tracker = Tracker(start, clip.count, finder)
     patches = Patches() if settings.engine == "footage" else None
     for i, frame in enumerate(parallel.ahead(clip.frames(), _AHEAD)):
         transform = tracker.take(frame)
@@ -168,8 +168,7 @@ def _tracked(clip: Clip, settings: Any, name: str, tell: Any) -> FaceTrack:
     scales = [scale_of(t) for t, u in zip(path.transforms, usable, strict=True) if u]
     if not scales:
         raise InputError(
-            f"{name}: a face was found, but it could not be followed from frame to frame. "
-            "Use a sharper or steadier video of it.",
+            f"{name}: a face was found but could not be tracked from frame to frame. Use a sharper or steadier video.",
             reason="no_face",
         )
     cuts = shots.without_sweeps(path.cuts)
@@ -199,8 +198,8 @@ def _around_mouth(transform: Floats, clip: Clip) -> Area | None:
 def _refuse_small(eye_px: float, least: float, name: str) -> None:
     if eye_px < least:
         raise InputError(
-            f"{name}: the face is too small: {eye_px:.0f} px between the eyes, at least {least:.0f} are needed. "
-            "Use a closer or larger picture.",
+            f"{name}: the face is too small: {eye_px:.0f} px between the eyes; at least {least:.0f} px are "
+            "needed. Use a closer or larger picture.",
             reason="face_too_small",
         )
 
@@ -210,8 +209,8 @@ def _chosen(crowd: Sequence[Person], looked_at: int, which: str, width: int, nam
     if not seen:
         best = max((len(p.boxes) for p in crowd), default=0)
         raise InputError(
-            f"{name}: no face was found (seen in {best} of {looked_at} looked-at frames). The face must look "
-            "roughly into the camera, upright, and stay in view for at least half of the video.",
+            f"{name}: no face was found (detected in {best} of {looked_at} checked frames). The face must be "
+            "upright, look roughly into the camera, and stay in view for at least half of the video.",
             reason="no_face",
         )
     if any(p.eyes for p in seen):
@@ -237,23 +236,23 @@ def _warnings(
         out.append(
             (
                 "second_face",
-                f"{len(similar) + 1} faces of similar size are in the picture; one was taken. "
-                'Set face = "left", "right" or "center" to choose another.',
+                f'{len(similar) + 1} faces of similar size are visible; one was chosen. Set face = "left", "right" or '
+                '"center" to choose another.',
             )
         )
     if cuts:
         out.append(
             (
                 "shot_cuts",
-                f"The video cuts between shots at frame {', '.join(map(str, cuts[:10]))}; "
-                "shots in which the face could not be matched were left as they are.",
+                f"The video changes shots at frame {', '.join(map(str, cuts[:10]))}; shots without a matching face "
+                "were left unchanged.",
             )
         )
     if not usable.all():
         share = 100 * float((~usable).mean())
-        out.append(("face_lost", f"In {share:.0f} % of the frames the face could not be followed."))
+        out.append(("face_lost", f"The face could not be tracked in {share:.0f} % of the frames."))
     if hidden:
         ranges = ", ".join(f"{first}-{last}" for first, last in hidden[:10])
-        what = f"The mouth is covered, or turned away, in frames {ranges} of the video; they are left as they are."
+        what = f"The mouth is covered or turned away in frames {ranges} of the video; these frames were left unchanged."
         out.append(("mouth_covered", what))
     return out

@@ -1,1 +1,4 @@
-"""Image operations without a model: geometry, optical flow, compositing, smoothing."""
+"""Image operations without a model: geometry, optical flow, compositing, smoothing.
+
+May import: common, pipeline.media, pipeline.template_cache.
+"""

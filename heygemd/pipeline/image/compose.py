@@ -10,13 +10,13 @@ import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
-from heygemd.pipeline.image.flow import matcher
-from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
+from heygemd.pipeline.image.flow import Matcher
+from heygemd.pipeline.image.geometry import NO_MAP, Bytes, Floats, Singles
 
 if TYPE_CHECKING:
     from heygemd.pipeline.media import Frame
@@ -60,7 +60,7 @@ class Area:
         return self.x0 >= other.x0 and self.y0 >= other.y0 and self.x1 <= other.x1 and self.y1 <= other.y1
 
     def common(self, other: Area) -> Area:
-        """What lies in both; they overlap."""
+        """The intersection; both overlap."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return Area(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
 
@@ -91,8 +91,8 @@ class Canvas:
         self._size = area.size
         self._half = (area.size[0] // 2, area.size[1] // 2)
 
-    def over(self, area: Area) -> Canvas:
-        """The same grid over another area."""
+    def part(self, area: Area) -> Canvas:
+        """The same grid for another area."""
         return Canvas(area, self._grid_to_image)
 
     def luma(self, values: Singles, *, extend: bool = False) -> Singles:
@@ -142,15 +142,12 @@ def _from_pixels(shift: Singles, x: int = 0, y: int = 0) -> Singles:
 
 @functools.lru_cache(maxsize=8)
 def _places(columns: int, rows: int) -> Singles:
-    """(x, y) of every pixel of an area of so many times 256 px."""
+    """(x, y) of every pixel of an area of ``columns`` x ``rows`` blocks of 256 px."""
     return np.dstack(np.meshgrid(np.arange(256 * columns), np.arange(256 * rows))).astype(np.float32)
 
 
-_NO_MAP: Any = None  # both coordinates are in the first map, which OpenCV's types do not foresee
-
-
 def _sample(plane: Bytes, where: Singles) -> Bytes:
-    return cv2.remap(plane, where, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(plane, where, NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def mixed(below: Planes, above: Planes, luma_mask: Singles, chroma_mask: Singles) -> Planes:
@@ -206,7 +203,7 @@ def morphed(old: Planes, new: Planes, share: float) -> Planes:
     """A picture between ``old`` and ``new``, ``share`` of the way: both moved along the flow between their luma, then
     mixed, except where they still differ (teeth against lips), which is taken from ``new``: mixing would show both.
     """
-    flow: Singles = _matcher().calc(old.y, new.y, np.zeros((*old.y.shape, 2), np.float32))
+    flow = _matcher().flow(old.y, new.y, np.zeros((*old.y.shape, 2), np.float32))
     height, width = old.y.shape
     half = cv2.resize(flow, (width // 2, height // 2), interpolation=cv2.INTER_AREA) / 2
     out: list[Bytes] = []
@@ -226,12 +223,12 @@ def morphed(old: Planes, new: Planes, share: float) -> Planes:
 _own = threading.local()
 
 
-def _matcher() -> Any:
+def _matcher() -> Matcher:
     """This thread's."""
-    found = getattr(_own, "matcher", None)
-    if found is None:
-        found = _own.matcher = matcher()
-    return found
+    own: Matcher | None = getattr(_own, "matcher", None)
+    if own is None:
+        own = _own.matcher = Matcher()
+    return own
 
 
 def _small(plane: Bytes | Singles, size: tuple[int, int]) -> Singles:

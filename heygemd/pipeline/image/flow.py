@@ -7,18 +7,26 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heygemd.pipeline.image.geometry import Singles
+from heygemd.pipeline.image.geometry import Bytes, Singles
 
 
-def matcher(finest: int = 1, steps: int = 16, apart: int = 4) -> Any:  # OpenCV's types do not foresee no known flow
+class Matcher:
     """DIS flow that ends at pyramid level ``finest``, takes at most ``steps`` steps of descent there and is not
     refined; its patches of 8 px are ``apart`` px apart.  It has buffers of its own: one for each thread."""
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    made.setFinestScale(finest)
-    made.setVariationalRefinementIterations(0)
-    made.setGradientDescentIterations(steps)
-    made.setPatchStride(apart)
-    return made
+
+    def __init__(self, finest: int = 1, steps: int = 16, apart: int = 4) -> None:
+        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow.setFinestScale(finest)
+        flow.setVariationalRefinementIterations(0)
+        flow.setGradientDescentIterations(steps)
+        flow.setPatchStride(apart)
+        self._flow: Any = flow  # OpenCV's types demand a flow to begin with
+
+    def flow(self, before: Bytes, after: Bytes, start: Singles | None = None) -> Singles:
+        """Displacements ``(h, w, 2)`` in px from ``before`` to ``after``, both ``(h, w)`` uint8; ``start``: those to
+        begin with."""
+        result: Singles = self._flow.calc(before, after, start)
+        return result
 
 
 def typical(codes: Singles, count: int) -> list[int]:

@@ -18,6 +18,9 @@ Floats = npt.NDArray[Any]  # float64
 Singles = npt.NDArray[Any]  # float32
 Bytes = npt.NDArray[Any]  # uint8
 
+NO_MAP: Any = None
+"""The second map of ``cv2.remap`` where both coordinates are in the first, which OpenCV's types do not foresee."""
+
 IO = 64.0
 WIDTH, HEIGHT = 192, 224
 EYES = (96.0, 76.0)
@@ -78,7 +81,7 @@ def halved(transform: Floats) -> Floats:
     return out
 
 
-def cut_out(plane: Bytes, transform: Floats, size: tuple[int, int]) -> Bytes:
+def cropped(plane: Bytes, transform: Floats, size: tuple[int, int]) -> Bytes:
     """``size`` (width, height) px of ``plane`` seen through ``transform`` (output to plane), uint8.
 
     Faces much larger than the output are averaged down by a whole factor first, or bilinear sampling would alias.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Patches:
         luma, chroma = width * height, width * height // 4
         pixels = np.empty(luma + 2 * chroma, np.uint8)
         if os.preadv(self._file.fileno(), [pixels.data], self._at[i]) < len(pixels):
-            raise EngineError("The pixels of the template's mouths, kept in a temporary file, cannot be read again.")
+            raise EngineError("The temporary file with the template's mouth pixels cannot be read again.")
         u, v = (pixels[at : at + chroma].reshape(height // 2, width // 2) for at in (luma, luma + chroma))
         return area, Planes(pixels[:luma].reshape(height, width), u, v)
 
@@ -93,12 +93,12 @@ class Patches:
 
     def keep(self, memory: Memory, areas: Iterable[tuple[int, Area]]) -> None:
         """Keep ``areas``, all covered, for the next film; ``recalled`` reads them back."""
-        cut = Patches()
+        kept = Patches()
         for i, area in areas:
-            cut.add(i, area, self.part(i, area))
-        cut._file.flush()
-        bounds = np.array([area.bounds for area in cut._areas.values()], np.int64).reshape(-1, 4)
-        memory.keep(cut._file, frames=np.array(list(cut._areas), np.int64), areas=bounds)
+            kept.add(i, area, self.part(i, area))
+        kept._file.flush()
+        bounds = np.array([area.bounds for area in kept._areas.values()], np.int64).reshape(-1, 4)
+        memory.keep(kept._file, frames=np.array(list(kept._areas), np.int64), areas=bounds)
 
     def lay(self, path: Path) -> Arrays:
         """Let the file have this name; ``laid`` reads it with what is returned.  Raises ``OSError``."""
@@ -111,7 +111,7 @@ class Patches:
         return {"frames": np.array(frames, np.int64), "areas": np.array(bounds, np.int64).reshape(-1, 4), "at": at}
 
     @staticmethod
-    def laid(path: Path, arrays: Mapping[str, Any]) -> Patches:
+    def laid(path: Path, arrays: Arrays) -> Patches:
         """The inverse of ``lay``.  Raises ``OSError``, and ``ValueError`` where the file is too short."""
         made = Patches(path.open("rb"))
         for i, bounds, at in zip(*(arrays[name].tolist() for name in ("frames", "areas", "at")), strict=True):

@@ -10,7 +10,7 @@ from heygemd.pipeline.image.geometry import Singles
 
 def components(rows: Singles, count: int) -> tuple[Singles, Singles, Singles]:
     """Principal components of ``rows`` ``(n, d)``: scores ``(n, count)``, mean ``(d,)``, directions ``(count, d)``;
-    signs fixed.  Fewer than ``count`` where there are fewer rows or dimensions."""
+    signs fixed.  Fewer than ``count`` if ``rows`` or dimensions are fewer."""
     mean = rows.mean(0)
     found = directions(rows - mean, count)
     largest = np.take_along_axis(found, np.abs(found).argmax(1)[:, None], 1)

@@ -14,9 +14,13 @@ import json
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heygemd.common.errors import HeygemdError, InputError, SetupError
+from heygemd.common.spawn import end_with_parent
+
+if TYPE_CHECKING:
+    from heygemd.contract.model_import import ImportedModel
 
 _GIB = 1 << 30
 LIMITS = {
@@ -28,15 +32,15 @@ LIMITS = {
 }
 LARGEST = 8 * _GIB
 """Bytes of the largest file that is looked at."""
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000  # linux/sched.h
 
 
 def confine() -> str:
     """Give up what opening a model does not need; ``"no network"``, or ``"limits only"`` where the kernel lets nobody
     give up the network.  Before any thread is started."""
+    end_with_parent()
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, 9)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for which, value in LIMITS.items():
         hard = resource.getrlimit(which)[1]
@@ -46,7 +50,7 @@ def confine() -> str:
     return "no network" if alone else "limits only"
 
 
-def bring(path: Path, name: str, target: Path) -> dict[str, Any]:
+def bring(path: Path, name: str, target: Path) -> ImportedModel:
     """Look into ``path``, write what is worth keeping into ``target``, and say what it is.
 
     Raises InputError in one sentence where it is no model that heygemd can use.
@@ -61,7 +65,9 @@ def bring(path: Path, name: str, target: Path) -> dict[str, Any]:
     if not size:
         raise InputError(f"{name} is empty.", reason="bad_model")
     if size > LARGEST:
-        raise InputError(f"{name} is larger than {LARGEST // _GIB} GiB: no model of use is.", reason="bad_model")
+        raise InputError(
+            f"{name} is larger than {LARGEST // _GIB} GiB; no supported model is that large.", reason="bad_model"
+        )
     sha256 = _digest(path)
     _refuse_unused(sha256, name)
     kind = checkpoints.format_of(path, name)
@@ -82,7 +88,7 @@ def _refuse_unused(sha256: str, name: str) -> None:
     from heygemd.models.terms import UNUSED
 
     if sha256 in UNUSED:
-        raise InputError(f"{name} is {UNUSED[sha256]}, which this version of heygemd has no use for.")
+        raise InputError(f"{name} is {UNUSED[sha256]}, which this version of heygemd does not use.")
 
 
 def main() -> None:
@@ -90,6 +96,7 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     sandbox = confine()
     path, name = Path(request["path"]), str(request["name"])
+    answer: dict[str, object]
     try:
         answer = {**bring(path, name, Path(request["target"])), "sandbox": sandbox}
     except SetupError as error:
@@ -99,7 +106,7 @@ def main() -> None:
     except OSError as error:
         answer = {"refused": f"{name} cannot be read: {error.strerror or error}."}
     except (MemoryError, RecursionError):
-        answer = {"refused": f"{name} needs more memory than any model of use; it may be made to do harm."}
+        answer = {"refused": f"{name} needs more memory than any supported model; it may be malicious."}
     print(json.dumps(answer), flush=True)
 
 

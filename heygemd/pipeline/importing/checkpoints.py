@@ -13,7 +13,6 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heygemd.common.errors import InputError
+from heygemd.contract.model_import import OpenedModel
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.importing import torchscript
 
@@ -49,7 +49,7 @@ def format_of(path: Path, name: str) -> str:
         return "torch"  # written before torch 1.6: pickles one after the other
     if head[:1] == b"\x08":
         return "onnx"
-    raise bad(f"{name} is no model file that heygemd knows: neither PyTorch, safetensors, ONNX nor a zip of them.")
+    raise bad(f"{name} is not a supported model file: it is neither PyTorch, safetensors, ONNX nor a zip of them.")
 
 
 def _zip_format(path: Path, name: str) -> str:
@@ -62,15 +62,17 @@ def _zip_format(path: Path, name: str) -> str:
     size, inside = path.stat().st_size, sum(e.file_size for e in entries)
     pickled = any(n.count("/") == 1 and n.endswith("/data.pkl") for n in names)
     if len(entries) > _ENTRIES or inside > (2 if pickled else 10) * size + (1 << 20):
-        raise bad(f"{name} is {size} bytes and would unpack to {inside} in {len(entries)} files: no model does that.")
+        raise bad(
+            f"{name} has {size} bytes and would unpack to {inside} bytes in {len(entries)} files; no model does that."
+        )
     if not pickled:
         if any(n.endswith(".onnx") for n in names):
             return "pack"
-        raise bad(f"{name} is an archive that holds neither PyTorch weights nor ONNX files.")
+        raise bad(f"{name} is an archive without PyTorch weights or ONNX files.")
     return "script" if any("/code/" in n for n in names) else "torch"
 
 
-def bring(path: Path, kind: str, name: str, target: Path) -> dict[str, Any]:
+def bring(path: Path, kind: str, name: str, target: Path) -> OpenedModel:
     """Read the weights in ``path``, see what network they are of, write them to ``target`` as safetensors."""
     reader = {"torch": _torch, "script": _script, "safetensors": _safetensors}[kind]
     weights = _flat(reader(path, name), name)
@@ -81,29 +83,31 @@ def bring(path: Path, kind: str, name: str, target: Path) -> dict[str, Any]:
     return {"kind": "wav2lip", "size": size, "files": [{"name": "weights.safetensors", "role": "weights"}]}
 
 
-def _torch(path: Path, name: str) -> Any:
+def _torch(path: Path, name: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) or "Unsupported" in str(error):
             raise bad(
-                f"{name} is a pickle that asks for more than tensors; it was not run, and is not imported."
+                f"{name} is a pickle that contains more than tensors; it was not executed and is not imported."
             ) from error
         raise bad(f"{name} is damaged or truncated: its pickle cannot be read.") from error
     except _BROKEN as error:
         raise bad(f"{name} is damaged or truncated: {_first_line(error)}") from error
 
 
-def _script(path: Path, name: str) -> Any:
+def _script(path: Path, name: str) -> object:
     try:
         return torchscript.tensors(path)
     except pickle.UnpicklingError as error:
-        raise bad(f"{name} is a TorchScript archive with more in it than weights ({error}); not imported.") from error
+        raise bad(
+            f"{name} is a TorchScript archive that contains more than weights ({error}); it is not imported."
+        ) from error
     except _BROKEN as error:
         raise bad(f"{name} is a damaged TorchScript archive: {_first_line(error)}") from error
 
 
-def _safetensors(path: Path, name: str) -> Any:
+def _safetensors(path: Path, name: str) -> object:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -116,12 +120,12 @@ def _first_line(error: Exception) -> str:
     return f"{(text[0] if text else type(error).__name__)[:200].rstrip('.')}."
 
 
-def _flat(loaded: Any, name: str) -> dict[str, Tensor]:
+def _flat(loaded: object, name: str) -> dict[str, Tensor]:
     """The weights by plain name, whatever they were wrapped in; batch counters are left out."""
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
-        raise bad(f"{name} holds no weights by name.")
+        raise bad(f"{name} contains no named weights.")
     named = {str(k).removeprefix(_PREFIX): v for k, v in loaded.items() if isinstance(v, Tensor)}
     return {k: v for k, v in named.items() if not k.endswith("num_batches_tracked")}
 
@@ -129,23 +133,23 @@ def _flat(loaded: Any, name: str) -> dict[str, Tensor]:
 def _recognised(weights: Mapping[str, Tensor], name: str) -> int:
     """The size of the Wav2Lip whose weights these are.  Raises InputError where they are of anything else."""
     if any(key.startswith("sam.") for key in weights):
-        raise bad(f"{name} is of a 192, 288 or 384 px fork of Wav2Lip; heygemd runs those of 96 and 256 px.")
+        raise bad(f"{name} belongs to a 192, 288 or 384 px fork of Wav2Lip; heygemd supports 96 and 256 px.")
     if not any(key.startswith("face_encoder_blocks.") for key in weights):
         few = ", ".join(sorted(weights)[:2])
-        raise bad(f"{name} holds weights of a network that heygemd does not know (such as {few}).")
+        raise bad(f"{name} contains weights of an unknown network (such as {few}).")
     size = network.size_of(weights)
     wanted = network.shapes(size)
     for said, keys in (("lacks", wanted.keys() - weights.keys()), ("has besides", weights.keys() - wanted.keys())):
         if keys:
-            raise bad(f"{name} is no Wav2Lip of {size} px: it {said} {min(keys)}, and {len(keys) - 1} more.")
+            raise bad(f"{name} is not a Wav2Lip with {size} px: it {said} {min(keys)}, and {len(keys) - 1} more.")
     for key, shape in wanted.items():
         if tuple(weights[key].shape) != shape:
             is_, should = (" x ".join(map(str, s)) for s in (weights[key].shape, shape))
-            raise bad(f"{name} is no Wav2Lip of {size} px: {key} is {is_}, {should} is needed.")
+            raise bad(f"{name} is not a Wav2Lip with {size} px: {key} is {is_}, but must be {should}.")
     return size
 
 
 def _refuse_broken_numbers(weights: Mapping[str, Tensor], name: str) -> None:
     for key, value in weights.items():
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise bad(f"{name}: {key} holds values that are no finite numbers.")
+            raise bad(f"{name}: {key} contains values that are not finite numbers.")

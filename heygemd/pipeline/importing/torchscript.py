@@ -11,7 +11,6 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,18 +28,18 @@ _DEEPEST = 20
 class Shell:
     """Stands for an object of a class that is not loaded."""
 
-    def __init__(self, *_: Any) -> None:
-        self.state: Any = {}
+    def __init__(self, *_: object) -> None:
+        self.state: object = {}
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
-def _rebuilt(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuilt(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 
-def _first(value: Any, *_: Any) -> Any:
+def _first(value: object, *_: object) -> object:
     return value
 
 
@@ -51,7 +50,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(archive.open(f"{root}/data.pkl"))
         self._archive, self._root = archive, root
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module == "__torch__" or module.startswith("__torch__."):
             return Shell
         if module == "torch.jit._pickle":  # lists of numbers, and marks of an object's type
@@ -65,12 +64,12 @@ class _Reader(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return known[module, name]
 
-    def persistent_load(self, pid: Any) -> Tensor:
+    def persistent_load(self, pid: tuple[str, str, str, str, int]) -> Tensor:
         _, kind, key, _, count = pid
         data = bytearray(self._archive.read(f"{self._root}/data/{key}"))
         found = torch.frombuffer(data, dtype=_DTYPES[kind]) if data else torch.empty(0, dtype=_DTYPES[kind])
         if len(found) < count:
-            raise ValueError(f"tensor {key} is cut short")
+            raise ValueError(f"tensor {key} is truncated")
         return found
 
 
@@ -88,7 +87,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
     return out
 
 
-def _collect(value: Any, name: str, out: dict[str, Tensor], depth: int) -> None:
+def _collect(value: object, name: str, out: dict[str, Tensor], depth: int) -> None:
     if isinstance(value, Tensor):
         out[name] = value
         return

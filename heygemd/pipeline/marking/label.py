@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import cv2
 import numpy as np
@@ -26,8 +26,9 @@ from heygemd.common.request import LABEL_LETTERS, LABEL_POSITIONS
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, UNTRUSTED_WRITER, run
 from heygemd.pipeline.media.frame import even
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import output_range, upright_filters
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.read.probe import input_argv
 from heygemd.pipeline.media.write.encode import Laid, choose_encoder, colour_argv, encoder_argv
 
 if TYPE_CHECKING:
@@ -86,22 +87,22 @@ def made(
 
     Raises ``SetupError`` where ffmpeg cannot draw letters or the font lacks some of them.
     """
-    if settings.label == "off":
+    if settings.label.when == "off":
         return None
-    shown = frames if settings.label == "always" else min(frames, math.ceil(settings.label_seconds * fps))
+    shown = frames if settings.label.when == "always" else min(frames, math.ceil(settings.label.seconds * fps))
     width, height = size
     shorter = min(float(width * sar), float(height))
-    em = max(_LEAST_EM, math.ceil(settings.label_percent / 100 * shorter / _CAPITAL))
-    letters = _set(settings.label_text, em, width * float(sar), settings)
+    em = max(_LEAST_EM, math.ceil(settings.label.percent / 100 * shorter / _CAPITAL))
+    letters = _set(settings.label.text, em, width * float(sar), settings)
     if sar != 1:  # players stretch the picture by it
         drawn = max(1, round(letters.shape[1] / float(sar))), letters.shape[0]
         letters = np.asarray(cv2.resize(letters, drawn, interpolation=cv2.INTER_AREA), np.uint8)
     opacity, luma = _plate(letters, em, full_range)
     tall, wide = min(opacity.shape[0], height // 2 * 2), min(opacity.shape[1], width // 2 * 2)
-    x, y = _corner(settings.label_position, (width, height), (wide, tall), em)
+    x, y = _corner(settings.label.position, (width, height), (wide, tall), em)
     grey = np.full((tall // 2 * (wide // 2)) * 2, 128, np.uint8)
     planes = b"".join(p.tobytes() for p in (luma[:tall, :wide], grey, opacity[:tall, :wide]))
-    return Label(settings.label_text, (x, y, x + wide, y + tall), planes, shown, em * _CAPITAL)
+    return Label(settings.label.text, (x, y, x + wide, y + tall), planes, shown, em * _CAPITAL)
 
 
 def of(settings: Settings, clip: Clip, frames: int) -> Label | None:
@@ -135,20 +136,37 @@ def onto(
     return label
 
 
-def facts(label: Label | None, fps: Fraction, settings: Settings) -> dict[str, Any] | None:
+class LabelFacts(TypedDict):
+    """Of a film's label, for the log: ``box`` (x0, y0, x1, y1) in px; ``frames`` and ``seconds`` that show it."""
+
+    text: str
+    position: str
+    box: list[int]
+    frames: int
+    seconds: float
+    letters_px: float
+
+
+def facts(label: Label | None, fps: Fraction, settings: Settings) -> LabelFacts | None:
     """For the film's log."""
     if label is None:
         return None
     seconds = round(float(label.frames / fps), 3)
-    told = {"text": label.text, "position": settings.label_position, "box": list(label.box), "frames": label.frames}
-    return told | {"seconds": seconds, "letters_px": round(label.letters_px, 1)}
+    return {
+        "text": label.text,
+        "position": settings.label.position,
+        "box": list(label.box),
+        "frames": label.frames,
+        "seconds": seconds,
+        "letters_px": round(label.letters_px, 1),
+    }
 
 
 def entries(label: Label | None, settings: Settings) -> dict[str, str]:
     """The metadata that lets a later look find it."""
     if label is None or settings.mark == "off":
         return {}
-    told = {"text": label.text, "position": settings.label_position, "percent": settings.label_percent}
+    told = {"text": label.text, "position": settings.label.position, "percent": settings.label.percent}
     return {TAG: json.dumps(told | {"frames": label.frames}, ensure_ascii=False)}
 
 
@@ -165,20 +183,20 @@ def claimed(
         return None
     if not (0 < len(text) <= LABEL_LETTERS and position in LABEL_POSITIONS and 1 <= percent <= 50 and shown > 0):
         return None
-    theirs = replace(settings, label="always", label_text=text, label_position=position, label_percent=percent)
+    asked = replace(settings.label, when="always", text=text, position=position, percent=percent)
     try:
-        return made(theirs, size, sar, Fraction(1), min(shown, frames), full_range=False)
+        return made(replace(settings, label=asked), size, sar, Fraction(1), min(shown, frames), full_range=False)
     except HeygemdError:
         return None
 
 
-def shows(label: Label, cuts: Sequence[Bytes]) -> bool:
+def shows(label: Label, crops: Sequence[Bytes]) -> bool:
     """Whether every one of a film's pictures, luma ``(h, w)`` cut to the label's box, shows it."""
     width, height = label.size
     planes = np.frombuffer(label.planes, np.uint8)
     luma, opacity = (planes[at : at + width * height] for at in (0, len(planes) - width * height))
     due = luma.astype(np.float64) * opacity
-    return all(float(np.corrcoef(due, cut.ravel().astype(np.float64))[0, 1]) > _SEEN for cut in cuts)
+    return all(float(np.corrcoef(due, crop.ravel().astype(np.float64))[0, 1]) > _SEEN for crop in crops)
 
 
 def _set(text: str, em: int, width: float, settings: Settings) -> Bytes:
@@ -206,11 +224,11 @@ def _broken(text: str, lines: int) -> str:
 
 def _letters(text: str, em: int, settings: Settings) -> Bytes:
     """White on black, cut to the ink: how much of each pixel the letters cover, uint8 (h, w)."""
-    font = Path(settings.label_font) if settings.label_font else fonts.OURS
+    font = Path(settings.label.font) if settings.label.font else fonts.OURS
     try:
         lacking = fonts.missing(text.replace("\n", ""), font)
     except (OSError, ValueError) as error:
-        raise SetupError(f"The label's font {font} cannot be used: {error}.") from error
+        raise SetupError(f"The label's font {font.name} cannot be used: {error}.") from error
     if lacking:
         raise SetupError(f"The label's font {font.name} lacks {lacking}.  Cure: set label_font in [mark].")
     lines = text.split("\n")
@@ -221,12 +239,12 @@ def _letters(text: str, em: int, settings: Settings) -> Bytes:
     argv += ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     done = run(argv, limits=OURS, stall=settings.media_seconds)
     if done.code or len(done.stdout) != 3 * wide * tall:
-        cure = "Cure: an ffmpeg with drawtext (libfreetype), as distributions have it."
+        cure = "Cure: install an ffmpeg with drawtext (libfreetype), such as the distribution's."
         raise SetupError(f"This ffmpeg cannot draw the label.  {cure}", detail=done.stderr)
     picture = np.frombuffer(done.stdout, np.uint8)[::3].reshape(tall, wide)
     rows, columns = (np.flatnonzero(picture.max(axis) > 0) for axis in (1, 0))
     if not len(rows):
-        raise SetupError("The label's text has nothing to show.")
+        raise SetupError("The label's text has no visible characters.")
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from heygemd import __version__
 from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, UNTRUSTED, run
+from heygemd.pipeline.media.json_fields import json_object, member
 from heygemd.pipeline.media.read.probe import input_argv
 from heygemd.pipeline.media.write.soundtrack import metadata_argv
 
@@ -46,7 +46,7 @@ def stamp(film: Path, out: Path, entries: dict[str, str], settings: Settings) ->
     words = [*FFMPEG, "-y", *input_argv(film), "-map", "0:v", "-map", "0:a", "-c", "copy", *metadata_argv(entries)]
     done = run([*words, "-f", "mp4", f"file:{out}"], limits=OURS, stall=settings.media_seconds)
     if done.code:
-        raise EngineError("The film could not be marked as made by a machine.", detail=done.stderr)
+        raise EngineError("The mark of AI-generated content could not be written into the film.", detail=done.stderr)
 
 
 def tags(film: Path, settings: Settings) -> dict[str, str]:
@@ -54,13 +54,13 @@ def tags(film: Path, settings: Settings) -> dict[str, str]:
     words = ["ffprobe", "-v", "error", *input_argv(film), "-show_entries", "format_tags", "-of", "json"]
     done = run(words, limits=UNTRUSTED, stall=settings.media_seconds)
     try:
-        told = json.loads(done.stdout).get("format", {}).get("tags", {})
+        told = member(member(json_object(done.stdout), "format"), "tags")
     except ValueError:
         return {}
     return {str(name): str(value) for name, value in told.items()}
 
 
-def found(film: Path, settings: Settings) -> dict[str, Any] | None:
+def found(film: Path, settings: Settings) -> dict[str, str] | None:
     """The mark that a file carries; ``None`` where it carries none that can be read."""
     try:
         told = json.loads(next(value for name, value in tags(film, settings).items() if name.upper() == "AIGC"))

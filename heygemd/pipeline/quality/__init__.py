@@ -7,6 +7,9 @@
     grade     figures against the operator's thresholds, with reasons in words and what to do           (grade.py)
 
 A film is not thrown away because it could not be measured: ``report`` then says so, and it is delivered.
+
+May import: common, contract, pipeline.engines, pipeline.face, pipeline.ffmpeg, pipeline.image, pipeline.marking,
+pipeline.media, pipeline.result, pipeline.speech.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from heygemd.common.errors import HeygemdError
+from heygemd.contract.figures import Figures, PictureFigures, StructureFigures, SyncFigures
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline import media
 from heygemd.pipeline.engines.footage.analysis import mouth
@@ -30,7 +34,7 @@ from heygemd.pipeline.marking.label import Label, shows
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, template_changes
 from heygemd.pipeline.quality.mouths import Openings, openings
-from heygemd.pipeline.quality.windows import Cut, Film, Window, open_film, read
+from heygemd.pipeline.quality.windows import Crop, Film, Window, open_film, read
 from heygemd.pipeline.speech import lips
 
 __all__ = ["Evidence", "Known", "guarded", "measure", "report"]
@@ -40,6 +44,7 @@ _LEAST = 10  # pictures that show the face; with fewer, nothing is measured of t
 _ASKED = 12  # held pictures of which the template's own are looked at
 _HELD_OF_TEMPLATE = 0.6  # of the template's own change from picture to picture: a film that changes less, holds
 _RANGES = 50  # held ranges that are listed
+Numbers = npt.NDArray[np.int64]
 _TROUBLE = (HeygemdError, OSError, ValueError, ArithmeticError, LookupError, MemoryError, cv2.error)
 
 
@@ -57,21 +62,21 @@ class Evidence:
     frames: int = 0
 
 
-def report(film: Path, known: Known, settings: Settings, tell: Tell) -> tuple[dict[str, Any], Evidence | None]:
+def report(film: Path, known: Known, settings: Settings, tell: Tell) -> tuple[Figures, Evidence | None]:
     """``measure``; where that fails, the problem as a sentence: a film does not fail with its report."""
     return guarded(lambda: measure(film, known, settings, tell), tell)
 
 
-def guarded(act: Callable[[], tuple[dict[str, Any], Evidence]], tell: Tell) -> tuple[dict[str, Any], Evidence | None]:
+def guarded(act: Callable[[], tuple[Figures, Evidence]], tell: Tell) -> tuple[Figures, Evidence | None]:
     """What ``act`` measures with what it cost, or the problem that it met, which the job's log has too."""
     began = _cpu_seconds()
     try:
-        told, evidence = act()
+        figures, evidence = act()
     except _TROUBLE as error:
         problem = error.message if isinstance(error, HeygemdError) else f"{type(error).__name__}: {error}"
         tell.event("report_failed", level="warning", problem=problem)
         return {"grade": None, "problem": problem, "reasons": []}, None
-    return told | {"cpu_seconds": round(_cpu_seconds() - began, 2)}, evidence
+    return {**figures, "cpu_seconds": round(_cpu_seconds() - began, 2)}, evidence
 
 
 def _cpu_seconds() -> float:
@@ -82,7 +87,7 @@ def _cpu_seconds() -> float:
 
 def measure(
     film: Path, known: Known, settings: Settings, tell: Tell, given: Singles | None = None
-) -> tuple[dict[str, Any], Evidence]:
+) -> tuple[Figures, Evidence]:
     """The figures of ``film`` with their grade, and what shows them.  Raises what its parts raise.
 
     ``given``: the sound that it should have, 16 kHz mono; without, the film's own is taken for it.
@@ -96,20 +101,23 @@ def measure(
     numbers, canonical = np.array(looked.numbers, np.int64), np.array(looked.canonical)
     shown = openings(canonical, place) if len(numbers) >= _LEAST else None
     beside = pairs(looked, known)
-    figures: dict[str, Any] = {
+    picture_figures: PictureFigures = {
+        **picture.compare([pair for _, pair in beside], place),
+        "identity": _identity([pair for _, pair in beside], known),
+    }
+    if shown is not None:
+        picture_figures |= _motion(shown, canonical, looked, known, place, opened.fps)
+    passed = sum(last - first + 1 for first, last in known.passed_through)
+    picture_figures["passed_percent"] = round(100 * passed / max(1, opened.frames), 1)
+    figures: Figures = {
         "measured": {
             "frames": len(numbers), "of": opened.frames, "ranges": [[w.first, w.stop - 1] for w in looked.windows],
         },
-        "structure": _structure(opened, samples)
-        | {"mark": metadata.found(film, settings), "label": _labelled(opened, known.label, settings)},
+        "structure": _structure(opened, samples, known.label, settings),
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
         "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
-        "picture": picture.compare([pair for _, pair in beside], place)
-        | _identity([pair for _, pair in beside], known)
-        | ({} if shown is None else _motion(shown, canonical, looked, known, place, opened.fps)),
+        "picture": picture_figures,
     }  # fmt: skip
-    passed = sum(last - first + 1 for first, last in known.passed_through)
-    figures["picture"]["passed_percent"] = round(100 * passed / max(1, opened.frames), 1)
     evidence = Evidence(fps=opened.fps, frames=opened.frames)
     if samples is not None:
         evidence.samples = samples
@@ -117,17 +125,17 @@ def measure(
     return {**grade.of(figures, known.passed_through, settings, opened.fps, ours=known.ours), **figures}, evidence
 
 
-def _identity(beside: Sequence[picture.Pair], known: Known) -> dict[str, float | None]:
-    """``identity``: the median likeness of the film's face with the template's of the same frame, 1: the same;
+def _identity(beside: Sequence[picture.FramePair], known: Known) -> float | None:
+    """The median likeness of the film's face with the template's of the same frame, 1: the same;
     ``None`` where no imported model tells people apart."""
     identity = known.track.pack.identity
     if identity is None or not beside:
-        return {"identity": None}
+        return None
     codes = ((identity.by_transform(bgr(p), pair.transform) for p in (pair.film, pair.template)) for pair in beside)
-    return {"identity": round(float(np.median([float(film @ template) for film, template in codes])), 3)}
+    return round(float(np.median([float(film @ template) for film, template in codes])), 3)
 
 
-def _structure(film: Film, samples: Singles | None) -> dict[str, Any]:
+def _structure(film: Film, samples: Singles | None, label: Label | None, settings: Settings) -> StructureFigures:
     seconds = film.frames / film.fps
     return {
         "frames": film.frames,
@@ -135,6 +143,8 @@ def _structure(film: Film, samples: Singles | None) -> dict[str, Any]:
         "picture_seconds": round(seconds, 3),
         "sound_seconds": None if samples is None else round(len(samples) / media.SAMPLE_RATE, 3),
         "variable_rate": film.info.vfr,
+        "mark": metadata.found(film.path, settings),
+        "label": _labelled(film, label, settings),
     }
 
 
@@ -144,30 +154,33 @@ def _labelled(film: Film, label: Label | None, settings: Settings) -> bool | Non
         return None
     x, y, width, height = *label.box[:2], *label.size
     ends = (0, min(label.frames, film.frames) - 1)
-    seen = [f.y for k in ends for _, f in read(film, Window(k, k + 1), Cut(x, y, width, height), settings)]
+    seen = [f.y for k in ends for _, f in read(film, Window(k, k + 1), Crop(x, y, width, height), settings)]
     return len(seen) == len(ends) and shows(label, seen)
 
 
 def _sync(
-    shown: Openings, numbers: Any, lip: lips.LipTrack, known: Known, place: mouth.Mouth, fps: float
-) -> dict[str, Any]:
+    shown: Openings, numbers: Numbers, lip: lips.LipTrack, known: Known, place: mouth.Mouth, fps: float
+) -> SyncFigures:
     times = (numbers + 0.5) / fps
     found = sync.follow(shown.curve, times, lip)
-    told: dict[str, Any] = {"offset_ms": None, "confidence": "none", "r": None, "chance_r": None, "z": None}
-    if found is not None:
-        told = {
-            "offset_ms": round(1000 * found.offset), "confidence": found.confidence, "r": round(found.r, 2),
-            "chance_r": round(found.chance, 2), "z": round(found.z, 1),
-        }  # fmt: skip
     late = found.offset if found is not None and found.confidence != "none" else 0.0
-    told |= sync.movement(shown.lips, times - late, lip, fps)
-    told["closures"] = sync.closures(shown.lips, times, lip, late)
-    usual = _own_movement(known, place)
-    told["template_sd_io"] = usual
-    moved = told["speech_sd_io"]
+    moves, usual = sync.movement(shown.lips, times - late, lip, fps), _own_movement(known, place)
+    moved = moves["speech_sd_io"]
     speaks = usual is not None and usual >= grade.LEAST_MOVEMENT
-    told["articulation"] = round(moved / usual, 2) if moved is not None and usual is not None and speaks else None
-    return told
+    return {
+        "offset_ms": None if found is None else round(1000 * found.offset),
+        "confidence": "none" if found is None else found.confidence,
+        "r": None if found is None else round(found.r, 2),
+        "chance_r": None if found is None else round(found.chance, 2),
+        "z": None if found is None else round(found.z, 1),
+        "speech_seconds": moves["speech_seconds"],
+        "speech_sd_io": moved,
+        "silence_seconds": moves["silence_seconds"],
+        "silence_movement": moves["silence_movement"],
+        "closures": sync.closures(shown.lips, times, lip, late),
+        "template_sd_io": usual,
+        "articulation": round(moved / usual, 2) if moved is not None and usual is not None and speaks else None,
+    }
 
 
 def _own_movement(known: Known, place: mouth.Mouth) -> float | None:
@@ -182,7 +195,9 @@ def _own_movement(known: Known, place: mouth.Mouth) -> float | None:
     return round(float(openings(crops.y[rows], place).lips.std()), 4)
 
 
-def _motion(shown: Openings, canonical: Bytes, looked: Looked, known: Known, place: mouth.Mouth, fps: float) -> Any:
+def _motion(
+    shown: Openings, canonical: Bytes, looked: Looked, known: Known, place: mouth.Mouth, fps: float
+) -> PictureFigures:
     numbers = looked.numbers
     whole, around = (np.array(values, np.float32) for values in zip(*looked.changes, strict=True))
     held = picture.held(whole, around, strict=known.template is None)
@@ -196,7 +211,7 @@ def _motion(shown: Openings, canonical: Bytes, looked: Looked, known: Known, pla
     }
 
 
-def _confirmed(looked: Looked, known: Known, rows: Any, whole: Singles) -> float:
+def _confirmed(looked: Looked, known: Known, rows: Numbers, whole: Singles) -> float:
     """The share of the pictures that seem held whose template goes on, told from a few of them."""
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(_ASKED, len(rows))).astype(int))] if len(rows) else rows
     found = template_changes(looked, known, [looked.numbers[row] for row in chosen])
@@ -207,18 +222,19 @@ def _confirmed(looked: Looked, known: Known, rows: Any, whole: Singles) -> float
 def _show(
     evidence: Evidence,
     shown: Openings | None,
-    numbers: Any,
+    numbers: Numbers,
     lip: lips.LipTrack | None,
     looked: Looked,
-    beside: dict[int, picture.Pair],
+    beside: dict[int, picture.FramePair],
     canonical: Bytes,
     place: mouth.Mouth,
 ) -> None:
     """Fill in the curves and the pictures."""
     if shown is not None and lip is not None:
-        evidence.times = (numbers + 0.5) / evidence.fps
+        times: Floats = (numbers + 0.5) / evidence.fps
+        evidence.times = times
         evidence.seen = _ranged(shown.curve)
-        evidence.heard = _ranged(lip.at(evidence.times).opening)
+        evidence.heard = _ranged(lip.at(times).opening)
     for k, (frame, _) in sorted(looked.kept.items()):
         template = bgr(beside[k].template) if k in beside else None
         evidence.pairs.append((k / evidence.fps, bgr(frame), template))

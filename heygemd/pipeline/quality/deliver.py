@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heygemd.common.errors import EngineError
-from heygemd.common.messages import told
+from heygemd.common.messages import explain
 from heygemd.common.names import display
+from heygemd.contract.figures import Figures, PagedReport, Report, SyncFigures
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import quality
-from heygemd.pipeline.quality import foreign, views
-from heygemd.pipeline.quality import page as quality_page
+from heygemd.pipeline.quality import foreign, page, views
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from heygemd.pipeline.engines import Plan
+    from heygemd.pipeline.engines import DrawingPlan
     from heygemd.pipeline.face.track import FaceTrack
     from heygemd.pipeline.marking.label import Label
     from heygemd.pipeline.media import Clip
     from heygemd.pipeline.result import Stages
 
 PAGE = "report.html"
-Figures = dict[str, Any]
 
 
 def judge(
-    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: Plan,
+    task: Task, film: Path, clip: Clip, track: FaceTrack, order: npt.NDArray[np.int64], plan: DrawingPlan,
     label: Label | None, engine: str, stages: Stages,
-) -> Figures | None:  # fmt: skip
+) -> Report | None:  # fmt: skip
     """Measure a film whose track and plan are known; its page is ``task.work / PAGE``.  ``None``: not asked for."""
     if task.settings.report == "off":
         return None
@@ -41,20 +40,22 @@ def judge(
         )  # fmt: skip
         figures, evidence = quality.report(film, known, task.settings, stages.tell)
         if engine == "wav2lip":
-            figures = offered(figures, task.settings.av_offset_ms)
+            figures = offered(figures, task.settings.wav2lip.av_offset_ms)
         return _paged(task, figures, evidence, known.passed_through, engine, stages.tell)
 
 
 def offered(figures: Figures, used: float) -> Figures:
     """With ``av_offset_ms`` among the figures of mouth against sound, where they are sure: what [wav2lip] would have
     to say instead of ``used`` for the mouth to be in time."""
-    sync = figures.get("sync") or {}
-    if sync.get("confidence") != "high" or sync.get("offset_ms") is None:
+    sync = figures.get("sync", {})
+    offset = sync.get("offset_ms")
+    if sync.get("confidence") != "high" or offset is None:
         return figures
-    return {**figures, "sync": sync | {"av_offset_ms": round(used - sync["offset_ms"])}}
+    in_time: SyncFigures = {**sync, "av_offset_ms": round(used - offset)}
+    return {**figures, "sync": in_time}
 
 
-def judge_foreign(task: Task, film: Path, engine: str, stages: Stages) -> Figures | None:
+def judge_foreign(task: Task, film: Path, engine: str, stages: Stages) -> Report | None:
     """The same of a film that a program of the operator's has made: the face is looked for again."""
     if task.settings.report == "off":
         return None
@@ -63,12 +64,12 @@ def judge_foreign(task: Task, film: Path, engine: str, stages: Stages) -> Figure
         return _paged(task, figures, evidence, [], engine, stages.tell)
 
 
-def any_film(film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell) -> Figures:
+def any_film(film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell) -> PagedReport:
     """Measure a film of which nothing is known, for ``heygemd report``; ``page`` in the result is the page's text."""
     figures, evidence = foreign.report(film, video, audio, settings, tell)
     names = display(video.name if video else film.name), display(audio.name if audio else film.name)
-    page = page_of(figures, evidence, [], names, "?", settings.language)
-    return {**figures, "reasons": told(figures["reasons"], settings.language), "page": page}
+    text = page_of(figures, evidence, [], names, "?", settings.language)
+    return {**figures, "reasons": explain(figures["reasons"], settings.language), "page": text}
 
 
 def page_of(
@@ -76,18 +77,18 @@ def page_of(
     engine: str, language: str,
 ) -> str:  # fmt: skip
     """The page; ``names`` of video and audio.  Raises ``EngineError`` where a picture cannot be drawn."""
-    shown = views.of(evidence, passed) if evidence is not None else quality_page.Views()
-    return quality_page.page(figures, shown, *names, engine, language)
+    shown = views.of(evidence, passed) if evidence is not None else page.ReportViews()
+    return page.page(figures, shown, *names, engine, language)
 
 
 def _paged(
     task: Task, figures: Figures, evidence: quality.Evidence | None, passed: list[tuple[int, int]], engine: str,
     tell: Tell,
-) -> Figures:  # fmt: skip
+) -> Report:  # fmt: skip
     names = task.video_name, task.audio_name
     try:
         text = page_of(figures, evidence, passed, names, engine, task.settings.language)
         (task.work / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
     except (OSError, EngineError) as error:
         tell.event("report_page_failed", level="warning", problem=str(error))
-    return {**figures, "reasons": told(figures["reasons"])}
+    return {**figures, "reasons": explain(figures["reasons"])}

@@ -8,21 +8,22 @@ no comparison is measured.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from heygemd.common.request import EXTENDS
+from heygemd.contract.figures import Figures
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline import media
-from heygemd.pipeline.face import track as face_track
+from heygemd.pipeline.face import detect
+from heygemd.pipeline.face.track import track as track_face
 from heygemd.pipeline.image.geometry import Bytes
 from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.marking.label import Box, Label, claimed
 from heygemd.pipeline.quality import Evidence, guarded, measure
 from heygemd.pipeline.quality.look import Known
-from heygemd.pipeline.quality.windows import Cut, Window, open_film, read
+from heygemd.pipeline.quality.windows import Crop, Film, Window, open_film, read
 
 _LOOKS = 6  # moments at which the film is compared with the template
 _ALIKE = 10.0  # mean grey levels by which a film may differ from its template: a mouth is small
@@ -31,7 +32,7 @@ _SIDE = 64  # px of what is compared
 
 def report(
     film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
-) -> tuple[dict[str, Any], Evidence | None]:
+) -> tuple[Figures, Evidence | None]:
     """Measure ``film``; ``video`` is the template and ``audio`` the sound that it was made from, where they are known.
     What goes wrong is told as a problem, see ``quality.report``."""
     return guarded(lambda: _measured(film, video, audio, settings, tell), tell)
@@ -39,12 +40,12 @@ def report(
 
 def _measured(
     film: Path, video: Path | None, audio: Path | None, settings: Settings, tell: Tell
-) -> tuple[dict[str, Any], Evidence]:
+) -> tuple[Figures, Evidence]:
     label = _label(film, settings)
     known = _beside(film, video, label, settings, tell) if video is not None else None
     if known is None:
         clip = _open(film, settings, tell)
-        track = face_track.track(clip, settings, film.name, tell)
+        track = track_face(clip, detect.choose(settings), settings, film.name, tell)
         known = Known(track.transforms, track.usable, track, ours=False, label=label)
     given = None
     if audio is not None:
@@ -80,7 +81,7 @@ def _beside(film: Path, video: Path, label: Label | None, settings: Settings, te
         theirs = [_small(frame.y, label.at(k) if label else None) for k, frame in walk]
         apart = [float(cv2.absdiff(a, b).mean()) for a, b in zip(seen, theirs, strict=True) if a is not None]
         if max(apart) < _ALIKE:
-            track = face_track.track(template, settings, video.name, tell)
+            track = track_face(template, detect.choose(settings), settings, video.name, tell)
             return Known(
                 track.transforms[order], track.usable[order], track, track, template, order, ours=False, label=label
             )
@@ -96,8 +97,8 @@ def _label(film: Path, settings: Settings) -> Label | None:
     return claimed(metadata.tags(film, settings), settings, (info.width, info.height), info.sar, frames)
 
 
-def _first(film: Any, number: int, label: Label | None, settings: Settings) -> Bytes | None:
-    whole = Cut(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
+def _first(film: Film, number: int, label: Label | None, settings: Settings) -> Bytes | None:
+    whole = Crop(0, 0, film.info.width // 2 * 2, film.info.height // 2 * 2)
     for _, frame in read(film, Window(number, number + 1), whole, settings):
         return _small(frame.y, label.at(number) if label else None)
     return None

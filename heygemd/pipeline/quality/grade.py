@@ -7,8 +7,9 @@ ideal it is ``poor``.  The film's grade is that of its worst figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from heygemd.common.messages import MessageReason
+from heygemd.contract.figures import Figures, PictureFigures, SoundFigures, StructureFigures, SyncFigures
 from heygemd.contract.job import Settings
 
 GRADES = ("good", "fair", "poor")
@@ -19,13 +20,9 @@ SEAM = 1.6  # times the template's edges where the mouth is blended in
 SAME_SOUND = 0.6  # correlation of the loudness of two sounds: encoding leaves .95, another speech gives .3
 SURE_SECONDS = 20.0  # of speech, from which on a mouth that follows nothing is known to follow nothing
 
-Reason = dict[str, Any]  # {"code", "level", "values"}
 
-
-def of(
-    figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float, *, ours: bool
-) -> dict[str, Any]:
-    """``{"grade", "reasons"}``; each reason is a code with its values, in words in ``common.messages``."""
+def of(figures: Figures, passed: Sequence[tuple[int, int]], settings: Settings, fps: float, *, ours: bool) -> Figures:
+    """``grade`` and ``reasons`` alone; each reason is a code with its values, in words in ``common.messages``."""
     reasons = [
         *_sound(figures.get("sound", {}), settings),
         *_sync(figures.get("sync", {}), settings, ours=ours),
@@ -42,17 +39,17 @@ def _level(beyond: float) -> str | None:
     return None if beyond <= 1 else "fair" if beyond <= 2 else "poor"
 
 
-def _reason(code: str, level: str | None, **values: Any) -> list[Reason]:
+def _reason(code: str, level: str | None, **values: float | None) -> list[MessageReason]:
     return [] if level is None else [{"code": code, "level": level, "values": values}]
 
 
-def _sync(told: dict[str, Any], settings: Settings, *, ours: bool) -> list[Reason]:
+def _sync(told: SyncFigures, settings: Settings, *, ours: bool) -> list[MessageReason]:
     spoken = told.get("speech_seconds") or 0.0
     if not told or spoken < 1.0:
         return _reason("no_speech", "fair") if told else _reason("sync_unknown", "fair")
     moved, share = told.get("speech_sd_io"), told.get("articulation")
     still = moved is not None and moved < LEAST_MOVEMENT
-    small = (1 - share) / (1 - settings.report_articulation) if share is not None else 0.0
+    small = (1 - share) / (1 - settings.thresholds.articulation) if share is not None else 0.0
     if still:
         return _reason("mouth_still", "poor", moved=moved)
     reasons = _reason("mouth_moves_little", _level(small), percent=round(100 * share)) if share is not None else []
@@ -62,7 +59,7 @@ def _sync(told: dict[str, Any], settings: Settings, *, ours: bool) -> list[Reaso
     if confidence == "none":
         level = "poor" if ours or spoken >= SURE_SECONDS else "fair"
         return [*reasons, *_reason("does_not_follow" if level == "poor" else "sync_unsure", level, r=told["r"])]
-    late = _level(abs(offset) / settings.report_offset_ms)
+    late = _level(abs(offset) / settings.thresholds.offset_ms)
     code = "mouth_late" if offset > 0 else "mouth_early"
     reasons += _reason(code, late if confidence == "high" or late is None else "fair", ms=abs(offset))
     if confidence == "low" and late is None:
@@ -70,19 +67,20 @@ def _sync(told: dict[str, Any], settings: Settings, *, ours: bool) -> list[Reaso
     return reasons
 
 
-def _sound(told: dict[str, Any], settings: Settings) -> list[Reason]:
-    if told.get("r") is None:
+def _sound(told: SoundFigures, settings: Settings) -> list[MessageReason]:
+    r, offset = told.get("r"), told.get("offset_ms")
+    if r is None or offset is None:
         return []
-    if told["r"] < SAME_SOUND:
-        return _reason("other_sound", "poor", r=told["r"])
-    return _reason("sound_moved", _level(abs(told["offset_ms"]) / settings.report_offset_ms), ms=told["offset_ms"])
+    if r < SAME_SOUND:
+        return _reason("other_sound", "poor", r=r)
+    return _reason("sound_moved", _level(abs(offset) / settings.thresholds.offset_ms), ms=offset)
 
 
-def _picture(told: dict[str, Any], settings: Settings) -> list[Reason]:
-    reasons: list[Reason] = []
+def _picture(told: PictureFigures, settings: Settings) -> list[MessageReason]:
+    reasons: list[MessageReason] = []
     sharp, seam, outside = told.get("sharpness"), told.get("seam"), told.get("outside_db")
     if sharp is not None:
-        level = _level((1 - sharp) / (1 - settings.report_sharpness))
+        level = _level((1 - sharp) / (1 - settings.thresholds.sharpness))
         reasons += _reason("mouth_soft", level, percent=round(100 * sharp))
     if seam is not None and seam > SEAM:
         reasons += _reason("seam", "fair", times=seam)
@@ -90,24 +88,24 @@ def _picture(told: dict[str, Any], settings: Settings) -> list[Reason]:
         reasons += _reason("changed_elsewhere", "fair", db=outside)
     held = told.get("held_percent")
     if held is not None:
-        level = _level(held / settings.report_held_percent)
+        level = _level(held / settings.thresholds.held_percent)
         reasons += _reason("pictures_held", level, percent=held)
     return reasons
 
 
-def _passed(figures: dict[str, Any], passed: Sequence[tuple[int, int]], settings: Settings, fps: float) -> list[Reason]:
+def _passed(figures: Figures, passed: Sequence[tuple[int, int]], settings: Settings, fps: float) -> list[MessageReason]:
     percent = figures.get("picture", {}).get("passed_percent") or 0.0
     if not passed or not percent:
         return []
     first, last = max(passed, key=lambda r: r[1] - r[0])
-    level = _level(percent / settings.report_passed_percent)
+    level = _level(percent / settings.thresholds.passed_percent)
     return _reason(
         "passed_through", level, percent=percent, seconds=round((last - first + 1) / fps, 1),
         at=round(first / fps, 1),
     )  # fmt: skip
 
 
-def _structure(told: dict[str, Any], settings: Settings, fps: float, *, ours: bool) -> list[Reason]:
+def _structure(told: StructureFigures, settings: Settings, fps: float, *, ours: bool) -> list[MessageReason]:
     if settings.mark == "on" and ours and not told.get("mark", True):
         return _reason("not_marked", "fair")
     if told.get("label") is False:

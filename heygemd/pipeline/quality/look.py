@@ -1,10 +1,9 @@
-"""Looking at the film: its windows decoded once, each picture cut to the known face and reduced to what is measured."""
+"""Looking at the film: its windows decoded once, each picture cropped to the known face and reduced to figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline.face.track import FaceTrack
-from heygemd.pipeline.image.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, cut_out, move, scale_of
+from heygemd.pipeline.image.geometry import HEIGHT, IO, WIDTH, Bytes, Floats, cropped, move, scale_of
 from heygemd.pipeline.marking.label import Label
 from heygemd.pipeline.media import Clip, Frame
-from heygemd.pipeline.quality.picture import Pair
-from heygemd.pipeline.quality.windows import FRAMES_MOST, Cut, Film, Window, read, windows
+from heygemd.pipeline.quality.picture import FramePair
+from heygemd.pipeline.quality.windows import FRAMES_MOST, Crop, Film, Window, read, windows
 
 PAIRS = 10
 _NEAR_KEY = 12  # pictures of the template after one at which decoding can start
@@ -44,7 +43,7 @@ class Known:
     reference: FaceTrack | None = None
     template: Clip | None = None
     order: npt.NDArray[np.int64] | None = None
-    region: Any = None
+    region: Callable[[int], tuple[int, int, int, int] | None] | None = None
     passed_through: list[tuple[int, int]] = field(default_factory=list)
     ours: bool = True
     label: Label | None = None
@@ -59,7 +58,7 @@ class Looked:
     numbers: list[int] = field(default_factory=list)
     canonical: list[Bytes] = field(default_factory=list)
     changes: list[tuple[float, float]] = field(default_factory=list)
-    kept: dict[int, tuple[Frame, Cut]] = field(default_factory=dict)
+    kept: dict[int, tuple[Frame, Crop]] = field(default_factory=dict)
 
 
 def look(film: Film, known: Known, settings: Settings, tell: Tell) -> Looked:
@@ -70,23 +69,23 @@ def look(film: Film, known: Known, settings: Settings, tell: Tell) -> Looked:
     wanted = set(_moments(found.windows, known))
     size = film.info.width // 2 * 2, film.info.height // 2 * 2
     for window in found.windows:
-        cut = _cut(known, window, size)
+        crop = _crop(known, window, size)
         last: tuple[int, Bytes] | None = None
-        for k, frame in read(film, window, cut, settings):
+        for k, frame in read(film, window, crop, settings):
             if k < count and known.usable[k]:
-                transform = within(known.transforms[k], cut)
+                transform = within(known.transforms[k], crop)
                 found.numbers.append(k)
                 found.changes.append(change(frame.y, last[1], transform) if last and last[0] == k - 1 else _UNKNOWN)
-                found.canonical.append(cut_out(frame.y, transform, (WIDTH, HEIGHT)))
+                found.canonical.append(cropped(frame.y, transform, (WIDTH, HEIGHT)))
             last = k, frame.y
             if k in wanted:
-                found.kept[k] = frame, cut
+                found.kept[k] = frame, crop
             tell.progress("report", k + 1, count)
     return found
 
 
 def change(luma: Bytes, before: Bytes, transform: Floats) -> tuple[float, float]:
-    """Mean grey levels by which two cuts differ: all over, and where the mouth is."""
+    """Mean grey levels by which two crops differ: all over, and where the mouth is."""
     x, y = move(transform, np.array([_MOUTH]))[0]
     reach = 0.5 * IO * scale_of(transform)
     height, width = luma.shape
@@ -98,18 +97,18 @@ def change(luma: Bytes, before: Bytes, transform: Floats) -> tuple[float, float]
     return float(whole), float(cv2.absdiff(luma[y0:y1, x0:x1], before[y0:y1, x0:x1]).mean())
 
 
-def within(transform: Floats, cut: Cut) -> Floats:
-    """``transform`` into the cut instead of the whole picture."""
+def within(transform: Floats, crop: Crop) -> Floats:
+    """``transform`` into the crop instead of the whole picture."""
     moved = transform.copy()
-    moved[:, 2] -= (cut.x, cut.y)
+    moved[:, 2] -= (crop.x, crop.y)
     return moved
 
 
-def _cut(known: Known, window: Window, size: tuple[int, int]) -> Cut:
+def _crop(known: Known, window: Window, size: tuple[int, int]) -> Crop:
     """What holds the face in every frame of the window, with a margin; the whole picture where no frame shows it."""
     shown = np.flatnonzero(known.usable[window.first : window.stop]) + window.first
     if not len(shown):
-        return Cut(0, 0, *size)
+        return Crop(0, 0, *size)
     corners = np.array([[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT]], np.float64)
     points = np.concatenate([move(known.transforms[k], corners) for k in shown])
     low, high = points.min(0), points.max(0)
@@ -117,7 +116,7 @@ def _cut(known: Known, window: Window, size: tuple[int, int]) -> Cut:
     low, high = np.maximum(low - margin, 0), np.minimum(high + margin, size)
     x, y = (int(v) // 2 * 2 for v in low)
     width, height = (max(16, int(v) // 2 * 2) for v in (high - (x, y)))
-    return Cut(min(x, size[0] - 16), min(y, size[1] - 16), min(width, size[0] - x), min(height, size[1] - y))
+    return Crop(min(x, size[0] - 16), min(y, size[1] - 16), min(width, size[0] - x), min(height, size[1] - y))
 
 
 def _moments(looked_at: Sequence[Window], known: Known) -> list[int]:
@@ -143,21 +142,21 @@ def _behind(frames: Sequence[int], known: Known) -> npt.NDArray[np.int64]:
     return found
 
 
-def pairs(looked: Looked, known: Known) -> list[tuple[int, Pair]]:
+def pairs(looked: Looked, known: Known) -> list[tuple[int, FramePair]]:
     """The kept frames beside those of the template, by frame number; empty where the template is not known."""
     if known.template is None or known.order is None or not looked.kept:
         return []
     numbers = [k for k in sorted(looked.kept, key=lambda k: int(known.order[k])) if known.usable[k]]  # type: ignore[index]
     found = []
     for k, frame in zip(numbers, known.template.walk([int(known.order[k]) for k in numbers]), strict=False):
-        mine, cut = looked.kept[k]
-        theirs = part(frame, cut)
-        free = np.ones((cut.height, cut.width), bool)
+        mine, crop = looked.kept[k]
+        theirs = part(frame, crop)
+        free = np.ones((crop.height, crop.width), bool)
         bounds = known.region(k) if known.region is not None else _lower_face(known.transforms[k])
         label = known.label.at(k) if known.label is not None else None
         for x0, y0, x1, y1 in (place for place in (bounds, label) if place is not None):
-            free[max(0, y0 - cut.y) : max(0, y1 - cut.y), max(0, x0 - cut.x) : max(0, x1 - cut.x)] = False
-        found.append((k, Pair(mine, theirs, within(known.transforms[k], cut), free)))
+            free[max(0, y0 - crop.y) : max(0, y1 - crop.y), max(0, x0 - crop.x) : max(0, x1 - crop.x)] = False
+        found.append((k, FramePair(mine, theirs, within(known.transforms[k], crop), free)))
     return found
 
 
@@ -179,22 +178,22 @@ def template_changes(looked: Looked, known: Known, frames: Sequence[int]) -> lis
     out = []
     for k in frames:
         window = next(w for w in looked.windows if w.first <= k < w.stop)
-        cut = _cut(known, window, (known.template.width, known.template.height))
-        place = slice(cut.y, cut.y + cut.height), slice(cut.x, cut.x + cut.width)
+        crop = _crop(known, window, (known.template.width, known.template.height))
+        place = slice(crop.y, crop.y + crop.height), slice(crop.x, crop.x + crop.width)
         before, here = (luma[int(known.order[n])][place] for n in (k - 1, k))
-        out.append(change(here, before, within(known.transforms[k], cut))[0])
+        out.append(change(here, before, within(known.transforms[k], crop))[0])
     return out
 
 
-def part(frame: Frame, cut: Cut) -> Frame:
-    """The cut of a whole picture."""
-    luma = (slice(cut.y, cut.y + cut.height), slice(cut.x, cut.x + cut.width))
+def part(frame: Frame, crop: Crop) -> Frame:
+    """The crop of a whole picture."""
+    luma = (slice(crop.y, crop.y + crop.height), slice(crop.x, crop.x + crop.width))
     chroma = (
-        slice(cut.y // 2, (cut.y + cut.height) // 2),
-        slice(cut.x // 2, (cut.x + cut.width) // 2),
+        slice(crop.y // 2, (crop.y + crop.height) // 2),
+        slice(crop.x // 2, (crop.x + crop.width) // 2),
     )
     planes = (frame.y[luma], frame.u[chroma], frame.v[chroma])
-    return Frame(np.concatenate([np.ascontiguousarray(p).ravel() for p in planes]), cut.width, cut.height)
+    return Frame(np.concatenate([np.ascontiguousarray(p).ravel() for p in planes]), crop.width, crop.height)
 
 
 def bgr(frame: Frame) -> Bytes:

@@ -2,9 +2,9 @@
 
 The part around the mouth is matched with three reference pictures of the same film by optical flow; the lower lip's
 and the chin's way down from the upper lip, averaged by how well each reference fits, is the opening.  Against the
-landmark-free measure of ``engines/footage/flow.py``, from which it is cut down: the same correlation with the sound on
-six films (0.81 and 0.80, 0.29 and 0.30, 0.89 and 0.91, 0.64 and 0.67, 0.26 and 0.32, 0.18 and 0.23) at a fifth of the
-cost (0.8 ms a picture).
+landmark-free measure of the footage engine (``mouth_flow``), of which it is a part: the same correlation with the sound
+on six films (0.81 and 0.80, 0.29 and 0.30, 0.89 and 0.91, 0.64 and 0.67, 0.26 and 0.32, 0.18 and 0.23) at a fifth of
+the cost (0.8 ms a picture).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import normalised
-from heygemd.pipeline.image.flow import matcher, typical
+from heygemd.pipeline.image.flow import Matcher, typical
 from heygemd.pipeline.image.geometry import HEIGHT, IO, WIDTH, Bytes, Singles
 from heygemd.pipeline.image.pca import components
 
@@ -51,7 +51,7 @@ def openings(pictures: Bytes, mouth: Mouth) -> Openings:
 class _Matcher:
     def __init__(self, parts: Bytes, mouth: Mouth) -> None:
         """``mouth`` in pixels of the parts."""
-        self._flow = matcher()
+        self._flow = Matcher()
         self._y, self._x = np.mgrid[0:_DOWN, 0:_ACROSS].astype(np.float32)
         self._upper = self._around(mouth, -0.12, 0.06)
         self._lower = self._around(mouth, 0.17, 0.07)
@@ -61,7 +61,7 @@ class _Matcher:
         self._details = [_soft(part) for part in self._references]
         hub = self._references[0]
         self._apart = [np.zeros(2, np.float32)]
-        self._apart += [self._read(self._flow.calc(hub, part, None)) for part in self._references[1:]]
+        self._apart += [self._read(self._flow.flow(hub, part)) for part in self._references[1:]]
 
     def _around(self, mouth: Mouth, down: float, high: float) -> Singles:
         """Weights of a place ``down`` io below the line between the lips, 0.16 io wide."""
@@ -81,7 +81,7 @@ class _Matcher:
         detail = _soft(part)
         total, weights = np.zeros(2, np.float32), 0.0
         for reference, its, apart in zip(self._references, self._details, self._apart, strict=True):
-            flow = self._flow.calc(reference, part, None)
+            flow = self._flow.flow(reference, part)
             x, y = self._x + flow[..., 0], self._y + flow[..., 1]
             off = cv2.remap(detail, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - its
             off = off - np.float32((off * self._counts).sum())  # light that has changed as a whole is no misfit

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from heygemd.contract.figures import PictureFigures
 from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
 from heygemd.pipeline.face.follow import runs
-from heygemd.pipeline.image.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cut_out, scale_of
+from heygemd.pipeline.image.geometry import EYES, HEIGHT, IO, WIDTH, Bytes, Floats, Singles, cropped, scale_of
 from heygemd.pipeline.media import Frame
 
 ZOOM_MOST = 3.0  # canonical faces are compared at up to so many times their size, 192 px between the eyes
@@ -29,7 +30,7 @@ _CALM = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class FramePair:
     """One moment: the film's cut, the template's, and the transform into both; ``free`` ``(h, w)`` bool: where
     nothing may have changed."""
 
@@ -39,7 +40,7 @@ class Pair:
     free: Bytes
 
 
-def compare(pairs: Sequence[Pair], mouth: Mouth) -> dict[str, float | None]:
+def compare(pairs: Sequence[FramePair], mouth: Mouth) -> PictureFigures:
     """Medians over the pairs: ``sharpness`` and ``seam`` (1: as in the template), ``outside_db`` (PSNR of what must
     not have changed)."""
     sharp, seam, outside = [], [], []
@@ -64,7 +65,7 @@ def compare(pairs: Sequence[Pair], mouth: Mouth) -> dict[str, float | None]:
 def _canonical(luma: Bytes, transform: Floats, zoom: float) -> Bytes:
     smaller = transform.copy()
     smaller[:, :2] /= zoom
-    return cut_out(luma, smaller, (round(WIDTH * zoom), round(HEIGHT * zoom)))
+    return cropped(luma, smaller, (round(WIDTH * zoom), round(HEIGHT * zoom)))
 
 
 def _bends(picture: Bytes, sigma: float) -> Singles:

@@ -8,11 +8,11 @@ of the same curve moved far away and turned round, which is what chance gives fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from heygemd.contract.figures import Closures, Movement, SoundFigures
 from heygemd.pipeline.image.geometry import Floats, Singles
 from heygemd.pipeline.speech.lips import LipTrack
 
@@ -113,22 +113,25 @@ def silence_at(lip: LipTrack, times: Floats) -> Bools:
     return ~near[place] if len(near) else np.ones(len(times), bool)
 
 
-def movement(lips: Singles, times: Floats, lip: LipTrack, fps: float) -> dict[str, Any]:
+def movement(lips: Singles, times: Floats, lip: LipTrack, fps: float) -> Movement:
     """How much the mouth moves while speech is heard and while it is not, in io; ``None`` where there is too little
     of it."""
     speaks, rests = speech_at(lip, times), silence_at(lip, times)
     enough = 0.5 * fps
     spread = round(float(lips[speaks].std()), 4) if speaks.sum() >= enough else None
     speed = np.abs(np.gradient(lips)) * fps
-    told: dict[str, Any] = {"speech_seconds": round(float(speaks.sum() / fps), 2), "speech_sd_io": spread}
-    told["silence_seconds"] = round(float(rests.sum() / fps), 2)
-    told["silence_movement"] = None
+    silence = None
     if rests.sum() >= enough and speaks.sum() >= enough:
-        told["silence_movement"] = round(float(speed[rests].mean() / (speed[speaks].mean() + 1e-6)), 2)
-    return told
+        silence = round(float(speed[rests].mean() / (speed[speaks].mean() + 1e-6)), 2)
+    return {
+        "speech_seconds": round(float(speaks.sum() / fps), 2),
+        "speech_sd_io": spread,
+        "silence_seconds": round(float(rests.sum() / fps), 2),
+        "silence_movement": silence,
+    }
 
 
-def closures(lips: Singles, times: Floats, lip: LipTrack, offset: float) -> dict[str, Any]:
+def closures(lips: Singles, times: Floats, lip: LipTrack, offset: float) -> Closures:
     """How many of the sound's closed lips (p, b, m) are seen closed, and what share of other moments are."""
     heard = lip.closure
     peaks = [t for t in range(1, len(heard) - 1) if heard[t] >= _CLOSURE and heard[t - 1] < heard[t] >= heard[t + 1]]
@@ -152,7 +155,7 @@ def _lowest(lips: Singles, times: Floats, at: float) -> float:
     return float(lips[low:high].min()) if high > low else float("inf")
 
 
-def same_sound(samples: Singles, given: Singles, rate: int = 16_000) -> dict[str, Any]:
+def same_sound(samples: Singles, given: Singles, rate: int = 16_000) -> SoundFigures:
     """How alike two sounds are and how much later ``samples`` begins, from their loudness every 10 ms."""
     one, other = _loudness(samples, rate), _loudness(given, rate)
     length = min(len(one), len(other))

@@ -16,10 +16,10 @@ _WIDEST = 300  # px of a frame on the page: two of ten pairs' worth of faces, no
 _BARS = 480  # of the waveform
 
 
-def of(evidence: Evidence, passed: Sequence[tuple[int, int]]) -> page.Views:
+def of(evidence: Evidence, passed: Sequence[tuple[int, int]]) -> page.ReportViews:
     """Ready to be drawn; ``passed``: frames left as they were."""
     rate = evidence.fps
-    return page.Views(
+    return page.ReportViews(
         seconds=evidence.frames / rate,
         pairs=[(s, _jpeg(film), _jpeg(template) if template is not None else None)
                for s, film, template in evidence.pairs],

@@ -1,4 +1,4 @@
-"""Which stretches of a film are looked at, and their pictures, cut to the face.
+"""Which stretches of a film are looked at, and their pictures, cropped to the face.
 
 A long film is sampled: a few stretches, evenly spread, each begun at a picture at which decoding can start, so that
 nothing is decoded that is not looked at.
@@ -19,8 +19,9 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child, cores, run
 from heygemd.pipeline.media import Frame, Media
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import picture_filters
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.read.probe import input_argv
 
 FRAMES_MOST = 1000
 """Pictures that are looked at, whatever the configuration allows: beyond, the figures hardly change any more."""
@@ -87,7 +88,7 @@ def windows(frames: int, keys: Sequence[int], most: int) -> list[Window]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Crop:
     """An even-aligned part of a picture, luma px."""
 
     x: int
@@ -96,8 +97,8 @@ class Cut:
     height: int
 
 
-def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[tuple[int, Frame]]:
-    """The window's pictures that the film really holds, each with its number, ``cut`` out of the film's.
+def read(film: Film, window: Window, crop: Crop, settings: Settings) -> Iterator[tuple[int, Frame]]:
+    """The window's pictures that the film really holds, each with its number, the part ``crop`` of the film's.
 
     Numbers come from the pictures' times, so a film whose pictures are not equally spaced skips some.
     """
@@ -109,7 +110,7 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
         return "[error]" not in line and "[fatal]" not in line
 
     filters = picture_filters(film.info, film.path)
-    filters += f",crop={cut.width}:{cut.height}:{cut.x}:{cut.y}:exact=1"
+    filters += f",crop={crop.width}:{crop.height}:{crop.x}:{crop.y}:exact=1"
     argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(cores(settings.threads))]
     if window.first:
         # To the key picture before; those between are decoded, and passed over below.
@@ -120,16 +121,16 @@ def read(film: Film, window: Window, cut: Cut, settings: Settings) -> Iterator[t
     child = Child(argv, limits=UNTRUSTED, stall=settings.media_seconds, on_line=hear)
     try:
         while True:
-            raw = np.empty(cut.width * cut.height * 3 // 2, np.uint8)
+            raw = np.empty(crop.width * crop.height * 3 // 2, np.uint8)
             if child.read_into(raw.data) < len(raw):
                 if child.finish() < 0:
-                    raise EngineError(f"ffmpeg died while {film.path.name} was measured.", detail=child.tail)
+                    raise EngineError(f"ffmpeg crashed while measuring {film.path.name}.", detail=child.tail)
                 return
             number = round((_next(times, settings, child) / _MICRO - film.begins) * film.fps)
             if number >= window.stop:
                 return
             if number >= window.first:
-                yield number, Frame(raw, cut.width, cut.height)
+                yield number, Frame(raw, crop.width, crop.height)
     finally:
         child.kill()
 
@@ -138,4 +139,4 @@ def _next(times: queue.SimpleQueue[int], settings: Settings, child: Child) -> in
     try:
         return times.get(timeout=settings.media_seconds)
     except queue.Empty as error:
-        raise EngineError("ffmpeg decoded a picture without telling its time.", detail=child.tail) from error
+        raise EngineError("ffmpeg decoded a frame without a timestamp.", detail=child.tail) from error

@@ -1,1 +1,4 @@
-"""From sound to lip targets: mel spectrogram and the lips network."""
+"""From sound to lip targets: mel spectrogram and the lips network.
+
+May import: common.
+"""

@@ -67,12 +67,14 @@ def listen(samples: Floats, encoder: whisper.Encoder, first: int = 0) -> Floats:
     return np.concatenate([np.zeros((0, encoder.width), np.float32), *parts])
 
 
-def speak(samples: Floats, told: Callable[[int, int], None] | None = None, ears: Ears | None = None) -> lips.LipTrack:
+def speak(
+    samples: Floats, progress: Callable[[int, int], None] | None = None, ears: Ears | None = None
+) -> lips.LipTrack:
     """Mouth shapes for a sound: float32 (n,), 16 kHz mono in [-1, 1] -> LipTrack of ceil(n / 320) frames.
 
     Opening, width and visemes are those of the ears; closure, labiodental and voice what both networks say in the
     mean of their logits (each alone misses closures of voices that the other knows); embedding, spectrum and gate the
-    own network's.  Any length: beside the result, memory stays near 100 MB.  ``told`` is called with how many frames
+    own network's.  Any length: beside the result, memory stays near 100 MB.  ``progress`` is called with how many frames
     of all are done.
     """
     ears = ears or load()
@@ -89,14 +91,14 @@ def speak(samples: Floats, told: Callable[[int, int], None] | None = None, ears:
         shares = np.clip(scores[:, 5:], 1e-3, None)
         track.visemes[here] = shares / shares.sum(1, keepdims=True) * gate[:, None]
         track.visemes[here, 0] += 1 - gate
-        if told is not None:
-            told(stop, len(track))
+        if progress is not None:
+            progress(stop, len(track))
     return track
 
 
 def named(name: str) -> Callable[[Floats, Callable[[int, int], None] | None], lips.LipTrack]:
     """The ears that the setting ``ears`` names."""
-    return speak if name == "whisper" else lambda samples, told: lips.speak(samples, told=told)
+    return speak if name == "whisper" else lambda samples, progress: lips.speak(samples, progress=progress)
 
 
 def _both(gated: Floats, logit: Floats, gate: Floats) -> Floats:

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from heygemd.common.errors import SetupError
 from heygemd.common.shipped import DATA
-from heygemd.pipeline.speech import mel as speech_mel
+from heygemd.pipeline.speech import mel
 
 RATE = 50
 VISEMES = ("sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "ih", "oh", "ou")
@@ -134,12 +134,12 @@ class _Block:
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {"usual": (speech_mel.BANDS,)}
+    found: dict[str, tuple[int, ...]] = {"usual": (mel.BANDS,)}
 
     def convolution(name: str, out: int, into: int, taps: int) -> None:
         found.update({f"{name}.weight": (out, into, taps), f"{name}.bias": (out,)})
 
-    convolution("stem", CHANNELS, speech_mel.BANDS, 5)
+    convolution("stem", CHANNELS, mel.BANDS, 5)
     convolution("halve", CHANNELS, CHANNELS, 5)
     convolution("head", 5 + len(VISEMES), CHANNELS, 1)
     blocks = [f"blocks.{k}" for k in range(len(DILATIONS))]
@@ -187,43 +187,43 @@ def load(path: Path = WEIGHTS) -> Network:
     SetupError where the file is missing or is not such a network.
     """
     if not path.is_file():
-        raise SetupError(f"The lips network's weights are missing: {path}. Install heygemd again.")
+        raise SetupError(f"The weights of the lips network are missing: {path.name}. Reinstall heygemd.")
     with safe_open(path, framework="np") as file:
         if (file.metadata() or {}).get("format") != FORMAT:
-            raise SetupError(f"{path} does not hold a lips network of this version ({FORMAT}).")
+            raise SetupError(f"{path.name} does not contain a lips network of this version ({FORMAT}).")
         weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     try:
         return Network(weights)
     except (KeyError, ValueError) as error:
-        raise SetupError(f"{path} does not hold a lips network of this version.", detail=str(error)) from error
+        raise SetupError(f"{path.name} does not contain a lips network of this version.", detail=str(error)) from error
 
 
-def speak(samples: Floats, net: Network | None = None, told: Callable[[int, int], None] | None = None) -> LipTrack:
+def speak(samples: Floats, net: Network | None = None, progress: Callable[[int, int], None] | None = None) -> LipTrack:
     """Mouth shapes for a sound: float32 (n,), 16 kHz mono in [-1, 1] -> LipTrack of ceil(n / 320) frames.
 
     Any length: beside the result, memory stays near 50 MB.  The sound's level and colour are measured over all of it
     first.  Where the level is below GATE_DBFS for 0.15 s around, or the spectrum's shape stands still as no speech's
     does (STEADY), the mouth is at rest whatever the network says.
-    ``told`` is called with how many frames of all are done.
+    ``progress`` is called with the number of frames done and of all.
     """
-    total = -(-len(samples) // (speech_mel.SAMPLE_RATE // RATE))
+    total = -(-len(samples) // (mel.SAMPLE_RATE // RATE))
     if not total:
         return _resting(0)
     net = net or load()
-    gathered, levels, peak = speech_mel.Average(), [], -np.inf
-    for mel, level in speech_mel.blocks(samples):
-        gathered.add(mel)
+    gathered, levels, peak = mel.Average(), [], -np.inf
+    for block, level in mel.blocks(samples):
+        gathered.add(block)
         levels.append(level)
-        peak = max(peak, float(mel.max()))
-    ref = speech_mel.reference(*gathered.result(), net.usual)
+        peak = max(peak, float(block.max()))
+    ref = mel.reference(*gathered.result(), net.usual)
     gate = _gate(np.concatenate(levels), total)
     track = _allocate(total)
     for first in range(0, total, _CHUNK):
         last = min(first + _CHUNK, total)
         features, moving = _features(samples, first, last, ref, peak)
         _fill(track, first, last, net, features, gate[first:last] * moving)
-        if told is not None:
-            told(last, total)
+        if progress is not None:
+            progress(last, total)
     return track
 
 
@@ -242,7 +242,7 @@ def _fill(track: LipTrack, first: int, last: int, net: Network, features: Floats
     track.visemes[here, 0] += 1 - open_gate
     track.embedding[here] = embedding
     inside = features[2 * _OVERLAP :][: 2 * (last - first)]
-    track.spectrum[here] = inside.reshape(last - first, 2, speech_mel.BANDS).mean(1)
+    track.spectrum[here] = inside.reshape(last - first, 2, mel.BANDS).mean(1)
 
 
 def _sigmoid(scores: Floats) -> Floats:
@@ -259,11 +259,11 @@ def _features(samples: Floats, first: int, last: int, ref: Floats, peak: float) 
     """The network's input for frames first - _OVERLAP to last + _OVERLAP, silence outside the sound; and for frames
     first to last, 0 where the sound stands still to 1 where it moves as speech does."""
     begin, end = 2 * (first - _OVERLAP), 2 * (last + _OVERLAP)
-    inside = max(0, begin), min(end, speech_mel.frame_count(len(samples)))
-    features = np.full((end - begin, speech_mel.BANDS), speech_mel.CLIP[0], np.float32)
-    mel, _ = speech_mel.analyse(samples, *inside)
-    features[inside[0] - begin : inside[1] - begin] = speech_mel.normalise(mel, ref)
-    unrest = speech_mel.unrest(mel, peak)[2 * first - inside[0] :][: 2 * (last - first) : 2]
+    inside = max(0, begin), min(end, mel.frame_count(len(samples)))
+    features = np.full((end - begin, mel.BANDS), mel.CLIP[0], np.float32)
+    frames, _ = mel.analyse(samples, *inside)
+    features[inside[0] - begin : inside[1] - begin] = mel.normalise(frames, ref)
+    unrest = mel.unrest(frames, peak)[2 * first - inside[0] :][: 2 * (last - first) : 2]
     unrest = np.pad(unrest, (0, last - first - len(unrest)))
     moving: Floats = np.clip((unrest - STEADY[0]) / (STEADY[1] - STEADY[0]), 0, 1).astype(np.float32)
     return features, moving
@@ -281,7 +281,7 @@ def _gate(level: Floats, total: int) -> Floats:
 def _allocate(frames: int) -> LipTrack:
     opening, width, closure, labiodental, voice, gate = np.zeros((6, frames), np.float32)
     visemes, embedding = np.zeros((frames, len(VISEMES)), np.float32), np.zeros((frames, CHANNELS), np.float32)
-    spectrum = np.full((frames, speech_mel.BANDS), speech_mel.CLIP[0], np.float32)
+    spectrum = np.full((frames, mel.BANDS), mel.CLIP[0], np.float32)
     return LipTrack(opening, width, closure, labiodental, voice, visemes, embedding, spectrum, gate)
 
 

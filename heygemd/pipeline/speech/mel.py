@@ -90,7 +90,7 @@ def unrest(mel: Floats, peak: float) -> Floats:
     """How much the spectrum's shape moves around each frame: log-mel (k, 80) -> (k,), nepers.
 
     The standard deviation over 0.5 s to either side, of each band against the mean of all bands, averaged over the
-    bands; what lies more than 12 nepers below ``peak``, the sound's loudest value, counts as silence.  Level changes
+    bands; values more than 12 nepers below ``peak``, the sound's loudest value, count as silence.  Level changes
     alone leave it near 0: a chord with a tremolo stands still, speech does not.
     """
     shape = np.maximum(mel, peak - _DEPTH).astype(np.float64)
@@ -164,10 +164,10 @@ def _power(samples: Floats, first: int, last: int) -> Floats:
     """Power spectra of frames first to last: (last - first, 257) float32."""
     lead = FFT // 2
     begin, end = first * HOP - lead, (last - 1) * HOP + lead
-    cut = np.asarray(samples[max(0, begin) : max(0, end)], np.float32)
+    piece = np.asarray(samples[max(0, begin) : max(0, end)], np.float32)
     left = max(0, -begin)
-    cut = np.pad(cut, (left, max(0, end - begin - left - len(cut))))
-    frames = np.lib.stride_tricks.sliding_window_view(cut, FFT)[::HOP]
+    piece = np.pad(piece, (left, max(0, end - begin - left - len(piece))))
+    frames = np.lib.stride_tricks.sliding_window_view(piece, FFT)[::HOP]
     margin = (FFT - WINDOW) // 2
     spectrum = np.fft.rfft(frames[:, margin : margin + WINDOW] * _hann, FFT, axis=1)
     power: Floats = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)

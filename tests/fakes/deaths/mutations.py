@@ -5,6 +5,7 @@ receipt_first           the log is revealed before its film
 move_before_record      the inputs are moved before anybody has noted that they will be
 forget_interrupted      a start does not take up the jobs that were interrupted
 follow_links            links are followed wherever they are put (test_swaps.py)
+take_blindly            inputs are taken however they have changed since they settled (test_changed_inputs.py)
 never_sync              files are not brought to the disk, only folders are (test_power.py)
 """
 
@@ -17,32 +18,34 @@ def apply(name, module):
     changed = {
         "forget_interrupted": "heygemd.store.recovery",
         "never_sync": "heygemd.share.nofollow",
+        "take_blindly": "heygemd.share.operations",
+        "receipt_first": "heygemd.store.publish",
         "follow_links": "heygemd.share.nofollow",
     }.get(name, "heygemd.store.drops")
     if module.__name__ == changed and f"_{name}" in globals():
         globals()[f"_{name}"](module)
 
 
-def _receipt_first(jobs):
-    honest = jobs.Store._reveal
+def _receipt_first(publish):
+    honest = publish.Publishing._reveal
 
     async def reveal(self, drop, job):
-        final = os.path.join(self.outlet(drop, job), job.base)
-        await self._show(drop, self._part(drop, job, "json"), f"{final}.json")
+        final = os.path.join(self._places.outlet(drop, job), job.base)
+        await self._show(drop, self._places.part(drop, job, "json"), f"{final}.json")
         return await honest(self, drop, job)
 
-    jobs.Store._reveal = reveal
+    publish.Publishing._reveal = reveal
 
 
-def _move_before_record(jobs):
+def _move_before_record(drops):
     async def claim(self, line, request):
-        drop_id = f"20000101-000000-{jobs.secrets.token_hex(3)}"
+        drop_id = f"20000101-000000-{drops.secrets.token_hex(3)}"
         for move in request.moves:
             target = os.path.join(line.processing, drop_id, move.target)
-            await self.shares[line.name].do("move", os.path.join(line.inbox, move.source), target)
+            await self.shares[line.name].move(os.path.join(line.inbox, move.source), target)
         return await self.take(self.journal.add_drop(drop_id, line.name, request, None))
 
-    jobs.Store.claim = claim
+    drops.DropStore.claim = claim
 
 
 def _forget_interrupted(recovery):
@@ -53,15 +56,19 @@ def _forget_interrupted(recovery):
     recovery.interrupted = interrupted
 
 
-def _follow_links(handles):
-    handles.os.O_NOFOLLOW = 0
+def _follow_links(nofollow):
+    nofollow.os.O_NOFOLLOW = 0
 
 
-def _never_sync(handles):
-    honest = handles.os.fsync
+def _take_blindly(operations):
+    operations._differs = lambda *_, **__: False
+
+
+def _never_sync(nofollow):
+    honest = nofollow.os.fsync
 
     def fsync(fd):
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             honest(fd)
 
-    handles.os.fsync = fsync
+    nofollow.os.fsync = fsync

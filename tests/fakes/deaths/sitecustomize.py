@@ -11,6 +11,8 @@ journal), ``look`` for what only reads the line.  What then happens is told by
                              (``lasting``), or once and ``after`` they have been done all the same, as on NFS
     DEATHS_SWAP=LINE:FOLDER  before the first such line FOLDER (a pattern below the line) is put aside, and a link to
                              the folder ``secret`` takes its place
+    DEATHS_REPLACE=LINE:NAME;…  before such a line somebody puts the first that is left of 1/NAME, 2/NAME … in the
+                             folder ``next`` into the inbox, over NAME
     DEATHS_NFS=1           the file systems know no renameat2
     DEATHS_UNCOUNTED=1     nothing of all this, only the renderer and the hurry
     DEATHS_MUTATION=NAME   the order of operations is changed: mutations.py
@@ -34,6 +36,7 @@ _FILE = os.environ.get("DEATHS_FILE")
 _AT = os.environ.get("DEATHS_AT", "0")
 _ERROR, _HOW, _SIGN = (os.environ.get("DEATHS_FAULT", "::").split(":", 2) + [""] * 3)[:3]
 _SWAP_AT, _, _SWAP = os.environ.get("DEATHS_SWAP", "").partition(":")
+_REPLACE = [word.partition(":")[::2] for word in os.environ.get("DEATHS_REPLACE", "").split(";") if word]
 _NFS = "DEATHS_NFS" in os.environ
 _FILES = "heygemd.share" in sys.orig_argv
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/ext4.h; 2: without writing its journal out
@@ -41,13 +44,9 @@ _DROP = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ROOT = os.path.dirname(_FILE or "")
 _swapping = False
 
-_QUICK = {
-    "heygemd.daemon.service": {"TURN_SECONDS": 0.05, "START_TURN_SECONDS": 0.02},
-    "heygemd.scheduler.render_loop": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.daemon.delivery": {"TURN_SECONDS": 0.05, "RETRY_SECONDS": 0.1},
-    "heygemd.watch.line": {"BREATH": 0.02, "RETRY_SECONDS": 0.1},
-    "heygemd.scheduler.admission": {"SOON": 0.05, "LATEST": 0.1},
-}
+_PACE = {
+    "turn": 0.05, "start_turn": 0.02, "retry": 0.1, "breath": 0.02, "queue_first": 0.05, "queue_longest": 0.1,
+}  # fmt: skip
 
 
 # ------------------------------------------------------------ what is done
@@ -82,6 +81,7 @@ def _come_to(kind, sign):
         file.flush()
         if f"{kind} {sign}" == _SWAP_AT and _SWAP_AT not in lines:
             _swap()
+        _replace(f"{kind} {sign}")
         if kind == "do" and _AT in (sign, str(1 + sum(line.startswith("do ") for line in lines))):
             _die()
         if sign != _SIGN:
@@ -106,6 +106,13 @@ def _swap():
         with _open(f"{_FILE}.swapped", "w") as file:
             file.write(names[0])
     _swapping = False
+
+
+def _replace(line):
+    for number, (at, name) in enumerate(_REPLACE, 1):
+        if at == line and _exists(f"{_ROOT}/next/{number}/{name}"):
+            _os_rename(f"{_ROOT}/next/{number}/{name}", f"{_ROOT}/line/inbox/{name}")
+            return
 
 
 def _die():
@@ -211,10 +218,16 @@ def _count_operations():
 # ------------------------------------------------------------ what is different
 
 
+def _quicken(init):
+    names = init.__code__.co_varnames[1 : init.__code__.co_argcount]
+    assert _PACE.keys() <= set(names), "a wait has another name now"
+    init.__defaults__ = tuple(_PACE.get(name, value) for name, value in zip(names, init.__defaults__, strict=True))
+
+
 def _after_import(loader, module):
     _exec(loader, module)
-    for name, value in _QUICK.get(module.__name__, {}).items():
-        setattr(module, name, value)
+    if module.__name__ == "heygemd.common.aio":
+        _quicken(module.Pace.__init__)
     if "DEATHS_MUTATION" in os.environ:
         import mutations
 

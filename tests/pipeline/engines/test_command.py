@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from heygemd.common.errors import EngineError, SetupError
-from heygemd.contract.job import Quiet, Settings, Task
+from heygemd.contract.job import CommandSettings, Quiet, Settings, Task
 from heygemd.pipeline import lipsync
 from heygemd.pipeline.engines.command import fill
 from tests.pipeline.films import QUICK, numbered, tone
@@ -36,12 +36,12 @@ def task(tmp_path: Path) -> Task:
     video, audio = numbered(tmp_path / "v.mp4", 50), tone(tmp_path / "a.wav", 2.0)
     work = tmp_path / "work"
     work.mkdir()
-    settings = replace(QUICK, engine="command", command=(*MUX, "{output}"), command_seconds=20)
+    settings = replace(QUICK, engine="command", command=CommandSettings((*MUX, "{output}"), 20.0))
     return Task(audio, video, work, "lesson.wav", "lesson.mp4", settings)
 
 
-def commanded(task: Task, *argv: str, **changes: Any) -> Task:
-    return replace(task, settings=replace(task.settings, command=argv, **changes))
+def commanded(task: Task, *argv: str, seconds: float = 20.0, **changes: Any) -> Task:
+    return replace(task, settings=replace(task.settings, command=CommandSettings(argv, seconds), **changes))
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ def test_the_program_s_film_is_measured_and_delivered(task: Task) -> None:
 
 
 def test_places_are_filled_in_anywhere_and_never_by_a_shell() -> None:
-    settings = Settings(command=("run", "--in={video}", "{audio}", "-o", "{output}", "$(id); `id`"))
+    settings = Settings(command=CommandSettings(("run", "--in={video}", "{audio}", "-o", "{output}", "$(id); `id`")))
     argv = fill(settings, Path("/a b.wav"), Path("/{output}.mp4"), Path("/o.mp4"))
     assert argv == ["run", "--in=/{output}.mp4", "/a b.wav", "-o", "/o.mp4", "$(id); `id`"]
 
 
 def test_a_faulty_template_names_every_fault() -> None:
     with pytest.raises(SetupError, match=r"\{film\} is unknown, \{video\} is missing, \{output\} is missing"):
-        fill(Settings(command=("run", "{audio}", "{film}")), Path("a"), Path("v"), Path("o"))
+        fill(Settings(command=CommandSettings(("run", "{audio}", "{film}"))), Path("a"), Path("v"), Path("o"))
     with pytest.raises(SetupError, match="has no command"):
         fill(Settings(), Path("a"), Path("v"), Path("o"))
 
@@ -83,7 +83,7 @@ def test_a_failing_program_is_quoted(task: Task) -> None:
 
 def test_a_program_that_leaves_no_film_has_failed(task: Task) -> None:
     (task.work / "command.mp4").write_bytes(b"of an earlier attempt")
-    with pytest.raises(EngineError, match="left no film"):
+    with pytest.raises(EngineError, match="wrote no film"):
         lipsync(commanded(task, *python("pass")), Quiet())
 
 
@@ -95,7 +95,7 @@ def test_a_film_that_is_none_is_refused(task: Task) -> None:
 
 
 def test_a_film_of_another_length_is_refused(task: Task) -> None:
-    with pytest.raises(EngineError, match=r"sound lasts 1\.\d+ s where 2\.000 s are due"):
+    with pytest.raises(EngineError, match=r"sound lasts 1\.\d+ s instead of 2\.000 s"):
         lipsync(commanded(task, *MUX, "-t", "1.4", "{output}"), Quiet())
 
 
@@ -112,7 +112,7 @@ def test_a_program_without_end_is_ended_with_all_it_started(task: Task, tmp_path
     ear = Ear()
     began = time.monotonic()
     with pytest.raises(EngineError, match="took longer than 2 seconds") as caught:
-        lipsync(commanded(task, *python(code), command_seconds=2), ear)
+        lipsync(commanded(task, *python(code), seconds=2.0), ear)
     assert time.monotonic() - began < 15
     assert caught.value.detail == "working"
     assert ("command", 0, 0) in ear.heard
@@ -128,5 +128,5 @@ def test_a_missing_program_is_a_fault_of_the_machine(task: Task) -> None:
 
 
 def test_an_engine_that_is_not_there_says_what_is(task: Task) -> None:
-    with pytest.raises(SetupError, match='"musetalk" is not part of this installation'):
+    with pytest.raises(SetupError, match='"musetalk" is not installed'):
         lipsync(replace(task, settings=replace(task.settings, engine="musetalk")), Quiet())

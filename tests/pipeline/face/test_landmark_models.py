@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from heygemd.contract.job import Settings
-from heygemd.models.store import Store
+from heygemd.models.store import ModelStore
 from heygemd.pipeline.engines import footage
 from heygemd.pipeline.engines.footage import Footage, measure
 from heygemd.pipeline.engines.footage.analysis import landmarks
 from heygemd.pipeline.face import detect, landmark_models, shots
 from heygemd.pipeline.face import track as face_track
-from heygemd.pipeline.face.detect import Box, Person
+from heygemd.pipeline.face.detect import Box, Finder, Person
 from heygemd.pipeline.image.geometry import EYES, IO, move
 from heygemd.pipeline.quality import _identity
 from heygemd.pipeline.quality.look import Known
-from heygemd.pipeline.quality.picture import Pair
+from heygemd.pipeline.quality.picture import FramePair
 from heygemd.pipeline.speech import lips
 from tests.pipeline import packs
 from tests.pipeline.faces import EYES as PORTRAIT_EYES
@@ -56,28 +56,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def asked(store: Path) -> Any:
-    yield replace(SETTINGS, finder="insightface", models_dir=str(store))
-    detect.choose(SETTINGS)
+def asked(store: Path) -> Settings:
+    return replace(SETTINGS, finder="insightface", models_dir=str(store))
 
 
 def test_a_pack_is_imported_with_all_that_is_of_use(store: Path) -> None:
-    model = Store(store).one("faces")
+    model = ModelStore(store).one("faces")
     assert model is not None and {f.role for f in model.files} == {"detector", "landmarks106", "identity"}
 
 
 def test_the_detector_gives_the_five_points_that_the_model_saw(asked: Settings) -> None:
-    name, _ = detect.choose(asked)
-    assert name.startswith("insightface: pack ")
+    finder = detect.choose(asked)
+    assert finder.name.startswith("insightface: pack ")
     luma = cv2.cvtColor(portrait()(0), cv2.COLOR_BGR2GRAY)
-    (box,) = detect.boxes(luma)
+    (box,) = finder.boxes(luma)
     assert box.points is not None
     assert np.abs(box.points[:2] - move(placed(0), PORTRAIT_EYES)).max() < 2.5
 
 
 def test_landmarks_come_in_canonical_px(asked: Settings) -> None:
-    detect.choose(asked)
-    model = detect.pack_in_use().landmarks
+    model = detect.choose(asked).pack.landmarks
     assert model is not None
     grey, white = (np.full((224, 192), value, np.uint8) for value in (127, 255))
     still = np.delete(np.arange(106), [57, 58, 59])
@@ -112,7 +110,7 @@ def test_footage_takes_its_mouth_code_from_landmarks(asked: Settings, monkeypatc
         return cv2.convertScaleAbs(portrait()(i), alpha=1.0, beta=20.0 * (i % 2))
 
     clip = FakeClip(blinking, COUNT)
-    track = face_track.track(clip, asked, "v.mp4", Silent())
+    track = face_track.track(clip, detect.choose(asked), asked, "v.mp4", Silent())
     points = landmarks.seen(track)
     assert points is not None and points.shape == (COUNT, 106, 2)
     args = (
@@ -130,10 +128,10 @@ def test_footage_takes_its_mouth_code_from_landmarks(asked: Settings, monkeypatc
     assert Footage().plan(clip, replace(track, pack=face_track.NO_PACK), *args).facts["mouth_code"] == "flow"
 
 
-def person(pictures: dict[int, np.ndarray]) -> Person:
+def person(pictures: dict[int, np.ndarray], finder: Finder) -> Person:
     boxes = {}
     for i, luma in pictures.items():
-        (boxes[i],) = detect.boxes(luma)
+        (boxes[i],) = finder.boxes(luma)
     return Person(boxes, len(boxes))
 
 
@@ -150,35 +148,32 @@ def scene(light: float, wall: int) -> np.ndarray:
 def test_who_is_seen_in_a_shot_is_told_by_the_code(
     asked: Settings, lights: tuple[float, float], by_code: int, by_geometry: int
 ) -> None:
-    detect.choose(asked)
+    finder = detect.choose(asked)
     pictures = {i: scene(lights[i // 3], i // 3) for i in range(5)}
-    who = person(pictures)
-    assert sorted(shots.of_one(who, pictures).boxes) == list(range(by_code))
-    detect.choose(SETTINGS)
-    assert sorted(shots.of_one(who, pictures).boxes) == list(range(by_geometry))
+    who = person(pictures, finder)
+    assert sorted(shots.of_one(who, pictures, finder).boxes) == list(range(by_code))
+    assert sorted(shots.of_one(who, pictures, Finder()).boxes) == list(range(by_geometry))
 
 
 def test_without_a_model_nobody_is_told_apart() -> None:
-    detect.choose(SETTINGS)
-    box = Box(10, 10, 10)
-    assert detect.codes(Person({0: box}, 1), {0: np.zeros((20, 20), np.uint8)}) is None
-    assert detect.pack_in_use() == landmark_models.Pack()
+    finder, box = detect.choose(SETTINGS), Box(10, 10, 10)
+    assert finder.codes(Person({0: box}, 1), {0: np.zeros((20, 20), np.uint8)}) is None
+    assert finder.pack == landmark_models.Pack()
 
 
 def test_the_report_says_whether_the_film_still_shows_the_same_face(asked: Settings) -> None:
     clip = FakeClip(portrait(), 3)
-    track = face_track.track(clip, asked, "v.mp4", Silent())
+    track = face_track.track(clip, detect.choose(asked), asked, "v.mp4", Silent())
     frame, dark = clip.frame(0), clip.frame(0)
     dark.y[:] = dark.y // 4
     free = np.ones((400, 480), bool)
     known = Known(track.transforms, track.usable, track)
 
     def told(film: Any) -> Any:
-        return _identity([Pair(film, frame, track.transforms[0], free)], known)["identity"]
+        return _identity([FramePair(film, frame, track.transforms[0], free)], known)["identity"]
 
     assert told(clip.frame(0)) == pytest.approx(1.0)
     assert told(dark) == pytest.approx(-1.0)
     assert _identity([], known) == {"identity": None}
-    assert _identity(
-        [Pair(frame, frame, track.transforms[0], free)], replace(known, track=replace(track, pack=face_track.NO_PACK))
-    ) == {"identity": None}
+    without = replace(known, track=replace(track, pack=face_track.NO_PACK))
+    assert _identity([FramePair(frame, frame, track.transforms[0], free)], without) == {"identity": None}

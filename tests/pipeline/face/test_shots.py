@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from heygemd.pipeline.face import shots, track
+from heygemd.pipeline.face.detect import Finder
 from tests.pipeline.faces import PORTRAIT, SETTINGS, FakeClip, Picture, Silent, placed, portrait
 
 
@@ -39,7 +40,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_shots_of_somebody_else_are_passed_through(case: str) -> None:
     parts, expected = CASES[case]
-    found = track.track(film(*parts), SETTINGS, "two.mp4", Silent())  # type: ignore[arg-type]
+    found = track.track(film(*parts), Finder(), SETTINGS, "two.mp4", Silent())  # type: ignore[arg-type]
     assert found.ranges() == expected
     edges = {frame for first, last in expected for frame in (first, last + 1)}
     assert set(found.cuts) == edges - {0, len(found.usable)}
@@ -49,7 +50,7 @@ def test_shots_of_somebody_else_are_passed_through(case: str) -> None:
 
 def test_a_shot_of_the_same_person_from_nearer_is_used() -> None:
     near = portrait(scale=1.9)
-    found = track.track(film((ME, 40), (near, 24), (ME, 36)), SETTINGS, "zoom.mp4", Silent())  # type: ignore[arg-type]
+    found = track.track(film((ME, 40), (near, 24), (ME, 36)), Finder(), SETTINGS, "zoom.mp4", Silent())  # type: ignore[arg-type]
     assert found.cuts == (40, 64) and found.usable.all()
 
 

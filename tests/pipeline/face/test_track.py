@@ -9,14 +9,15 @@ import pytest
 
 from heygemd.common.errors import InputError
 from heygemd.pipeline.face import crops, follow, track
+from heygemd.pipeline.face.detect import Finder
 from heygemd.pipeline.image.geometry import EYES as CANONICAL_EYES
-from heygemd.pipeline.image.geometry import IO, compose, cut_out, from_parameters, halved, invert, move, to_parameters
+from heygemd.pipeline.image.geometry import IO, compose, cropped, from_parameters, halved, invert, move, to_parameters
 from tests.pipeline.faces import EYE_PX, EYES, SETTINGS, FakeClip, Silent, empty, placed, portrait
 
 
 @pytest.fixture(scope="module")
 def swaying() -> track.FaceTrack:
-    return track.track(FakeClip(portrait(), 40), SETTINGS, "lesson.mp4", Silent())
+    return track.track(FakeClip(portrait(), 40), Finder(), SETTINGS, "lesson.mp4", Silent())
 
 
 def test_the_eye_distance_and_place_agree_with_an_outside_landmark_model(swaying: track.FaceTrack) -> None:
@@ -46,11 +47,11 @@ def test_every_other_anchor_of_a_well_seen_face_is_the_last_one_moved_on(
         return anchor(self, i, *rest)
 
     monkeypatch.setattr(follow.Tracker, "_anchor", counted)
-    found = track.track(FakeClip(portrait(), 40), SETTINGS, "lesson.mp4", Silent())
+    found = track.track(FakeClip(portrait(), 40), Finder(), SETTINGS, "lesson.mp4", Silent())
     assert np.array_equal(found.transforms, swaying.transforms)
     assert len(measured) <= 22, "of 40 frames; the first has none before it"
     monkeypatch.setattr(follow.Tracker, "_carried", lambda *_: None)
-    every = track.track(FakeClip(portrait(), 40), SETTINGS, "lesson.mp4", Silent())
+    every = track.track(FakeClip(portrait(), 40), Finder(), SETTINGS, "lesson.mp4", Silent())
     points = np.array([[64.0, 76.0], [128.0, 76.0], [96.0, 150.0]])
     both = zip(found.transforms, every.transforms, strict=True)
     apart = [np.abs(move(a, points) - move(b, points)).max() for a, b in both]
@@ -58,20 +59,20 @@ def test_every_other_anchor_of_a_well_seen_face_is_the_last_one_moved_on(
 
 
 def test_a_still_of_one_frame_is_tracked() -> None:
-    found = track.track(FakeClip(portrait(), 1), SETTINGS, "still.png", Silent())
+    found = track.track(FakeClip(portrait(), 1), Finder(), SETTINGS, "still.png", Silent())
     assert found.transforms.shape == (1, 2, 3) and found.usable.all()
     assert found.crops.y.shape == (1, 224, 192) and found.crops.v.shape == (1, 112, 96)
 
 
 def test_a_video_without_a_face_is_refused() -> None:
     with pytest.raises(InputError, match=r"bars\.mp4: no face was found") as caught:
-        track.track(FakeClip(empty, 12), SETTINGS, "bars.mp4", Silent())
+        track.track(FakeClip(empty, 12), Finder(), SETTINGS, "bars.mp4", Silent())
     assert caught.value.reason == "no_face"
 
 
 def test_a_small_face_is_refused_with_the_measured_number() -> None:
     with pytest.raises(InputError, match=r"small\.mp4: the face is too small: 3\d px") as caught:
-        track.track(FakeClip(portrait(scale=0.75), 12), SETTINGS, "small.mp4", Silent())
+        track.track(FakeClip(portrait(scale=0.75), 12), Finder(), SETTINGS, "small.mp4", Silent())
     assert caught.value.reason == "face_too_small"
 
 
@@ -81,7 +82,7 @@ def test_frames_in_which_the_face_is_gone_are_not_usable() -> None:
     def picture(i: int) -> np.ndarray:
         return nobody if 30 <= i < 50 else film(i)
 
-    found = track.track(FakeClip(picture, 80), SETTINGS, "leaves.mp4", Silent())
+    found = track.track(FakeClip(picture, 80), Finder(), SETTINGS, "leaves.mp4", Silent())
     (first, last), *more = found.ranges()
     assert not more and abs(first - 30) <= 2 and abs(last - 49) <= 2
     assert "face_lost" in [code for code, _ in found.warnings]
@@ -96,7 +97,7 @@ def test_a_second_face_is_counted_and_the_chosen_one_taken() -> None:
 
     clip = FakeClip(picture, 12)
     for which, side in (("left", 0), ("right", 1)):
-        found = track.track(clip, replace(SETTINGS, face=which), "two.mp4", Silent())
+        found = track.track(clip, Finder(), replace(SETTINGS, face=which), "two.mp4", Silent())
         x = move(found.transforms[5], np.array([CANONICAL_EYES]))[0, 0]
         assert (x > 240) == bool(side)
         assert found.faces_seen == 2
@@ -109,7 +110,7 @@ def test_a_shot_cut_is_seen() -> None:
     def picture(i: int) -> np.ndarray:
         return film(i) if i < 20 else 255 - film(i)
 
-    found = track.track(FakeClip(picture, 30), SETTINGS, "cut.mp4", Silent())
+    found = track.track(FakeClip(picture, 30), Finder(), SETTINGS, "cut.mp4", Silent())
     assert found.cuts == (20,)
     assert not found.usable[22:].any() and found.usable[:18].all()
 
@@ -141,7 +142,7 @@ def test_large_faces_are_averaged_down_without_a_shift() -> None:
     y, x = np.mgrid[0:800, 0:800]
     plane = (x * 0.2 + y * 0.1).astype(np.uint8)
     t = np.array([[3.3, 0, 51.0], [0, 3.3, 72.0]])
-    out = cut_out(plane, t, (192, 200)).astype(float)
+    out = cropped(plane, t, (192, 200)).astype(float)
     rows, columns = np.mgrid[5:190:20, 5:190:20]
     wanted = (3.3 * columns + 51) * 0.2 + (3.3 * rows + 72) * 0.1
     assert np.abs(out[5:190:20, 5:190:20] + 0.5 - wanted).max() < 1.2

@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heygemd.common.errors import SetupError
 from heygemd.common.request import LABEL_POSITIONS
-from heygemd.contract.job import Quiet, Settings, Task
+from heygemd.contract.job import CommandSettings, LabelSettings, Quiet, Settings, Task
 from heygemd.pipeline import lipsync, media
 from heygemd.pipeline.marking import label, metadata
 from heygemd.pipeline.media.write import overlay
@@ -21,7 +22,13 @@ from tests.pipeline.films import QUICK, clip_of, numbered, raw_planes, swaying, 
 
 WIDTH, HEIGHT = SIZE = 480, 360
 LOSSLESS = replace(QUICK, crf=0, segment_seconds=0.6)
-LABELLED = replace(LOSSLESS, label="start", label_seconds=0.84, label_text="人工智能生成 AI")
+LABELLED = replace(LOSSLESS, label=LabelSettings("start", seconds=0.84, text="人工智能生成 AI"))
+
+
+def labelled(**changes: Any) -> Settings:
+    return replace(LABELLED, label=replace(LABELLED.label, **changes))
+
+
 SHOWN = 21  # frames in 0.84 s: all of the first segment, six of the second, none of the third
 
 
@@ -97,7 +104,7 @@ def test_a_report_sees_the_label_and_misses_one_that_is_not_there(
 @pytest.mark.parametrize("size", [(64, 48), (720, 1280), (321, 241)])
 @pytest.mark.parametrize("position", LABEL_POSITIONS)
 def test_letters_are_high_enough_and_the_label_lies_inside(size: tuple[int, int], position: str) -> None:
-    settings = replace(LABELLED, label_position=position)
+    settings = labelled(position=position)
     words = label.made(settings, size, Fraction(1), Fraction(25), 100, full_range=False)
     assert words is not None and words.letters_px >= 0.05 * min(size)
     x0, y0, x1, y1 = words.box
@@ -108,7 +115,7 @@ def test_letters_are_high_enough_and_the_label_lies_inside(size: tuple[int, int]
 
 def test_a_long_text_is_broken_into_lines_that_fit() -> None:
     text = "本视频由人工智能生成合成，仅供教学使用 AI generated"
-    settings = replace(LABELLED, label_text=text)
+    settings = labelled(text=text)
     words = label.made(settings, (480, 480), Fraction(1), Fraction(25), 100, full_range=False)
     assert words is not None and words.size[0] <= 480 * 0.95
     assert words.size[1] > 3 * words.letters_px, "more than one line"
@@ -133,7 +140,7 @@ def test_a_whole_picture_writer_lays_it_over_any_film(words: tuple[str, ...], tm
     film = numbered(tmp_path / "v.mp4", 8, "-c:v", "libx264", "-qp", "0", "-preset", "ultrafast", *words)
     clip = clip_of(film)
     frames = list(clip.walk(range(8)))
-    of_it = label.of(replace(LABELLED, label_seconds=0.12), clip, 8)
+    of_it = label.of(labelled(seconds=0.12), clip, 8)
     assert of_it is not None and of_it.frames == 3
     laid = of_it.laid(tmp_path, r"lt(n\,3)")
     with media.FilmWriter(tmp_path / "out.mp4", clip, LOSSLESS, laid) as writer:
@@ -152,7 +159,7 @@ def test_the_film_of_a_command_is_labelled_too(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     copy = 'ffmpeg -v error -y -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac "$3"'
     argv = ("sh", "-c", copy, "sh", "{video}", "{audio}", "{output}")
-    settings = replace(LABELLED, engine="command", command=argv, label_seconds=0.4)
+    settings = replace(labelled(seconds=0.4), engine="command", command=CommandSettings(argv))
     video = numbered(tmp_path / "v.mp4", 25, "-c:v", "libx264", "-qp", "0", "-preset", "ultrafast")
     task = Task(tone(tmp_path / "a.wav", 1.0), video, tmp_path / "work", "a.wav", "v.mp4", settings)
     told = lipsync(task, Quiet()).to_json()["output"]
@@ -175,4 +182,4 @@ def test_a_tag_that_cannot_be_true_names_no_label(tag: str) -> None:
 
 def test_letters_that_the_font_lacks_are_named() -> None:
     with pytest.raises(SetupError, match="lacks 龘"):
-        label.made(replace(LABELLED, label_text="AI 龘"), (640, 480), Fraction(1), Fraction(25), 1, full_range=False)
+        label.made(labelled(text="AI 龘"), (640, 480), Fraction(1), Fraction(25), 1, full_range=False)

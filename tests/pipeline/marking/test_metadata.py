@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heygemd.contract.job import Quiet, Settings, Task
+from heygemd.contract.job import CommandSettings, Quiet, Settings, Task
 from heygemd.pipeline import lipsync, media
 from heygemd.pipeline.marking import metadata
 from heygemd.pipeline.media import mux
@@ -61,7 +61,7 @@ def test_the_film_of_a_command_is_marked_too_its_streams_as_they_were(tmp_path: 
     (tmp_path / "work").mkdir()
     copy = 'ffmpeg -v error -y -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac -metadata title=secret "$3"'
     argv = ("sh", "-c", copy, "sh", "{video}", "{audio}", "{output}")
-    settings = replace(QUICK, engine="command", command=argv, report="off", mark=setting)
+    settings = replace(QUICK, engine="command", command=CommandSettings(argv), report="off", mark=setting)
     task = Task(
         tone(tmp_path / "a.wav", 1.0), numbered(tmp_path / "v.mp4", 25), tmp_path / "work", "a.wav", "v.mp4", settings
     )

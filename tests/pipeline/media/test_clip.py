@@ -12,7 +12,7 @@ import pytest
 from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.media import open_clip, output_order, probe
-from heygemd.pipeline.media.read import clip as clip_module
+from heygemd.pipeline.media.read import seek
 from heygemd.pipeline.media.write import overlay
 from tests.pipeline.films import QUICK, clip_of, ffmpeg, number, numbered, pictures, raw_planes, turned
 from tests.pipeline.messy import scene
@@ -34,8 +34,8 @@ def test_every_order_gives_the_pixels_of_the_forward_pass(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = clip_of(numbered(tmp_path / name, COUNT, *KINDS[name]))
-    monkeypatch.setattr(clip_module, "REVERSE_BYTES", 20 * clip.width * clip.height * 3 // 2)
-    monkeypatch.setattr(clip_module, "SKIP_PICTURES", 12)
+    monkeypatch.setattr(seek, "REVERSE_BYTES", 20 * clip.width * clip.height * 3 // 2)
+    monkeypatch.setattr(seek, "SKIP_PICTURES", 12)
     forward = list(clip.frames())
     assert [number(frame) for frame in forward] == list(range(COUNT))
     assert clip.counted
@@ -55,8 +55,8 @@ def test_a_deinterlaced_picture_is_the_same_wherever_decoding_began(
     assert (clip.info.fields, clip.fps) == ("tff", 25)
     pixels = pictures(clip.frames())
     assert len(pixels) == 150
-    monkeypatch.setattr(clip_module, "REVERSE_BYTES", 20 * clip.width * clip.height * 3 // 2)
-    monkeypatch.setattr(clip_module, "SKIP_PICTURES", 12)
+    monkeypatch.setattr(seek, "REVERSE_BYTES", 20 * clip.width * clip.height * 3 // 2)
+    monkeypatch.setattr(seek, "SKIP_PICTURES", 12)
     order = [*range(149, 90, -1), 3, 0, 149, *range(100, 130)]
     assert pictures(clip.walk(order)) == [pixels[k] for k in order]
     assert not overlay.possible(clip)
@@ -78,8 +78,8 @@ def test_every_frame_belongs_to_its_taker(tmp_path: Path) -> None:
 def test_a_search_that_lands_late_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = clip_of(numbered(tmp_path / "a.mp4", 90, *KINDS["long_gop.mp4"]))
     clip.learn()
-    honest = clip_module.Clip._search_point
-    monkeypatch.setattr(clip_module.Clip, "_search_point", lambda *a: honest(*a) + 0.5)
+    honest = seek.Seeker._search_point
+    monkeypatch.setattr(seek.Seeker, "_search_point", lambda *a: honest(*a) + 0.5)
     assert [number(frame) for frame in clip.walk(range(80, 60, -1))] == list(range(80, 60, -1))
 
 
@@ -94,15 +94,15 @@ def test_a_template_that_decodes_differently_each_time_is_refused(tmp_path: Path
 def test_a_reversed_stretch_holds_few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = clip_of(numbered(tmp_path / "a.mp4", 80, *KINDS["long_gop.mp4"]))
     clip.learn()
-    monkeypatch.setattr(clip_module, "REVERSE_BYTES", 10 * clip.width * clip.height * 3 // 2)
+    monkeypatch.setattr(seek, "REVERSE_BYTES", 10 * clip.width * clip.height * 3 // 2)
     chunks: list[int] = []
-    honest = clip_module.Clip._pictures
+    honest = seek.Seeker._pictures
 
-    def counting(self: clip_module.Clip, first: int, last: int) -> object:
+    def counting(self: seek.Seeker, first: int, last: int) -> object:
         chunks.append(last - first + 1)
         return honest(self, first, last)
 
-    monkeypatch.setattr(clip_module.Clip, "_pictures", counting)
+    monkeypatch.setattr(seek.Seeker, "_pictures", counting)
     assert len(list(clip.walk(range(79, -1, -1)))) == 80
     assert max(chunks) == 10
     assert sum(chunks) == 80

@@ -150,7 +150,7 @@ def test_the_first_frame_of_the_next_film_follows_at_once(minute: tuple[Path, Pe
         daemon.terminate()
         daemon.wait()
     print(f"\nfrom the end of a film to the first frame of the next, of a minute: {begun['c'] - ended['b']:.2f} s")
-    log = [json.loads(line) for line in (tmp_path / "state" / "heygemd.common.log").read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / "state" / "heygemd.log").read_text().splitlines()]
     assert [entry["event"] for entry in log if entry.get("job") == row["id"]].count("plan_recalled") == 1
 
 

@@ -161,5 +161,5 @@ def test_a_sound_of_one_sample_a_second_is_refused_and_not_stretched_to_hours(tm
     at = raw.index(b"fmt ") + 12
     raw[at : at + 4] = (1).to_bytes(4, "little")
     path.write_bytes(raw)
-    with pytest.raises(InputError, match="1 samples a second"):
+    with pytest.raises(InputError, match="1 samples per second"):
         probe(path, "a.wav", QUICK, want="audio")

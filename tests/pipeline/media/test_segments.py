@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heygemd.contract.job import Settings, Task
+from heygemd.contract.job import Settings, Task, Wav2LipSettings
 from heygemd.pipeline import media
 from heygemd.pipeline.media.write.segments import key_of
 from tests.site import ROOT, ffmpeg, make_film, make_wav
@@ -35,7 +35,7 @@ def frames_md5(path: Path) -> list[str]:
 
 def test_segments_cover_every_frame_once(tmp_path: Path) -> None:
     task = task_in(tmp_path / "work")
-    segments = media.cut(task, "plan", 70, media.probe(task.video, "v", task.settings).video.fps)
+    segments = media.segments_of(task, "plan", 70, media.probe(task.video, "v", task.settings).video.fps)
     assert [(s.first, s.stop) for s in segments] == [(0, 25), (25, 50), (50, 70)]
 
 
@@ -43,7 +43,7 @@ def test_joined_segments_hold_the_very_pictures_of_the_source(tmp_path: Path) ->
     task = task_in(tmp_path / "work")
     info = media.probe(task.video, "v", task.settings).video
     clip = media.open_clip(task.video, info, task.settings)
-    segments = media.cut(task, "plan", 75, clip.fps)
+    segments = media.segments_of(task, "plan", 75, clip.fps)
     for segment in segments:
         with media.FilmWriter(segment.path, clip, task.settings) as writer:
             for frame in clip.walk(range(segment.first, segment.stop)):
@@ -56,7 +56,7 @@ def test_joined_segments_hold_the_very_pictures_of_the_source(tmp_path: Path) ->
 
 def test_a_segment_counts_as_done_only_whole_and_under_its_own_key(tmp_path: Path) -> None:
     task = task_in(tmp_path / "work")
-    (segment,) = media.cut(replace(task, settings=replace(task.settings, segment_seconds=10)), "plan", 75, 25)
+    (segment,) = media.segments_of(replace(task, settings=replace(task.settings, segment_seconds=10)), "plan", 75, 25)
     assert not segment.done()
     segment.path.write_bytes(b"pictures")
     assert not segment.done()  # no receipt: the encoder was still at it
@@ -73,7 +73,9 @@ def test_the_key_changes_with_everything_that_decides_a_picture(change: str) -> 
     whole = {"settings": Settings(), "plan": "a", "frames": 75, "tools": ("libx264",)}
     other = {"settings": Settings(crf=1), "plan": "b", "frames": 76, "tools": ("h264_nvenc",)}
     assert key_of(**whole) != key_of(**whole | {change: other[change]})
-    assert key_of(**whole) == key_of(**whole | {"settings": Settings(batch=4, report="off")}), "these decide none"
+    assert key_of(**whole) == key_of(
+        **whole | {"settings": Settings(wav2lip=Wav2LipSettings(batch=4), report="off")}
+    ), "these decide none"
 
 
 def render(task: Task, kill_at: int = 0) -> dict[str, object] | None:

@@ -207,6 +207,6 @@ def test_a_template_without_sound_has_none_of_its_own(tmp_path: Path) -> None:
 
 def test_sound_without_length_is_refused(tmp_path: Path) -> None:
     path = tone(tmp_path / "a.wav", 1, "-t", "0")
-    with pytest.raises(InputError, match=r"lesson\.wav has no length") as caught:
+    with pytest.raises(InputError, match=r"lesson\.wav has zero length") as caught:
         decode_audio(path, name="lesson.wav")
     assert caught.value.reason == "empty_audio"

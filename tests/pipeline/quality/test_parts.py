@@ -18,7 +18,7 @@ from heygemd.pipeline.media import Frame
 from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.deliver import offered
 from heygemd.pipeline.quality.mouths import openings
-from heygemd.pipeline.quality.windows import Cut, Window, open_film, read, windows
+from heygemd.pipeline.quality.windows import Crop, Window, open_film, read, windows
 from heygemd.pipeline.speech.lips import LipTrack
 from tests.pipeline.films import number_of, numbered
 
@@ -68,7 +68,7 @@ def test_a_window_gives_the_pictures_with_their_own_numbers(tmp_path: Path, firs
     path = numbered(tmp_path / "film.mp4", 60, *words)
     film = open_film(path, media.probe(path, path.name, SETTINGS, want="video"), SETTINGS)
     assert film.frames == 60 and film.keys[0] == 0 and 5 <= len(film.keys) <= 6
-    found = list(read(film, Window(first, first + 10), Cut(0, 8, 128, 64), SETTINGS))
+    found = list(read(film, Window(first, first + 10), Crop(0, 8, 128, 64), SETTINGS))
     assert [k for k, _ in found] == list(range(first, first + 10))
     assert [number_of(frame.y) for _, frame in found] == list(range(first, first + 10))
     assert found[0][1].y.shape == (64, 128)
@@ -164,7 +164,7 @@ def test_a_blurred_mouth_is_soft_and_a_film_that_is_soft_all_over_is_not_blamed_
     soft.y[:] = cv2.GaussianBlur(template.y, (0, 0), 1.0)
     soft_mouth.y[230:400, 90:300] = cv2.GaussianBlur(template.y, (0, 0), 3.0)[230:400, 90:300]
     sharpness = [
-        picture.compare([picture.Pair(film, template, transform, free)], PLACE)["sharpness"]
+        picture.compare([picture.FramePair(film, template, transform, free)], PLACE)["sharpness"]
         for film in (same, soft, soft_mouth)
     ]
     assert sharpness[0] == pytest.approx(1.0)
@@ -177,7 +177,7 @@ def test_a_change_where_none_is_due_is_measured_in_decibels() -> None:
     film.y[:100] = np.clip(film.y[:100].astype(int) + 25, 0, 255)
     free = np.zeros((460, 400), bool)
     free[:200] = True
-    told = picture.compare([picture.Pair(film, template, similarity(2.0, 0.0), free)], PLACE)
+    told = picture.compare([picture.FramePair(film, template, similarity(2.0, 0.0), free)], PLACE)
     assert told["outside_db"] == pytest.approx(10 * np.log10(255**2 / (25**2 / 2)), abs=0.6)
 
 

@@ -26,7 +26,7 @@ def test_the_file_of_weights_is_below_two_megabytes() -> None:
 
 
 def test_nothing_that_makes_a_film_by_default_loads_torch() -> None:
-    films = ", ".join(f"heygemd.pipeline.{name}" for name in ("lips", "engines.footage", "quality.deliver"))
+    films = ", ".join(f"heygemd.pipeline.{name}" for name in ("speech.lips", "engines.footage", "quality.deliver"))
     code = f"import sys, {films}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -154,8 +154,8 @@ def test_missing_and_foreign_weights_are_refused(tmp_path: Path) -> None:
         lips.load(tmp_path / "none.safetensors")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": np.zeros(1)}, foreign)
-    with pytest.raises(SetupError, match="does not hold"):
+    with pytest.raises(SetupError, match="does not contain a lips network"):
         lips.load(foreign)
     save_file({"a": np.zeros(1)}, tmp_path / "b.safetensors", {"format": lips.FORMAT})
-    with pytest.raises(SetupError, match="does not hold"):
+    with pytest.raises(SetupError, match="does not contain a lips network"):
         lips.load(tmp_path / "b.safetensors")

@@ -1,8 +1,8 @@
-"""Long sound in parts: cut on the film's frame grid, at the quietest moment that its limits allow.  Pure.
+"""Long sound in chunks: divided on the film's frame grid, at the quietest moment that its limits allow.  Pure.
 
 The container gives up after 600 s of its own (Duix-Avatar issues 471, 556), so a film is made in parts.  Frame ``k`` of
 the film shows the same template picture and hears the same sound whatever part it is in; each part carries some frames
-more than it is used for (``Part.tail``), because films come back a few frames short.
+more than it is used for (``Chunk.tail``), because films come back a few frames short.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from heygemd.pipeline.media.read.sound import SAMPLE_RATE, Samples
 
 TAIL_SECONDS = 0.4  # a film of 7.68 s came back .08 s short (two of its frames)
 TAIL_FRAMES = 5  # at least
-PAUSE_SECONDS = 0.24  # that are listened to around a cut
+PAUSE_SECONDS = 0.24  # that are listened to around a division
 PAUSE_LEVEL = 0.1  # of the sound's own level: below it nobody speaks (-20 dB)
 NOTHING = 1e-4  # root mean square below which there is no sound at all (-80 dBFS)
 SHORTEST_SECONDS = 1.0  # of a last part
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Chunk:
     """Frames ``first`` to ``stop - 1`` of the film; ``tail`` more are made and left away.
 
     ``pause``: whether nobody speaks where it ends.
@@ -42,13 +42,13 @@ class Part:
         return range(self.first, self.stop + self.tail)
 
 
-def cut(samples: Samples, fps: Fraction, frames: int, seconds: float) -> list[Part]:
+def divide(samples: Samples, fps: Fraction, frames: int, seconds: float) -> list[Chunk]:
     """Parts of at most ``seconds`` for a film of ``frames`` at ``fps``; ``samples`` float32 (n,), 16 kHz."""
     longest = max(2, int(seconds * fps))
     shortest = min(max(1, round(SHORTEST_SECONDS * fps)), longest // 2)
     tail = max(TAIL_FRAMES, round(TAIL_SECONDS * fps))
     level = max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0, NOTHING)
-    parts: list[Part] = []
+    parts: list[Chunk] = []
     first = 0
     while frames - first > longest:
         enough = (frames - first - 1) % longest + 1  # from here on no part more is needed than without pauses
@@ -57,9 +57,9 @@ def cut(samples: Samples, fps: Fraction, frames: int, seconds: float) -> list[Pa
         around = [_loudness(samples, fps, k) for k in range(low, high + 1)]
         quietest = min(around)
         stop = high - around[::-1].index(quietest)
-        parts.append(Part(len(parts), first, stop, tail, quietest <= max(PAUSE_LEVEL * level, NOTHING)))
+        parts.append(Chunk(len(parts), first, stop, tail, quietest <= max(PAUSE_LEVEL * level, NOTHING)))
         first = stop
-    return [*parts, Part(len(parts), first, frames, tail)]
+    return [*parts, Chunk(len(parts), first, frames, tail)]
 
 
 def _loudness(samples: Samples, fps: Fraction, frame: int) -> float:
@@ -74,7 +74,7 @@ def at(frame: int, fps: Fraction) -> int:
     return round(frame / fps * SAMPLE_RATE)
 
 
-def sound_of(part: Part, samples: Samples, fps: Fraction) -> bytes:
+def sound_of(part: Chunk, samples: Samples, fps: Fraction) -> bytes:
     """The sound of all frames that are made, 16-bit little-endian mono at 16 kHz; silence behind its end."""
     begin, end = at(part.made.start, fps), at(part.made.stop, fps)
     piece = np.zeros(end - begin, np.float32)
@@ -83,11 +83,11 @@ def sound_of(part: Part, samples: Samples, fps: Fraction) -> bytes:
     return np.clip(np.rint(piece * 32767), -32768, 32767).astype("<i2").tobytes()
 
 
-def warnings(parts: Sequence[Part], fps: Fraction) -> list[tuple[str, str]]:
-    """(code, sentence) of cuts where somebody speaks."""
+def warnings(parts: Sequence[Chunk], fps: Fraction) -> list[tuple[str, str]]:
+    """(code, sentence) of divisions where somebody speaks."""
     loud = [part for part in parts if not part.pause]
     if not loud:
         return []
     where = ", ".join(f"{float(part.stop / fps):.1f}" for part in loud[:10])
-    said = f"No pause was found near {where} s; the film is joined there in the middle of the sound"
+    said = f"No pause was found near {where} s; the film is joined there during speech"
     return [("cut_in_sound", f"{said}, and the mouth may jump.")]

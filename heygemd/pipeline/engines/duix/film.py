@@ -12,7 +12,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,22 +23,25 @@ from heygemd.contract.duix_api import Client
 from heygemd.contract.duix_folder import Shared
 from heygemd.contract.job import Settings, Task, Tell
 from heygemd.pipeline import media, result
-from heygemd.pipeline.engines.duix import chunks as division
-from heygemd.pipeline.engines.duix.chunks import Part
-from heygemd.pipeline.engines.duix.submission import Order, Rules, Runner, Unfit
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix import chunks
+from heygemd.pipeline.engines.duix.chunks import Chunk
+from heygemd.pipeline.engines.duix.submission import ChunkRequest, Submitter, Timeouts, Unfit
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 from heygemd.pipeline.marking import label, metadata
 from heygemd.pipeline.media.write.segments import content_of, key_of
 
 if TYPE_CHECKING:
+    from heygemd.pipeline.engines import Facts
     from heygemd.pipeline.result import Result, Stages
 
 SENT_CRF = 10  # of the pictures that are sent: better than what the container makes of them (15)
 MOST_BYTES, MOST_BYTES_PER_SECOND = 64 << 20, 25_000_000  # of a film that comes back: 200 Mbit/s
-MORE_FRAMES = 5  # a film may come back with so many more than were asked for
+MORE_FRAMES = 5  # that a film may have beyond those asked for
 ABANDONED_SECONDS = 6 * 3600.0  # after its deadline nobody waits for a task's leavings any more
 _SIDE, _SHIFTS = 32, 3  # px of a thumbnail; frames
 _ALIKE = 10.0  # grey levels by which most of a film may differ from its template
+Thumb = npt.NDArray[np.int16]
+"""A frame's luma ``(_SIDE, _SIDE)``."""
 _CLEARLY = 0.5  # grey levels, and a quarter, by which another shift must fit better to be believed
 
 
@@ -49,7 +52,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     it cannot do it, ``SetupError`` where the engine is not configured.
     """
     settings = task.settings
-    if not settings.duix_shared:
+    if not settings.duix.shared:
         raise SetupError('The engine "duix" is not configured.  Cure: set shared in [duix] of config.toml.')
     assert audio.audio is not None and video.video is not None
     with stages("audio"):
@@ -59,7 +62,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     with stages("template", clip.count):
         clip.learn(stages.tell)
     frames = media.wanted_frames(seconds, clip.fps)
-    parts = division.cut(samples, clip.fps, frames, settings.duix_part_seconds)
+    parts = chunks.divide(samples, clip.fps, frames, settings.duix.part_seconds)
     order = media.output_order(clip.count, parts[-1].made.stop, settings.extend)
     with stages("duix", frames):
         maker = _Maker(task, clip, samples, order, parts, stages.tell)
@@ -73,9 +76,6 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
     whole.rename(film)
     maker.tidy()
     silent.unlink()
-
-    from heygemd.pipeline.quality import deliver
-
     warnings = result.advice(audio, video, task.audio_name, task.video_name) + result.clip_warnings(clip)
     return result.Result(
         film=film,
@@ -85,8 +85,7 @@ def make_film(task: Task, audio: media.Media, video: media.Media, stages: Stages
         | {"encode": media.encode_facts(settings), "sound": sound, "mark": marks.get("AIGC")}
         | {"label": label.facts(maker.words, clip.fps, settings)},
         stages=stages.done,
-        warnings=[*warnings, *division.warnings(parts, clip.fps), *maker.warnings],
-        quality=deliver.judge_foreign(task, film, "duix", stages),
+        warnings=[*warnings, *chunks.warnings(parts, clip.fps), *maker.warnings],
     )
 
 
@@ -95,7 +94,7 @@ class _Maker:
 
     def __init__(
         self, task: Task, clip: media.Clip, samples: media.Samples, order: npt.NDArray[np.int64],
-        parts: Sequence[Part], tell: Tell,
+        parts: Sequence[Chunk], tell: Tell,
     ) -> None:  # fmt: skip
         settings = task.settings
         self._task, self._clip, self._samples, self._order, self._parts = task, clip, samples, order, parts
@@ -107,10 +106,12 @@ class _Maker:
         self.words = label.of(settings, clip, self._frames)
         self.warnings: list[tuple[str, str]] = []
         self._at = 0  # frames of the finished parts, and of the running one
-        self._ledger = Ledger(task.work / "duix.json", key)
-        self._shared = Shared(Path(settings.duix_shared))
-        rules = Rules(poll=settings.duix_poll_seconds, task=settings.duix_seconds)
-        self._runner = Runner(Client(settings.duix_url), self._shared, self._ledger, rules, tell, self._heed)
+        self._record = TaskRecord(task.work / "duix.json", key)
+        self._shared = Shared(Path(settings.duix.shared))
+        timeouts = Timeouts(poll=settings.duix.poll_seconds, task=settings.duix.seconds)
+        self._runner = Submitter(
+            Client(settings.duix.url), self._shared, self._record, timeouts, tell, self._on_progress
+        )
 
     def make(self) -> None:
         """Every part that is not finished yet."""
@@ -121,7 +122,7 @@ class _Maker:
             self._at = part.stop
             self._tell.progress("duix", self._at, self._frames)
 
-    def _ordered(self, part: Part, segment: media.Segment) -> Order:
+    def _ordered(self, part: Chunk, segment: media.Segment) -> ChunkRequest:
         work, number = self._task.work, part.number
         made = len(part.made) / float(self._clip.fps)
 
@@ -130,25 +131,25 @@ class _Maker:
             return self._sound(part, sound), self._pictures(part, pictures)
 
         name = f"part {number + 1} of {len(self._parts)}" if len(self._parts) > 1 else "the film"
-        return Order(
+        return ChunkRequest(
             number, name, inputs, work / f"back-{number:05d}.mp4", MOST_BYTES + int(MOST_BYTES_PER_SECOND * made),
             lambda film: _whole(film, self._settings), lambda film: self._use(part, segment, film),
         )  # fmt: skip
 
-    def _sent(self, part: Part) -> tuple[Path, Path]:
+    def _sent(self, part: Chunk) -> tuple[Path, Path]:
         """What is sent for a part; named by all that decides it, because a job that gave way finds it again."""
         stem = self._task.work / f"sent-{self.segments[0].key[:16]}-{part.number:05d}"
         return stem.with_suffix(".wav"), stem.with_suffix(".mp4")
 
-    def _sound(self, part: Part, path: Path) -> Path:
+    def _sound(self, part: Chunk, path: Path) -> Path:
         with wave.open(str(path), "wb") as out:
             out.setnchannels(1)
             out.setsampwidth(2)
             out.setframerate(media.SAMPLE_RATE)
-            out.writeframes(division.sound_of(part, self._samples, self._clip.fps))
+            out.writeframes(chunks.sound_of(part, self._samples, self._clip.fps))
         return path
 
-    def _pictures(self, part: Part, path: Path) -> Path:
+    def _pictures(self, part: Chunk, path: Path) -> Path:
         """The template as the film shows it, upright, at a constant rate, 8-bit 4:2:0, in H.264."""
         if path.is_file():
             return path
@@ -157,10 +158,10 @@ class _Maker:
         with media.FilmWriter(unfinished, self._clip, fine) as writer:
             for frame in self._clip.walk(self._order[part.made.start : part.made.stop]):
                 writer.write(frame)
-                self._heed(0.0)
+                self._on_progress(0.0)
         return unfinished.rename(path)
 
-    def _use(self, part: Part, segment: media.Segment, film: Path) -> None:
+    def _use(self, part: Chunk, segment: media.Segment, film: Path) -> None:
         """Encode the part's frames from what came back, having looked whether it is what was asked for."""
         try:
             back = _opened(film, self._clip, len(part.made) + MORE_FRAMES + 1, self._settings)
@@ -169,17 +170,18 @@ class _Maker:
             raise Unfit(f"its film cannot be read: {error.message}") from error
         due = part.stop - part.first
         if len(shown) < due or len(shown) > len(part.made) + MORE_FRAMES:
-            raise Unfit(f"its film has {len(shown)} frames where {len(part.made)} were asked for")
+            raise Unfit(f"its film has {len(shown)} frames instead of {len(part.made)}")
         if back.faults:
-            raise Unfit("its film does not decode without an error")
+            raise Unfit("its film cannot be decoded without errors")
         self._compare(part, shown, wanted)
         segment.finish()
         for path in self._sent(part):
             path.unlink(missing_ok=True)
 
-    def _encode(self, part: Part, segment: media.Segment, back: media.Clip) -> tuple[list[Any], list[Any]]:
+    def _encode(self, part: Chunk, segment: media.Segment, back: media.Clip) -> tuple[list[Thumb], list[Thumb]]:
         """Thumbnails of what came back and of what was sent."""
-        shown, wanted = [], []
+        shown: list[Thumb] = []
+        wanted: list[Thumb] = []
         template = self._clip.walk(self._order[part.made.start : part.made.stop])
         seen = self.words.within(part.first, part.stop) if self.words is not None else 0
         laid = self.words.laid(self._task.work, rf"lt(n\,{seen})") if self.words is not None and seen else None
@@ -191,30 +193,30 @@ class _Maker:
                     wanted.append(_thumb(own))
                 if part.first + k < part.stop:
                     writer.write(frame)
-                self._heed(1.0)
+                self._on_progress(1.0)
         return shown, wanted
 
-    def _compare(self, part: Part, shown: Sequence[Any], wanted: Sequence[Any]) -> None:
+    def _compare(self, part: Chunk, shown: Sequence[Thumb], wanted: Sequence[Thumb]) -> None:
         """The film must show the template: the task may have been mixed up with another's."""
         apart = {shift: _apart(shown, wanted, shift) for shift in range(-_SHIFTS, _SHIFTS + 1)}
         if min(apart.values()) > _ALIKE:
-            raise Unfit("its film shows something else than the template")
+            raise Unfit("its film does not show the template")
         shift = min(apart, key=lambda s: (apart[s], abs(s)))
         if apart[0] - apart[shift] > max(_CLEARLY, apart[0] / 4):
             said = f"The container shows the template {abs(shift)} frames {'late' if shift > 0 else 'early'}"
             self.warnings.append(("template_shifted", f"{said} in part {part.number + 1}."))
 
-    def _heed(self, progress: float) -> None:
+    def _on_progress(self, progress: float) -> None:
         number = next((part for part in self._parts if part.stop > self._at), self._parts[-1])
         done = self._at + int(progress * (number.stop - number.first) * 0.99)
         self._tell.progress("duix", done, self._frames)
 
     def _sweep(self) -> None:
         """Remove what abandoned tasks left: this film's own, and old ones of jobs that were cancelled."""
-        for code in dict.fromkeys(self._ledger.orphans):
+        for code in dict.fromkeys(self._record.orphans):
             self._runner.clean(code)
         try:
-            swept = self._shared.sweep(time.time() - self._settings.duix_seconds - ABANDONED_SECONDS)
+            swept = self._shared.sweep(time.time() - self._settings.duix.seconds - ABANDONED_SECONDS)
         except OSError:
             return  # who needs the folder will say what is wrong with it
         if swept:
@@ -222,23 +224,23 @@ class _Maker:
 
     def tidy(self) -> None:
         """Remove everything that is not the film."""
-        for code in dict.fromkeys(self._ledger.codes()):
+        for code in dict.fromkeys(self._record.codes()):
             self._runner.clean(code)
         for path in (path for segment in self.segments for path in (segment.path, segment.receipt)):
             path.unlink()
         (self._task.work / "duix.json").unlink(missing_ok=True)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """For the log."""
         fps = float(self._clip.fps)
         return {
             "name": "duix",
-            "renderer": f"the Duix.Avatar container at {self._settings.duix_url}",
-            "reasons": ["the container makes the mouths; it chooses the face"],
+            "renderer": f"the Duix.Avatar container at {self._settings.duix.url}",
+            "reasons": ["the container renders the mouths and chooses the face"],
             "server": self._runner.server,
             "parts": [
                 {"first": part.first, "stop": part.stop, "ends": round(part.stop / fps, 3), "pause": part.pause,
-                 "task": self._ledger.of(part.number).code, "failures": self._ledger.of(part.number).failures}
+                 "task": self._record.of(part.number).code, "failures": self._record.of(part.number).failures}
                 for part in self._parts
             ],
         }  # fmt: skip
@@ -259,9 +261,9 @@ def _opened(film: Path, clip: media.Clip, limit: int, settings: Settings) -> med
     info = found.video
     assert info is not None
     if (info.width, info.height) != (clip.width, clip.height):
-        raise Unfit(f"its film is {info.width}x{info.height} where {clip.width}x{clip.height} was sent")
+        raise Unfit(f"its film is {info.width}x{info.height} instead of {clip.width}x{clip.height}")
     if abs(info.fps - clip.fps) > clip.fps / 500:
-        raise Unfit(f"its film runs at {float(info.fps):g} frames a second where {float(clip.fps):g} were sent")
+        raise Unfit(f"its film has {float(info.fps):g} frames per second instead of {float(clip.fps):g}")
     own = clip.info
     dressed = replace(
         info, fps=clip.fps, sar=own.sar, color_range=info.color_range or "tv",
@@ -271,11 +273,11 @@ def _opened(film: Path, clip: media.Clip, limit: int, settings: Settings) -> med
     return media.open_clip(film, dressed, settings, "the container's film", found.start, limit)
 
 
-def _thumb(frame: media.Frame) -> npt.NDArray[np.int16]:
+def _thumb(frame: media.Frame) -> Thumb:
     return np.asarray(cv2.resize(frame.y, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.int16)
 
 
-def _apart(shown: Sequence[Any], wanted: Sequence[Any], shift: int) -> float:
+def _apart(shown: Sequence[Thumb], wanted: Sequence[Thumb], shift: int) -> float:
     """Difference in grey levels where film frame ``k`` is held against the ``k - shift``-th that was sent: that of half
     of the picture, because the mouth's part of it is to differ; the mean over the frames."""
     pairs = [(shown[k], wanted[k - shift]) for k in range(len(shown)) if 0 <= k - shift < len(wanted)]

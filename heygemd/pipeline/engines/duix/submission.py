@@ -1,7 +1,7 @@
 """One part's way through the container: submit, poll, collect, and what is done when it goes wrong.
 
 The container does one task at a time, tells its end once, cannot be told to stop, forgets everything when it is
-restarted, and leaves its files behind.  So: the id is on the disk before the task is sent (``ledger``), an end
+restarted, and leaves its files behind.  So: the id is on the disk before the task is sent (``record``), an end
 before it is acted on, and a task that nobody knows any more is looked for by its film's name before another is sent in
 its place.  A container that is busy or away is no failure of the job: it waits (``EngineAway``), and what is known is
 kept.
@@ -18,10 +18,10 @@ from typing import Literal
 
 from heygemd.common.errors import EngineAway, EngineError
 from heygemd.contract import duix_api as api
-from heygemd.contract.duix_api import Client, Told, Unclear, Unreachable
+from heygemd.contract.duix_api import Client, TaskState, Unclear, Unreachable
 from heygemd.contract.duix_folder import NotPlain, Shared, bare, inputs_of, new_code, result_of
 from heygemd.contract.job import Tell
-from heygemd.pipeline.engines.duix.task_record import Entry, Ledger
+from heygemd.pipeline.engines.duix.task_record import ChunkTask, TaskRecord
 
 TRIES = 3  # tasks for one part, and answers that are none to one submission
 GONE_LOOKS = 3  # in a row in which it knows no such task and there is no film
@@ -35,7 +35,7 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Timeouts:
     """Seconds: between two questions; for one task; that a busy container is waited for, and one that is away, before
     the job gives way, which costs it nothing; that answers may be none before the task is given up; that a film may
     take to appear."""
@@ -49,7 +49,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ChunkRequest:
     """What is to be made: ``name`` for messages; ``inputs`` makes the sound and the pictures when they are wanted;
     ``target``: where its film is copied to, ``most`` its bytes at most; ``whole`` tells whether a copy is complete,
     ``use`` takes the film and raises ``Unfit`` where it is not the one asked for."""
@@ -63,22 +63,22 @@ class Order:
     use: Callable[[Path], None]
 
 
-class Runner:
+class Submitter:
     """Sees to one order after the other."""
 
     def __init__(
-        self, client: Client, shared: Shared, ledger: Ledger, rules: Rules, tell: Tell,
-        heed: Callable[[float], None] = lambda _: None,
+        self, client: Client, shared: Shared, record: TaskRecord, timeouts: Timeouts, tell: Tell,
+        on_progress: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        """``heed`` is called at each look with how far the running task is, 0 to 1."""
-        self._client, self._shared, self._ledger, self._rules = client, shared, ledger, rules
-        self._tell, self._heed, self._clock, self._sleep = tell, heed, clock, sleep
+        """``on_progress`` is called at each query with the progress of the running task, 0 to 1."""
+        self._client, self._shared, self._record, self._timeouts = client, shared, record, timeouts
+        self._tell, self._on_progress, self._clock, self._sleep = tell, on_progress, clock, sleep
         self.server = ""  #: what the container's HTTP server calls itself
 
-    def run(self, order: Order) -> Entry:
+    def run(self, order: ChunkRequest) -> ChunkTask:
         """Have it made and used.  Raises ``EngineError`` where it cannot be had, ``EngineAway``: try later."""
-        entry = self._ledger.of(order.number)
+        entry = self._record.of(order.number)
         unsent = entry.phase == "chosen"  # by us in an earlier life: it may never have been sent
         while True:
             try:
@@ -103,30 +103,30 @@ class Runner:
         except OSError as error:
             self._tell.event("duix_not_cleaned", level="warning", code=code, problem=error.strerror)
 
-    def _spend(self, entry: Entry) -> None:
+    def _spend(self, entry: ChunkTask) -> None:
         """The task is over for us; whatever may still come of it is removed later."""
         self.clean(entry.code)
         entry.spent.append(entry.code)
         entry.code, entry.phase, entry.answer, entry.bytes = "", "", {}, 0
-        self._ledger.save()
+        self._record.save()
 
-    def _failed(self, entry: Entry, order: Order, why: str, excused: bool) -> None:
+    def _failed(self, entry: ChunkTask, order: ChunkRequest, why: str, excused: bool) -> None:
         entry.failures += not excused
         self._tell.event("duix_task_failed", level="warning", code=entry.code, part=order.number, reason=why)
         order.target.unlink(missing_ok=True)
         self._spend(entry)
         if entry.failures >= TRIES:
             entry.failures = 0
-            self._ledger.save()
-            tried = f"It was tried {TRIES} times."
+            self._record.save()
+            tried = f"Attempts: {TRIES}."
             raise EngineError(f"The Duix container at {self._client.url} could not make {order.name}: {why}.  {tried}")
 
     # ------------------------------------------------------------ submit
 
-    def _submit(self, entry: Entry, order: Order) -> None:
+    def _submit(self, entry: ChunkTask, order: ChunkRequest) -> None:
         sound, pictures = order.inputs()
         entry.code, entry.phase = new_code(), "chosen"
-        self._ledger.save()
+        self._record.save()
         names = inputs_of(entry.code)
         with self._giving_way(entry):
             self._shared.put(sound, names[0])
@@ -138,19 +138,19 @@ class Runner:
             if verdict in ("accepted", "unclear"):
                 if verdict == "accepted" and entry.phase == "chosen":
                     entry.phase = "sent"
-                    self._ledger.save()
+                    self._record.save()
                 self._tell.event("duix_sent", code=entry.code, part=order.number)
                 return
             broken += verdict == "broken"
             if verdict == "refused" or broken >= TRIES:
                 self._spend(entry)
-                raise EngineError(f"The Duix container at {self._client.url} does not take {order.name}: {said}.")
-            if self._clock() - began >= self._rules.busy:
+                raise EngineError(f"The Duix container at {self._client.url} refused {order.name}: {said}.")
+            if self._clock() - began >= self._timeouts.busy:
                 self._spend(entry)
                 raise EngineAway(f"The Duix container at {self._client.url} is busy with another film.")
             self._rest(0.0)
 
-    def _offer(self, entry: Entry, sound: str, pictures: str) -> tuple[Verdict, str]:
+    def _offer(self, entry: ChunkTask, sound: str, pictures: str) -> tuple[Verdict, str]:
         try:
             reply = self._client.submit(entry.code, sound, pictures)
         except Unclear as error:
@@ -165,7 +165,7 @@ class Runner:
             return "refused", said
         return self._heard(entry), said
 
-    def _heard(self, entry: Entry) -> Verdict:
+    def _heard(self, entry: ChunkTask) -> Verdict:
         """Whether a task that got no proper answer is known to the container all the same.  While that is unclear it
         must not be sent again: two would be made under one id."""
         try:
@@ -175,7 +175,7 @@ class Runner:
         return "broken" if state == "no_task" else "unclear" if state == "trouble" else "accepted"
 
     @contextlib.contextmanager
-    def _giving_way(self, entry: Entry) -> Iterator[None]:
+    def _giving_way(self, entry: ChunkTask) -> Iterator[None]:
         """A container that is away, or a folder that refuses, before the task was sent: the job waits."""
         try:
             yield
@@ -188,41 +188,41 @@ class Runner:
 
     # ------------------------------------------------------------ poll
 
-    def _ask(self, entry: Entry) -> Told:
+    def _ask(self, entry: ChunkTask) -> TaskState:
         """Ask once; an end is on the disk before anybody acts on it."""
         reply = self._client.query(entry.code)
         self.server = reply.server or self.server
-        told = api.told(reply)
+        told = api.task_state(reply)
         if told.state in ("done", "failed"):
-            entry.phase, entry.answer = "answered", {"state": told.state, "result": told.result, "said": told.said}
-            self._ledger.save()
+            entry.phase, entry.answer = "answered", {"state": told.state, "result": told.result, "said": told.message}
+            self._record.save()
         return told
 
-    def _await(self, entry: Entry, order: Order) -> None:
+    def _await(self, entry: ChunkTask, order: ChunkRequest) -> None:
         """Until the container has told how the task ended, or its film is there without that."""
-        ends = self._clock() + self._rules.task
+        ends = self._clock() + self._timeouts.task
         clear, gone, progress = self._clock(), 0, 0.0
         while entry.phase in ("chosen", "sent"):
             if self._clock() > ends:
                 self._hung(entry, order)
             state, said = self._look(entry)
-            if isinstance(said, Told):
+            if isinstance(said, TaskState):
                 progress = said.progress
             if state not in ("trouble", "away"):
                 clear = self._clock()
-            elif state == "away" and self._clock() - clear > self._rules.silence:
+            elif state == "away" and self._clock() - clear > self._timeouts.silence:
                 raise self._away(str(said))
-            elif state == "trouble" and self._clock() - clear > self._rules.trouble:
-                raise Unfit(f"it answers {said}")
+            elif state == "trouble" and self._clock() - clear > self._timeouts.trouble:
+                raise Unfit(f"it answers: {said}")
             gone = gone + 1 if state == "no_task" else 0
             if gone and self._left_film(entry):
                 return
             if gone >= GONE_LOOKS:
-                raise Unfit("it knows nothing of the task any more, as after a restart, or when it ran out of memory")
+                raise Unfit("it no longer knows the task; it may have restarted or run out of memory")
             if entry.phase != "answered":
                 self._rest(progress / 100)
 
-    def _look(self, entry: Entry) -> tuple[str, Told | str]:
+    def _look(self, entry: ChunkTask) -> tuple[str, TaskState | str]:
         """The state, or that there is ``trouble`` or that it is ``away``, with what is said of it."""
         try:
             told = self._ask(entry)
@@ -230,28 +230,28 @@ class Runner:
             return "away", str(error)
         except Unclear as error:
             return "trouble", str(error)
-        return told.state, told.said if told.state == "trouble" else told
+        return told.state, told.message if told.state == "trouble" else told
 
-    def _left_film(self, entry: Entry) -> bool:
+    def _left_film(self, entry: ChunkTask) -> bool:
         """Whether a task that is not known any more has left its film: its end may have been told to somebody who did
         not live to note it."""
         with self._patience():
             if not self._shared.size(result_of(entry.code)):
                 return False
         entry.phase, entry.answer = "answered", {"state": "done", "result": "", "said": ""}
-        self._ledger.save()
+        self._record.save()
         return True
 
-    def _hung(self, entry: Entry, order: Order) -> None:
+    def _hung(self, entry: ChunkTask, order: ChunkRequest) -> None:
         self._spend(entry)
         raise EngineError(
-            f"The Duix container at {self._client.url} did not finish {order.name} within {self._rules.task:g} s.  "
+            f"The Duix container at {self._client.url} did not finish {order.name} within {self._timeouts.task:g} s.  "
             f"{RESTART}."
         )
 
     # ------------------------------------------------------------ collect
 
-    def _take(self, entry: Entry, order: Order) -> None:
+    def _take(self, entry: ChunkTask, order: ChunkRequest) -> None:
         """Copy the film, once it is there and whole."""
         if entry.answer.get("state") == "failed":
             raise Unfit(explained(str(entry.answer.get("said", ""))))
@@ -264,13 +264,13 @@ class Runner:
                 if size and size == before and self._copied(name, size, order):
                     break
             before = size
-            if self._clock() - began > self._rules.film:
-                raise Unfit(f"it says that the film is done, but {'it is not whole' if size else 'there is none'}")
+            if self._clock() - began > self._timeouts.film:
+                raise Unfit(f"it reports the film as done, but the film is {'incomplete' if size else 'missing'}")
             self._rest(1.0)
         entry.phase, entry.bytes = "collected", size
-        self._ledger.save()
+        self._record.save()
 
-    def _copied(self, name: str, size: int, order: Order) -> bool:
+    def _copied(self, name: str, size: int, order: ChunkRequest) -> bool:
         return self._shared.take(name, order.target, order.most) == size and order.whole(order.target)
 
     @contextlib.contextmanager
@@ -282,31 +282,31 @@ class Runner:
             raise Unfit(str(error)) from error
         except FileNotFoundError as error:
             if error.filename is not None and str(error.filename).startswith("heygemd-"):
-                raise Unfit("its film has gone while it was being read") from error
+                raise Unfit("its film was deleted during reading") from error
             raise self._refused(error) from error
         except OSError as error:
             raise self._refused(error) from error
 
     def _rest(self, progress: float) -> None:
-        self._heed(progress)
-        self._sleep(self._rules.poll)
+        self._on_progress(progress)
+        self._sleep(self._timeouts.poll)
 
     def _away(self, why: str) -> EngineAway:
         return EngineAway(f"The Duix container at {self._client.url} cannot be reached: {why}.")
 
     def _refused(self, error: OSError) -> EngineAway:
-        where = f"{self._shared.folder}/temp, which is shared with the Duix container"
+        where = f"temp in {self._shared.folder.name}, shared with the Duix container"
         return EngineAway(f"The folder {where}, cannot be used: {error.strerror}.")
 
 
-def _collected(entry: Entry, target: Path) -> bool:
+def _collected(entry: ChunkTask, target: Path) -> bool:
     return entry.phase == "collected" and target.is_file() and target.stat().st_size == entry.bytes
 
 
 _CURES = (
     ("no final result", "it gives up after 600 s; lower part_seconds in [duix]"),
     ("队列", "its queue is stuck; restart the container"),
-    ("时长", "it cannot read what is laid down for it; is shared in [duix] the folder that it has as /code/data?"),
+    ("时长", "it cannot read its inputs; check that shared in [duix] is the folder that it mounts as /code/data"),
 )
 """Parts of what it says (Duix-Avatar issues 471, 556; 226, 287; 464, 579) and what its users found to help."""
 
@@ -314,4 +314,4 @@ _CURES = (
 def explained(said: str) -> str:
     """What it says of a failure, with what is known to help."""
     cure = next((f" ({cure})" for sign, cure in _CURES if sign in said), "")
-    return f"it says {said or 'nothing of why'}{cure}"
+    return f"it reports {said or 'no reason'}{cure}"

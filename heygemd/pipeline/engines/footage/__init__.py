@@ -2,6 +2,9 @@
 
 Two renderers, one chosen per template and named in the facts: ``two-layer`` where the template speaks, so that it has
 mouths to show, ``warp`` where it never does (stills too).
+
+May import: contract, pipeline.engines, pipeline.face, pipeline.ffmpeg, pipeline.image, pipeline.media, pipeline.speech,
+pipeline.template_cache.
 """
 
 from __future__ import annotations
@@ -9,18 +12,17 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.pipeline.engines.footage import heard as footage_heard
-from heygemd.pipeline.engines.footage import target
+from heygemd.pipeline.engines.footage import heard, target
 from heygemd.pipeline.engines.footage.analysis import landmarks, mouth, speaker
 from heygemd.pipeline.engines.footage.analysis.shapes import measure
-from heygemd.pipeline.engines.footage.drawing import plan_arrays
-from heygemd.pipeline.engines.footage.drawing.drawers import LayersDrawer, Scene, WarpDrawer, how_it_went, seen_of
-from heygemd.pipeline.engines.footage.drawing.plan import Drawer, Plan, shares
+from heygemd.pipeline.engines.footage.drawing.layers_plan import LayersPlan, pixels_of
+from heygemd.pipeline.engines.footage.drawing.plan import FootagePlan, Scene, shares
+from heygemd.pipeline.engines.footage.drawing.warp_plan import WarpPlan
 from heygemd.pipeline.face.crops import kept
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.face.track import FaceTrack
@@ -28,10 +30,13 @@ from heygemd.pipeline.ffmpeg import cores
 from heygemd.pipeline.image.geometry import IO, Floats, Singles
 
 if TYPE_CHECKING:
-    from heygemd.pipeline.media import Clip, Frame
+    from heygemd.contract.job import Settings, Tell
+    from heygemd.pipeline.engines import Facts
+    from heygemd.pipeline.media import Clip
+    from heygemd.pipeline.speech.lips import LipTrack
     from heygemd.pipeline.template_cache import Arrays
 
-__all__ = ["Footage", "Plan"]
+__all__ = ["Footage", "FootagePlan"]
 
 SPEAKS_FROM = 0.06
 """5-95 % range of the chin, in io, from which a template counts as speaking: talkers had .10 to .27, idlers .015."""
@@ -50,13 +55,13 @@ class Footage:
         self,
         clip: Clip,
         track: FaceTrack,
-        lip: Any,
+        lip: LipTrack,
         samples: Singles,  # noqa: ARG002 - part of the engine contract; lips.speak has made ``lip`` of it
         order: npt.NDArray[np.int64],
-        settings: Any,
+        settings: Settings,
         template_audio: Singles | None,
-        tell: Any,
-    ) -> Plan:
+        tell: Tell,
+    ) -> FootagePlan:
         """Decide what every output frame shows.
 
         ``lip`` is the driving sound's LipTrack; ``order`` ``(N,)`` says which template frame is under output frame k;
@@ -76,68 +81,65 @@ class Footage:
         renderer, why = _renderer(amplitude, seconds)
         times = (np.arange(len(order)) + 0.5) / float(clip.fps)
         want = target.wanted(lip, times)
-        drawer: Drawer
+        plan: FootagePlan
         if renderer == "two-layer":
             who = speaker.learn(shapes, where, bank)
             with ThreadPoolExecutor(1, "seen") as beside:
-                seen = beside.submit(seen_of, scene, who)
-                codes, heard = _codes(
+                seen = beside.submit(pixels_of, scene, who)
+                codes, of_sound = _codes(
                     who,
                     lip,
                     want,
                     times,
                     _own_voice(template_audio, track, settings.ears),
                     clip,
-                    footage_heard.USUAL[settings.ears],
+                    heard.USUAL[settings.ears],
                 )
-                drawer = LayersDrawer.decided(scene, who, codes, seen.result(), tell)
-            facts = heard | how_it_went(codes, drawer, float(clip.fps))
+                plan = LayersPlan.decided(scene, who, codes, seen.result(), tell)
+            plan.facts = of_sound | plan.facts
         else:
-            drawer = WarpDrawer.decided(scene, want)
-            facts = drawer.facts
-        lost = runs(~track.usable[order])
-        facts = {
+            plan = WarpPlan.decided(scene, want)
+        plan.passed_through = runs(~track.usable[order])
+        plan.facts = {
             "renderer": renderer,
             "reasons": [why],
             "template_analysis": "cached" if track.recalled and known else "made",
-            "eye_px": round(track.eye_px, 1),
-            "support": round(track.support, 2),
-            "faces_seen": track.faces_seen,
-            "mouth_covered": [list(frames) for frames in track.covered],
-            "track_quality": round(float(np.median(track.quality)), 2),
+            **_track_facts(track),
             "speaks_io": round(amplitude, 3),
             "usable_seconds": round(seconds, 2),
             "mouth_confidence": round(where.confidence, 2),
             "mouth_code": "flow" if points is None else "landmarks",
             "spoken_share": round(float((want.gate > 0).mean()), 2) if len(order) else 0.0,
-            **facts,
+            **plan.facts,
         }
-        return Plan(drawer, facts, lost)
+        return plan
 
-    def apply(self, plan: Plan, k: int, frame: Frame) -> None:
-        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
-        plan.drawer.draw(k, frame)
+    def unpack(self, arrays: Arrays, folder: Path) -> FootagePlan:
+        """See ``engines.DrawingEngine``."""
+        return (LayersPlan if "chosen" in arrays else WarpPlan).unpack(arrays, folder)
 
-    def pack(self, plan: Plan, folder: Path) -> Arrays | None:
-        """See ``engines.Engine``."""
-        return plan_arrays.pack(plan, folder)
 
-    def unpack(self, arrays: Arrays, folder: Path) -> Plan:
-        """See ``engines.Engine``."""
-        return plan_arrays.unpack(arrays, folder)
+def _track_facts(track: FaceTrack) -> Facts:
+    return {
+        "eye_px": round(track.eye_px, 1),
+        "support": round(track.support, 2),
+        "faces_seen": track.faces_seen,
+        "mouth_covered": [list(frames) for frames in track.covered],
+        "track_quality": round(float(np.median(track.quality)), 2),
+    }
 
 
 def _renderer(amplitude: float, seconds: float) -> tuple[str, str]:
     """Which one, and why."""
     if amplitude < SPEAKS_FROM:
         return "warp", (
-            f"the template does not speak: its chin moves {amplitude:.3f} of the eye distance, "
-            f"{SPEAKS_FROM} are needed to learn from it"
+            f"the template does not speak: its chin moves by {amplitude:.3f} of the eye distance; at least "
+            f"{SPEAKS_FROM} is needed"
         )
     if seconds < BANK_SECONDS:
-        return "warp", f"only {seconds:.1f} s of the template are usable, a bank of mouths needs {BANK_SECONDS:.0f} s"
+        return "warp", f"only {seconds:.1f} s of the template are usable; a mouth bank needs {BANK_SECONDS:.0f} s"
     return "two-layer", (
-        f"the template speaks: its chin moves {amplitude:.3f} of the eye distance over {seconds:.1f} usable seconds"
+        f"the template speaks: its chin moves by {amplitude:.3f} of the eye distance in {seconds:.1f} usable seconds"
     )
 
 
@@ -147,35 +149,35 @@ def _chin_range(drops: Floats) -> float:
 
 
 def _codes(
-    who: speaker.Person,
-    lip: Any,
+    who: speaker.Speaker,
+    lip: LipTrack,
     want: target.Wanted,
     times: Floats,
-    own: Any,
+    own: LipTrack | None,
     clip: Clip,
     usual: Floats,
-) -> tuple[Floats, dict[str, Any]]:
+) -> tuple[Floats, Facts]:
     """The code of every output frame ``(N, 2)``, and facts on how the sound was read."""
     own_codes = who.codes[who.bank]
     own_times = (who.bank + 0.5) / float(clip.fps)
     if own is None:
-        curve, own_gate = footage_heard.general(lip, times, usual), None
+        curve, own_gate = heard.general(lip, times, usual), None
     else:
-        curve = footage_heard.personal(lip, times, own, own_times, own_codes, usual)
+        curve = heard.personal(lip, times, own, own_times, own_codes, usual)
         own_gate = target.wanted(own, own_times + curve.lag).gate
     own_range = target.range_of(own_codes, own_gate)
     return target.codes(curve.values, curve.usual, want, own_range, float(clip.fps)), curve.facts
 
 
-def _own_voice(samples: Singles | None, track: FaceTrack, name: str) -> Any:
-    """The LipTrack of the template's own sound; None where there is none or nobody speaks in it."""
+def _own_voice(samples: Singles | None, track: FaceTrack, name: str) -> LipTrack | None:
+    """The LipTrack of the template's own sound; None if it has none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
     from heygemd.pipeline.speech import ears, lips
 
     names = lips.LipTrack.__slots__
-    heard = (samples.tobytes(), name.encode(), *(path.read_bytes() for path in ears.FILES[name]))
-    memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in heard))
+    basis = (samples.tobytes(), name.encode(), *(path.read_bytes() for path in ears.FILES[name]))
+    memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in basis))
     known = memory.recall(*names)
     if known is None:
         own = ears.named(name)(samples, None)

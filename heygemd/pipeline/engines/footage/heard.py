@@ -1,4 +1,4 @@
-"""What the sound says about the mouth, on a scale of its own: the network alone, or with what the template teaches.
+"""What the sound says about the mouth, on a scale of its own: the ears alone, or with what the template teaches.
 
 The network knows speech in general; kernel ridge regression on the template's own frames knows the person.  Their sum
 follows footage that was not learnt from better than either (four clips, four held-out stretches each: opening r .35,
@@ -12,23 +12,27 @@ and whether it has learnt anything.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 
 from heygemd.pipeline.image.geometry import Floats
 
+if TYPE_CHECKING:
+    from heygemd.pipeline.engines import Facts
+    from heygemd.pipeline.speech.lips import LipTrack
+
 _LAGS = np.round(np.arange(-0.4, 0.401, 0.02), 3)
 _LAG_SIGMA = 0.25  # seconds; of 69 public clips 47 were off by 60 ms or more, 8 by more than 160
 _LAG_AGREEMENT, _LAG_GAIN = 0.2, 3.0
-"""An offset is believed from this r of the opening, and where it is e to this power likelier than none at all."""
+"""An offset is used from this r of the opening, and where it is e to this power likelier than none at all."""
 _INDEPENDENT = 3.0  # values a second of a mouth that speaks that say something new
 _CONTEXT = (-0.08, -0.04, 0.0, 0.04, 0.08)
 _RIDGE, _NARROW, _BLOCKS = 0.5, 0.6, 4  # flat: half and twice as much change r by less than .02
 _FULL_SHARE, _SMALL_SHARE, _FULL_SECONDS = 1.0, 0.5, 5.0
-"""What the person's own speech weighs beside the ears, in the opening, from so much of it and below; the width is the
-ears' alone (nine people, held-out stretches: opening r .66, width .64; with the personal part .58)."""
+"""Weight of the person's own speech beside the ears in the opening, from so much of it on and below; the width is the
+ears' alone (nine people, held-out stretches: opening r .66, width .64; width with the personal part .58)."""
 _LEARNT = 0.1  # sum of both held-out correlations; that of other people's sound is 0 in the mean
 _TEACHERS_MAX = 1000
 _CHUNK = 2000  # frames whose context, 4 kB each, is held at a time
@@ -62,22 +66,22 @@ class Curve:
     values: Floats
     usual: Floats
     lag: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
-def general(lip: Any, times: Floats, usual: Floats) -> Curve:
-    """The ears alone."""
+def general(lip: LipTrack, times: Floats, usual: Floats) -> Curve:
+    """The ears alone; ``usual`` is their row of USUAL."""
     at = lip.at(times)
     values = _both(at)
     mean, spread = believed(values[at.voice > 0.5], usual, _frames(times))
     return Curve((values - mean) / spread, (usual - mean) / spread, 0.0, {"sound_to_mouth": "network"})
 
 
-def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Floats, usual: Floats) -> Curve:
+def personal(lip: LipTrack, times: Floats, own: LipTrack, own_times: Floats, own_codes: Floats, usual: Floats) -> Curve:
     """Ears plus what the template's own speech teaches.
 
-    The template's own offset between picture and sound is found and undone where it teaches; the driving sound ``lip``
-    is read as it is, so that the film is in sync whatever its template was.
+    The template's own offset between picture and sound is found and corrected to learn from it; the driving sound
+    ``lip`` is read as it is, so that the film is in sync whatever its template was.
 
     ``own`` is the LipTrack of the template's sound, ``own_codes`` ``(m, 2)`` the codes of its frames at ``own_times``.
     """
@@ -85,7 +89,7 @@ def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Fl
     seconds = float(spoken.sum()) * _step(own_times)
     lag, agreement = av_offset(own, own_times, own_codes, seconds)
     net = general(lip, times, usual)
-    facts: dict[str, Any] = {"template_av_offset_ms": round(1000 * lag), "network_on_template_r": round(agreement, 2)}
+    facts: Facts = {"template_av_offset_ms": round(1000 * lag), "network_on_template_r": round(agreement, 2)}
     if seconds < SECONDS_MIN:
         return Curve(net.values, net.usual, lag, net.facts | facts)
     pupil = _Pupil(_heard(own, own_times + lag), own_codes)
@@ -99,12 +103,12 @@ def personal(lip: Any, times: Floats, own: Any, own_times: Floats, own_codes: Fl
     return Curve(values, typical[spoken[pupil.rows]], lag, net.facts | facts | {"sound_to_mouth": "network and person"})
 
 
-def av_offset(own: Any, times: Floats, codes: Floats, seconds: float) -> tuple[float, float]:
+def av_offset(own: LipTrack, times: Floats, codes: Floats, seconds: float) -> tuple[float, float]:
     """Seconds by which the sound is ahead of the picture's clock (to be added to a frame's time), and the correlation
     of the ears' opening with the picture's there.
 
-    The likeliest offset: what ``seconds`` of speech say against a wide expectation of none.  It is taken only where
-    mouth and sound agree well enough to tell one; otherwise it is 0.
+    The likeliest offset: what ``seconds`` of speech say against a wide expectation of none.  It is used only where
+    mouth and sound agree well enough to tell; otherwise it is 0.
     """
     count = _INDEPENDENT * seconds
     best, none = (-np.inf, 0.0, 0.0), (-np.inf, 0.0, 0.0)
@@ -112,9 +116,9 @@ def av_offset(own: Any, times: Floats, codes: Floats, seconds: float) -> tuple[f
         both = _both(own.at(times + lag))
         rs = [_correlation(both[:, j], codes[:, j]) for j in (0, 1)]
         fits = -0.5 * count * sum(float(np.log1p(-(min(max(r, 0.0), 0.99) ** 2))) for r in rs)
-        found = (fits - 0.5 * (lag / _LAG_SIGMA) ** 2, float(lag), rs[0])
-        best = max(best, found)
-        none = found if lag == 0 else none
+        score = (fits - 0.5 * (lag / _LAG_SIGMA) ** 2, float(lag), rs[0])
+        best = max(best, score)
+        none = score if lag == 0 else none
     if best[2] < _LAG_AGREEMENT or best[0] - none[0] < _LAG_GAIN:
         return 0.0, none[2]
     return best[1], best[2]
@@ -131,7 +135,7 @@ def believed(values: Floats, usual: Floats, frames: float) -> tuple[Floats, Floa
     return mean + share * off, spread + 1e-6
 
 
-def _both(lip: Any) -> Floats:
+def _both(lip: LipTrack) -> Floats:
     return np.stack([lip.opening, lip.width], 1).astype(np.float64)
 
 
@@ -150,7 +154,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float((a * b).sum() / norm) if norm > 1e-9 else 0.0
 
 
-def _heard(lip: Any, times: Floats) -> tuple[Floats, ...]:
+def _heard(lip: LipTrack, times: Floats) -> tuple[Floats, ...]:
     """What a sound is around each time: spectrum ``(m, 400)`` and embedding ``(m, 640)``."""
     around = [lip.at(times + offset) for offset in _CONTEXT]
     names = ("spectrum", "embedding")

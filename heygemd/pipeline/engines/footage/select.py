@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from scipy.spatial.distance import cdist
 
 from heygemd.pipeline.image import parallel
 from heygemd.pipeline.image.geometry import Floats, Singles
+
+if TYPE_CHECKING:
+    from heygemd.contract.job import Tell
 
 _CODE, _WIDTH, _POSE, _RING, _LOOK = 6.0, 0.5, 2.0, 1.0, 0.8
 _JUMP, _NEAR = 2.6, 0.15
@@ -26,7 +29,7 @@ _BLOCK = 50  # output frames whose costs are worked out together
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class FrameFeatures:
     """Per frame, indexed by frame number: ``codes`` (n, 2), ``pose`` (n, 5), ``look`` (n, 6), ``ring`` (n, d) with
     nan rows where it is not known."""
 
@@ -37,11 +40,11 @@ class Views:
 
 
 def choose(
-    views: Views, bank: npt.NDArray[np.int64], base: npt.NDArray[np.int64], wanted: Floats, tell: Any
+    features: FrameFeatures, bank: npt.NDArray[np.int64], base: npt.NDArray[np.int64], wanted: Floats, tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Frame numbers ``(N,)`` of the exemplars for output frames over template frames ``base`` ``(N,)`` that want the
     codes ``wanted`` ``(N, 2)``."""
-    costs = _Costs(views, bank)
+    costs = _Costs(features, bank)
     count = min(CANDIDATES, len(bank))
     paths: list[npt.NDArray[np.int64]] = []
     links: list[npt.NDArray[np.int64]] = []
@@ -80,11 +83,11 @@ def _traced(paths: list[npt.NDArray[np.int64]], links: list[npt.NDArray[np.int64
 
 
 class _Costs:
-    def __init__(self, views: Views, bank: npt.NDArray[np.int64]) -> None:
-        self._views, self._bank = views, bank
-        self._codes, self._pose = views.codes[bank], views.pose[bank]
-        self._ring = views.ring[bank].astype(np.float32)
-        look = np.concatenate([views.look[bank], views.codes[bank]], 1)
+    def __init__(self, features: FrameFeatures, bank: npt.NDArray[np.int64]) -> None:
+        self._features, self._bank = features, bank
+        self._codes, self._pose = features.codes[bank], features.pose[bank]
+        self._ring = features.ring[bank].astype(np.float32)
+        look = np.concatenate([features.look[bank], features.codes[bank]], 1)
         self._look = look
         after = np.minimum(np.arange(len(bank)) + 1, len(bank) - 1)
         follows = bank[after] == bank + 1
@@ -103,8 +106,8 @@ class _Costs:
         ``base`` ``(k,)``, with the codes ``wanted`` ``(k, 2)``."""
         scale = np.sqrt(_CODE * np.array([1.0, _WIDTH]))
         cost = cdist(wanted * scale, self._codes * scale, "sqeuclidean")
-        cost += cdist(self._views.pose[base], self._pose, "sqeuclidean") * (_POSE / self._pose.shape[1])
-        ring = self._views.ring[base].astype(np.float32)
+        cost += cdist(self._features.pose[base], self._pose, "sqeuclidean") * (_POSE / self._pose.shape[1])
+        ring = self._features.ring[base].astype(np.float32)
         known = np.isfinite(ring).all(1)
         apart = cdist(ring[known], self._ring, "cityblock") / (ring.shape[1] * self._usual_ring)
         cost[known] += _RING * apart**2

@@ -7,13 +7,16 @@ the voice's end the mouth is at rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heygemd.pipeline.engines.footage.heard import BELIEVED_SECONDS, believed
 from heygemd.pipeline.image.geometry import Floats
 from heygemd.pipeline.image.smoothing import smoothed
+
+if TYPE_CHECKING:
+    from heygemd.pipeline.speech.lips import LipTrack
 
 RATE = 50
 RELEASE, ATTACK = 0.10, 0.08
@@ -59,7 +62,7 @@ def gate(voice: Floats) -> Floats:
     return out
 
 
-def wanted(lip: Any, times: Floats) -> Wanted:
+def wanted(lip: LipTrack, times: Floats) -> Wanted:
     """Sample a LipTrack at ``times`` (seconds, the middle of each output frame)."""
     at = lip.at(times)
     grid = (np.arange(len(lip.voice)) + 0.5) / RATE

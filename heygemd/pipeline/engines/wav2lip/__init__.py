@@ -1,10 +1,13 @@
-"""Step 4: Wav2Lip, written anew; it runs with a checkpoint that the operator imported (``heygemd models``).
+"""Step 4: Wav2Lip, our own implementation; it runs with a checkpoint that the operator imported (``heygemd models``).
 
-Pictures stream: the boxes of the next batch of output frames are cut ahead of time, from the tracker's canonical
+Frames stream: the boxes of the next batch of output frames are taken ahead of time, from the tracker's canonical
 pictures where it kept them, so that memory does not grow with length.  What differs from the reference, on purpose:
 boxes follow the face's own similarity, smoothed over the whole clip to both sides; a frame without a face is left as
 it is; only mouth and chin are shown, behind a soft edge, matched to the frame in colour and sharpness; silence is
-silent to the network, whatever noise is in it; and no frame is cut off the end.
+silent to the network, whatever noise is in it; and no frame is lost at the end.
+
+May import: common, contract, models, pipeline.engines, pipeline.face, pipeline.image, pipeline.media, pipeline.speech,
+pipeline.template_cache.
 """
 
 from __future__ import annotations
@@ -13,25 +16,30 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.common.errors import SetupError
-from heygemd.models.store import Model, Store
+from heygemd.models.store import Model, ModelStore
 from heygemd.pipeline.engines.footage.target import RATE, gate
 from heygemd.pipeline.engines.wav2lip import colour, mel
 from heygemd.pipeline.engines.wav2lip.blend import Painter, sharpening
-from heygemd.pipeline.engines.wav2lip.boxes import Boxes
-from heygemd.pipeline.engines.wav2lip.run import runner, runners
+from heygemd.pipeline.engines.wav2lip.box import Boxes
+from heygemd.pipeline.engines.wav2lip.run import runners
+from heygemd.pipeline.engines.wav2lip.run.runner import Runner
 from heygemd.pipeline.face.follow import runs
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.geometry import Bytes, Floats, Singles
 
 if TYPE_CHECKING:
+    from heygemd.contract.job import Settings, Tell
+    from heygemd.pipeline.engines import Facts
     from heygemd.pipeline.image.compose import Area, Planes
     from heygemd.pipeline.media import Clip, Frame
+    from heygemd.pipeline.speech.lips import LipTrack
+    from heygemd.pipeline.template_cache import Arrays
 
 EDGE = 5
 """Output frames over which the mouth fades in and out beside frames that are left as they are."""
@@ -40,7 +48,7 @@ _SAMPLES = 8  # frames that sharpness is measured on
 
 
 @dataclass(slots=True)
-class Plan:
+class Wav2LipPlan:
     """As the contract of engines wants it; ``weights`` ``(N,)`` 0..1: how much of the network's mouth is shown."""
 
     boxes: Boxes
@@ -49,16 +57,16 @@ class Plan:
     offset: float
     order: npt.NDArray[np.int64]
     weights: Floats
-    runner: runner.Runner
+    runner: Runner
     fps: float
-    facts: dict[str, Any]
+    facts: Facts
     passed_through: list[tuple[int, int]]
     warnings: list[tuple[str, str]] = field(default_factory=list)
     ready: dict[int, Bytes] = field(default_factory=dict)
     ahead: Ahead | None = None
 
     def region(self, k: int) -> tuple[int, int, int, int] | None:
-        """All that ``apply`` may change in output frame ``k``."""
+        """All that ``draw`` may change in output frame ``k``."""
         where = self.painter.area(int(self.order[k])) if self.weights[k] > SHOWN_FROM else None
         return None if where is None else where.bounds
 
@@ -69,6 +77,14 @@ class Plan:
     def pixels(self, k: int) -> tuple[Area, Planes] | None:  # noqa: ARG002 - part of the contract
         """None."""
         return None
+
+    def draw(self, k: int, frame: Frame) -> None:
+        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
+        if self.weights[k] > SHOWN_FROM:
+            self.painter.paint(frame, int(self.order[k]), self.mouth(k), float(self.weights[k]))
+
+    def pack(self, folder: Path) -> None:
+        """None: it is made again within a moment, and its network has to be loaded all the same."""
 
     def mouth(self, k: int) -> Bytes:
         """The network's picture for output frame ``k``, made with those of its batch."""
@@ -123,19 +139,19 @@ class Wav2Lip:
     in_parallel = False
 
     def __init__(self) -> None:
-        self._loaded: tuple[Any, runner.Runner] | None = None
+        self._loaded: tuple[object, Runner] | None = None
 
     def plan(
         self,
         clip: Clip,
         track: FaceTrack,
-        lip: Any,
+        lip: LipTrack,
         samples: Singles,
         order: npt.NDArray[np.int64],
-        settings: Any,
+        settings: Settings,
         template_audio: Singles | None,
-        tell: Any,
-    ) -> Plan:
+        tell: Tell,
+    ) -> Wav2LipPlan:
         """Load the network, decide what is shown where, and measure how sharp the template is.
 
         Raises SetupError where no model is imported, or CUDA is asked for and not there.
@@ -146,11 +162,11 @@ class Wav2Lip:
         spoken = np.asarray(gate(np.asarray(lip.voice, np.float64)))
         tones = colour.of(clip.colour, clip.height)
         usable = track.usable[order]
-        plan = Plan(
+        plan = Wav2LipPlan(
             boxes=Boxes(clip, track, runner.size, tones),
             painter=Painter(track.transforms, runner.size, clip.width, clip.height, tones),
             sounds=quietened(mel.spectrogram(samples), spoken),
-            offset=settings.av_offset_ms / 1000,
+            offset=settings.wav2lip.av_offset_ms / 1000,
             order=order,
             weights=_weights(usable, spoken, order, fps, _own_gate(template_audio, clip.count)),
             runner=runner,
@@ -160,17 +176,14 @@ class Wav2Lip:
             warnings=_terms(model),
             ahead=Ahead() if runner.on_gpu else None,
         )
-        amount, ratio = _sharpness(plan, clip, settings.sharpen)
+        amount, ratio = _sharpness(plan, clip, settings.wav2lip.sharpen)
         plan.painter.sharpen = amount
         times = (np.arange(len(order)) + 0.5) / fps
         plan.facts = {
             "renderer": f"wav2lip-{runner.size}",
-            "reasons": [f"the imported model {model.name} is a Wav2Lip of {runner.size} px"],
-            "model": model.name,
-            "weights": model.facts(),
-            **runner.facts,
-            "batch": runner.batch,
-            "av_offset_ms": settings.av_offset_ms,
+            "reasons": [f"the imported model {model.name} is a Wav2Lip with {runner.size} px"],
+            **_network_facts(model, runner),
+            "av_offset_ms": settings.wav2lip.av_offset_ms,
             "eye_px": round(track.eye_px, 1),
             "enlarged": round(plan.painter.enlargement(order), 2),
             "sharpened": round(amount, 2),
@@ -180,34 +193,30 @@ class Wav2Lip:
         }
         return plan
 
-    def apply(self, plan: Plan, k: int, frame: Frame) -> None:
-        """Edit output frame ``k``, a decoded copy of template frame ``order[k]``, in place."""
-        if plan.weights[k] > SHOWN_FROM:
-            plan.painter.paint(frame, int(plan.order[k]), plan.mouth(k), float(plan.weights[k]))
-
-    def pack(self, plan: Plan, folder: Path) -> None:
-        """None: it is made again within a moment, and its network has to be loaded all the same."""
-
-    def unpack(self, arrays: Any, folder: Path) -> Plan:
+    def unpack(self, arrays: Arrays, folder: Path) -> Wav2LipPlan:
         """Never asked for."""
         raise NotImplementedError
 
-    def _network(self, settings: Any, tell: Any) -> tuple[Model, runner.Runner]:
-        store = Store(Path(settings.models_dir))
-        model = store.one("wav2lip", settings.wav2lip_model)
+    def _network(self, settings: Settings, tell: Tell) -> tuple[Model, Runner]:
+        store = ModelStore(Path(settings.models_dir))
+        model = store.one("wav2lip", settings.wav2lip.model)
         if model is None:
             raise SetupError(
-                f'The engine "wav2lip" needs a checkpoint, and none is imported in {store.folder}.  '
-                "Cure: heygemd models import wav2lip_gan.pth"
+                'The engine "wav2lip" needs a checkpoint, but none is imported.  Cure: heygemd models import '
+                "wav2lip_gan.pth"
             )
-        key = (str(store.folder), model, settings.device, settings.threads, settings.batch)
+        key = (str(store.folder), model, settings.device, settings.threads, settings.wav2lip.batch)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # gives the memory back first
             files = store.trusted(model)
-            runner = runners.load(files, model.size, settings.device, settings.threads, settings.batch, tell)
+            runner = runners.load(files, model.size, settings.device, settings.threads, settings.wav2lip.batch, tell)
             self._loaded = (key, runner)
             tell.event("model_loaded", model=model.name, licence=model.licence, **runner.facts)
         return model, self._loaded[1]
+
+
+def _network_facts(model: Model, runner: Runner) -> Facts:
+    return {"model": model.name, "weights": model.facts(), **runner.facts, "batch": runner.batch}
 
 
 def quietened(sounds: Singles, spoken: Floats) -> Singles:
@@ -240,7 +249,7 @@ def _weights(
 ) -> Floats:
     """How much of the network's mouth each output frame shows.
 
-    None of it where there is no face, nor where both the new sound and the template are silent: its own resting mouth
+    None of it without a face, nor where both the new sound and the template are silent: its own resting mouth
     is the better one.  Where nobody can tell whether the template's mouth moves, all of it.
     """
     weights = np.ones(len(order))
@@ -260,7 +269,7 @@ def _terms(model: Model) -> list[tuple[str, str]]:
     return [] if model.commercial else [("model_terms", f"Made with the model {model.name}. {model.terms}")]
 
 
-def _sharpness(plan: Plan, clip: Clip, wanted: float) -> tuple[float, float]:
+def _sharpness(plan: Wav2LipPlan, clip: Clip, wanted: float) -> tuple[float, float]:
     """How much to sharpen, and the template's detail as a multiple of the network's, measured on a few frames."""
     shown = np.flatnonzero(plan.weights > 0.5)
     if not len(shown):

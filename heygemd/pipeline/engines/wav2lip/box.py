@@ -1,18 +1,21 @@
-"""Which part of the face the network sees, and which part of its answer is shown."""
+"""Which part of the face the network sees (``Boxes``), and which part of its answer is shown."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image.compose import Area, area_around
-from heygemd.pipeline.image.geometry import EYES, IO, Bytes, Floats, Singles, compose, cut_out, move
+from heygemd.pipeline.image.geometry import EYES, IO, Bytes, Floats, Singles, compose, cropped, move
 
 if TYPE_CHECKING:
     from heygemd.pipeline.engines.wav2lip.colour import Colour
+    from heygemd.pipeline.media import Clip
 
 LEFT, RIGHT, TOP, BOTTOM = -1.1, 1.1, -0.95, 1.9
 """The box in io around the middle of the eyes: what the S3FD detector of the training data drew, forehead to just
@@ -20,7 +23,7 @@ under the chin, of 0.77 times its height in width.  The network's lower half the
 CENTRE, RADII, POWER, SOFT = (0.5, 0.74), (0.41, 0.265), 2.5, 0.3
 """What is shown: a rounded shape over mouth and chin in shares of the box, its edge blended over ``SOFT`` of it."""
 
-AROUND = 6  # px of the box picture: bicubic sampling, and four sigmas of ``draw.FINE``
+AROUND = 6  # px of the box picture: bicubic sampling, and four sigmas of ``blend.FINE``
 _TO_CHROMA = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]])
 """Luma to chroma coordinates: chroma sample ``i`` lies at luma ``2 i + .5``."""
 
@@ -36,7 +39,7 @@ def picture(planes: tuple[Bytes, Bytes, Bytes], to_luma: Floats, size: int, colo
     """The box as uint8 BGR ``(size, size, 3)``; ``to_luma`` leads from its pixels to the luma plane."""
     to_chroma = compose(_TO_CHROMA, to_luma)
     y, u, v = (
-        cut_out(plane, where, (size, size))
+        cropped(plane, where, (size, size))
         for plane, where in zip(planes, (to_luma, to_chroma, to_chroma), strict=True)
     )
     return colour.bgr(y, u, v)
@@ -77,3 +80,26 @@ def enlarged(planes: Singles, to_luma: Floats, where: Area) -> tuple[Singles, Si
         plane = np.ascontiguousarray(planes[..., k])
         out.append(cv2.warpAffine(plane, transform, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
     return out[0], out[1], out[2]
+
+
+class Boxes:
+    """Cuts boxes out of the canonical pictures that the tracker kept; decodes the frames that it did not keep."""
+
+    def __init__(self, clip: Clip, track: FaceTrack, size: int, colour: Colour) -> None:
+        self._clip, self._track, self._size, self._colour = clip, track, size, colour
+        self._row = {int(i): row for row, i in enumerate(track.crops.index)}
+        self._inner = to_canonical(size)
+
+    def of(self, indices: Sequence[int]) -> Bytes:
+        """uint8 BGR ``(n, size, size, 3)`` of these template frames."""
+        missing = sorted({i for i in indices if i not in self._row})
+        boxes = {i: self._kept(self._row[i]) for i in set(indices) if i in self._row}
+        for i, frame in zip(missing, self._clip.walk(missing) if missing else (), strict=False):
+            where = compose(self._track.transforms[i], self._inner)
+            boxes[i] = picture((frame.y, frame.u, frame.v), where, self._size, self._colour)
+        empty = np.zeros((0, self._size, self._size, 3), np.uint8)
+        return np.stack([boxes[i] for i in indices]) if indices else empty
+
+    def _kept(self, row: int) -> Bytes:
+        crops = self._track.crops
+        return picture((crops.y[row], crops.u[row], crops.v[row]), self._inner, self._size, self._colour)

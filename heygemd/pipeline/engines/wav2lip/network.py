@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,14 @@ class Conv(nn.Module):
     """Convolution, batch norm, the input added where ``residual``, ReLU."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: Any = 1, padding: int = 0, *, residual: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int = 0,
+        *,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs))
@@ -102,28 +108,28 @@ def _audio_encoder() -> nn.Sequential:
     )
 
 
-class Wav2Lip(nn.Module):
+class Wav2LipNet(nn.Module):
     """36.3 M parameters at 96 px.  Seeds nothing and loads nothing by itself."""
 
     def __init__(self, size: int = 96) -> None:
         """``size``: the side of the face pictures, one of ``SIZES``."""
         super().__init__()
         if size not in SIZES:
-            raise ValueError(f"a Wav2Lip of {size} px is not known")
+            raise ValueError(f"a Wav2Lip with {size} px is not supported")
         self.size = size
         self.face_encoder_blocks = _face_encoder(size)
         self.audio_encoder = _audio_encoder()
         self.face_decoder_blocks = _face_decoder(size)
         self.output_block = nn.Sequential(Conv(80, 32, 3, 1, 1), nn.Conv2d(32, 3, 1), nn.Sigmoid())
         self.top = 0
-        self.cuts: list[tuple[int, int]] = [(0, 0)] * (len(self.face_decoder_blocks) + 1)
+        self.trims: list[tuple[int, int]] = [(0, 0)] * (len(self.face_decoder_blocks) + 1)
 
     def begin_at(self, row: int) -> None:
         """Make no row of the picture above this one.
 
         Each decoder block then gets only the rows that those below depend on; what it makes of the rows next to such an
         edge, where it takes zeros for pixels that are missing, is cut off again.  The rows that are made stay what they
-        were.  ``cuts``: for each block, then the output, (rows to cut off of what it made, first row of the encoder's
+        were.  ``trims``: for each block, then the output, (rows to cut off of what it made, first row of the encoder's
         features that go with the rest); of the output only the former.
         """
         self.top, first = row, max(0, row - 1)  # the output's own convolution reaches one row further
@@ -133,7 +139,7 @@ class Wav2Lip(nn.Module):
             turned = isinstance(block[0], Up) and block[0].conv_block[0].stride == (2, 2)
             first = max(0, first - (len(block) - 1)) // 2 if turned else 0
             begin.insert(0, first)
-        self.cuts = [(after - 2 * before, after) for before, after in pairwise(begin)] + [(row - begin[-1], row)]
+        self.trims = [(after - 2 * before, after) for before, after in pairwise(begin)] + [(row - begin[-1], row)]
 
     def forward(self, mel: Tensor, face: Tensor) -> Tensor:
         """mel (N, 1, 80, 16) in -4..4, face (N, 6, size, size) in 0..1: BGR with its lower half 0, then BGR whole ->
@@ -144,13 +150,13 @@ class Wav2Lip(nn.Module):
             x = block(x)
             seen.append(x)
         x = self.audio_encoder(mel)
-        for block, (off, first) in zip(self.face_decoder_blocks, self.cuts, strict=False):
+        for block, (off, first) in zip(self.face_decoder_blocks, self.trims, strict=False):
             x = torch.cat((block(x)[:, :, off:], seen.pop()[:, :, first:]), 1)
-        out: Tensor = self.output_block(x)[:, :, self.cuts[-1][0] :]
+        out: Tensor = self.output_block(x)[:, :, self.trims[-1][0] :]
         return out
 
 
-def size_of(keys: Mapping[str, Any]) -> int:
+def size_of(keys: Mapping[str, Tensor]) -> int:
     """Which of ``SIZES`` a state dict belongs to: the larger one has an eighth encoder block."""
     return 256 if any(key.startswith("face_encoder_blocks.7.") for key in keys) else 96
 
@@ -158,7 +164,7 @@ def size_of(keys: Mapping[str, Any]) -> int:
 def shapes(size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that the network needs, batch counters left out."""
     with torch.device("meta"):
-        net = Wav2Lip(size)
+        net = Wav2LipNet(size)
     return {k: tuple(v.shape) for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
@@ -169,7 +175,7 @@ def random_weights(seed: int, size: int = 96) -> dict[str, Tensor]:
     explode on their way.
     """
     with torch.device("meta"):
-        empty = Wav2Lip(size).state_dict()
+        empty = Wav2LipNet(size).state_dict()
     return {key: _random(key, tuple(empty[key].shape), seed * 100003 + i) for i, key in enumerate(sorted(empty))}
 
 
@@ -186,9 +192,9 @@ def _random(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     return 1 + 0.1 * drawn if key.endswith("conv_block.1.weight") else 0.05 * drawn
 
 
-def from_weights(weights: Mapping[str, Tensor]) -> Wav2Lip:
+def from_weights(weights: Mapping[str, Tensor]) -> Wav2LipNet:
     """The network with these weights, in evaluation mode.  Raises RuntimeError where names or shapes do not fit."""
-    net = Wav2Lip(size_of(weights))
+    net = Wav2LipNet(size_of(weights))
     missing = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     net.load_state_dict({**missing, **weights})
     net.eval()

@@ -1,34 +1,28 @@
 """The template at a constant frame rate: forward in a stream, and in any order with bounded memory.
 
-A template is decoded from its beginning once, and everything later is checked against that pass: the times of
-its pictures say which of them is shown at each tick of the constant rate, and a fingerprint of each says
-whether a decode that began in the middle (for a reversed stretch) came out the same.  Containers differ in
-how exactly they can be searched (MPEG-TS and AVI often land late); where a search fails, the stretch is
-decoded from further ahead, at last from the beginning.
+A template is decoded from its beginning once: the times of its pictures say which of them is shown at each tick of the
+constant rate.  Everything later is decoded again from where it is needed (``seek``) and checked against that pass.
 """
 
 from __future__ import annotations
 
 import itertools
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from heygemd.common.errors import EngineError, InputError
+from heygemd.common.errors import InputError
 from heygemd.contract.job import Settings, Tell
-from heygemd.pipeline.media.frame import Frame, even, fingerprint
+from heygemd.pipeline.media.frame import Frame, even
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.decoder import (
     MICRO,
     Decoder,
-    Shown,
     converted,
     deinterlaced,
     output_colour,
@@ -36,28 +30,28 @@ from heygemd.pipeline.media.read.decoder import (
     working_size,
 )
 from heygemd.pipeline.media.read.index import Index
-from heygemd.pipeline.media.read.probe import VideoInfo
-from heygemd.pipeline.media.read.spill import Aside
+from heygemd.pipeline.media.read.seek import Seeker, Stretch, repeated
 from heygemd.pipeline.template_cache import NOTHING, Arrays, Memory
 
-REVERSE_BYTES = 384 << 20  # of decoded pictures that a reversed stretch lays aside at most: 11 s of 720p25
-RUN_UP_SECONDS = (0.0, 2.0, 12.0)  # how far ahead of a picture decoding is begun, tried in turn
 ENOUGH_KEYS = 5  # pictures at which decoding can start, to be a fair look at a clip
 NEIGHBOURS = 2  # before and after a picture, that a deinterlacer looks at
-SKIP_PICTURES = 120  # a step forward over fewer pictures is decoded through, a longer one searched
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Source pictures that follow one another, as a decode of its own must find them again.
+class ClipFacts(TypedDict):
+    """What was done to a template's pictures before anything else, for the log."""
 
-    ``seek`` as for ``Decoder``; ``times``: of the first, and of the one after the last or, at the end, of the last,
-    in microseconds; ``prints``: their fingerprints.
-    """
-
-    seek: float | None
-    times: tuple[int, int]
-    prints: tuple[int, ...]
+    frames: int
+    fps: str
+    source_frames: int
+    repeated: int
+    dropped: int
+    padded_to_even: bool
+    scaled: bool
+    converted_from: str | None
+    deinterlaced: str | None
+    tone_mapped_from: str | None
+    decode_faults: int
+    cut_at_limit: bool
 
 
 class Clip:
@@ -80,7 +74,6 @@ class Clip:
         self.height = even(height)
         self.padded = (width, height) != (self.width, self.height)
         self.fps = info.fps
-        self._needed_before = NEIGHBOURS if deinterlaced(info) else 0  # decoded pictures, for one to be what it is
         self._settings = settings
         self._start = start
         self.limit = limit
@@ -102,7 +95,7 @@ class Clip:
 
     @property
     def faults(self) -> int:
-        """Lines in which ffmpeg told of damage during the counting pass."""
+        """Lines in which ffmpeg reported damage during the counting pass."""
         return self._index.faults
 
     @property
@@ -126,7 +119,7 @@ class Clip:
         forward = np.append(np.diff(order) == 1, False)
         return np.flatnonzero(forward & np.isin(order, self.key_pictures)).tolist()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ClipFacts:
         """For the log: what was done to the template's pictures before anything else."""
         shown = set(self._index.ticks)
         return {
@@ -214,7 +207,7 @@ class Clip:
         return {k: frame for k, frame in enumerate(self.frames()) if k in numbers}
 
     def _key_pictures(self, most: int) -> dict[int, Frame]:
-        """Pictures at which decoding can start, at even distances where there are many, by estimated number."""
+        """Pictures at which decoding can start, at even distances if the clip has many, by estimated number."""
         apart = float(self.count / self.fps) / (most + 1)
         found: dict[int, Frame] = {}
         first: int | None = None
@@ -245,7 +238,7 @@ class Clip:
         held: Frame | None = None
         with self._decode(None) as decoder:
             for shown in decoder:
-                yield from _repeat(held, self._within_limit(index, index.add(shown)))
+                yield from repeated(held, self._within_limit(index, index.add(shown)))
                 held = shown.frame
                 if len(index.ticks) == self.limit:
                     break
@@ -268,137 +261,22 @@ class Clip:
         return added - excess
 
     def walk(self, order: Iterable[int]) -> Iterator[Frame]:
-        """The pictures ``order[0]``, ``order[1]``, …: runs forward, backward, repeats and jumps, memory
-        bounded.
+        """The pictures ``order[0]``, ``order[1]``, …: runs forward, backward, repeats and jumps, memory bounded.
 
         The picture of one index is the same in every bit wherever it stands in the order, and equals that of
         ``frames()``.  Raises ``EngineError`` where the template decodes differently the second time.
         """
         self.learn()
-        sources = [self._index.ticks[k] for k in order]
-        for begin, end in _runs(sources):
-            run = sources[begin:end]
-            walker = self._forward if run[0] <= run[-1] else self._backward
-            yield from walker(run)
+        yield from self._seeker().walk([self._index.ticks[k] for k in order])
 
     def stretch(self, order: Sequence[int]) -> Stretch | None:
         """The pictures of ``order``, where they are source pictures that follow one another, each shown once."""
         self.learn()
-        index = self._index
-        sources = [index.ticks[k] for k in order]
-        if not (index.timed and sources and sources == list(range(sources[0], sources[0] + len(sources)))):
-            return None
-        first, stop = sources[0], sources[-1] + 1
-        seek = self._search_point(first, 0.0) if self._worth_searching(first) else None
-        return Stretch(
-            seek, (index.times[first], index.times[min(stop, len(index.times) - 1)]), tuple(index.prints[first:stop])
-        )
+        return self._seeker().stretch([self._index.ticks[k] for k in order])
 
-    def _forward(self, run: Sequence[int]) -> Iterator[Frame]:
-        """A run of source pictures that never steps back; a long step forward begins anew."""
-        at = 0
-        while at < len(run):
-            stop = at + 1
-            while stop < len(run) and run[stop] - run[stop - 1] <= SKIP_PICTURES:
-                stop += 1
-            wanted = run[at:stop]
-            place = 0
-            for source, frame in self._pictures(wanted[0], wanted[-1]):
-                times = 0
-                while place < len(wanted) and wanted[place] == source:
-                    place, times = place + 1, times + 1
-                yield from _repeat(frame, times)
-            at = stop
-
-    def _backward(self, run: Sequence[int]) -> Iterator[Frame]:
-        """A run of source pictures that only steps back, decoded forward in chunks and handed out
-        reversed."""
-        room = max(2, REVERSE_BYTES // (self.width * self.height * 3 // 2))
-        aside = Aside(self.width, self.height)
-        at = 0
-        while at < len(run):
-            first = self._chunk_start(run[at], room, run[-1])
-            stop = at
-            while stop < len(run) and run[stop] >= first:
-                stop += 1
-            wanted = set(run[at:stop])
-            aside.clear()
-            for source, frame in self._pictures(first, run[at]):
-                if source in wanted:
-                    aside.put(source, frame)
-            for source in run[at:stop]:
-                yield aside.get(source)
-            at = stop
-
-    def _chunk_start(self, last: int, room: int, lowest: int) -> int:
-        """The first source picture of a chunk that ends with ``last``: where decoding can start, if
-        possible."""
-        first = max(last - room + 1, lowest)
-        place = bisect_left(self._index.keys, first)
-        if first > lowest and place < len(self._index.keys) and self._index.keys[place] <= last:
-            return self._index.keys[place]
-        return first
-
-    def _pictures(self, first: int, last: int) -> Iterator[tuple[int, Frame]]:
-        """Source pictures ``first`` to ``last``, checked against the counting pass.
-
-        Tries to begin close by, then further ahead, then at the beginning.  A difference after the first
-        picture has been handed out continues from the picture that differs.
-        """
-        for run_up in (*RUN_UP_SECONDS, None):
-            if first > last:
-                return
-            if run_up is not None and not self._worth_searching(first):
-                continue
-            if run_up == 0 and self._needed_before:
-                continue
-            for source, frame in self._attempt(first, last, run_up):
-                first = source + 1
-                yield source, frame
-        if first <= last:
-            raise EngineError(
-                f"{self.name} decodes differently each time (picture {first}).  "
-                "Please convert it to H.264 and try again."
-            )
-
-    def _worth_searching(self, source: int) -> bool:
-        return self._index.timed and source > SKIP_PICTURES // 4
-
-    def _attempt(self, first: int, last: int, run_up: float | None) -> Iterator[tuple[int, Frame]]:
-        """Decode from ``run_up`` seconds ahead of ``first`` (``None``: from the beginning) until something
-        differs from the counting pass."""
-        index = self._index
-        source = 0 if run_up is None else -1  # of the next picture; -1: not yet known
-        with self._decode(None if run_up is None else self._search_point(first, run_up)) as decoder:
-            for shown in decoder:
-                if source < 0:
-                    source = self._place(shown, first)
-                if source < 0 or source > last:
-                    return
-                if source >= first:
-                    if fingerprint(shown.frame) != index.prints[source]:
-                        return
-                    yield source, shown.frame
-                source += 1
-                if source > last:
-                    return
-
-    def _place(self, shown: Shown, first: int) -> int:
-        """Which source picture a search landed on; -1 where it landed behind ``first`` or nowhere known."""
-        if shown.time is None:
-            return -1
-        place = bisect_left(self._index.times, shown.time)
-        known = place < len(self._index.times) and self._index.times[place] == shown.time
-        return place if known and place <= first - self._needed_before else -1
-
-    def _search_point(self, source: int, run_up: float) -> float:
-        """Seconds after the container's start: halfway between a picture and the one before it, or the very time of one
-        at which decoding can start, because halfway would begin with the one before that."""
-        place = bisect_left(self._index.keys, source)
-        if run_up == 0 and self._index.keys[place : place + 1] == array("q", [source]):
-            return max(0.0, self._index.times[source] / MICRO - self._start)
-        between = (self._index.times[source - 1] + self._index.times[source]) / 2 / MICRO
-        return max(0.0, between - self._start - run_up)
+    def _seeker(self) -> Seeker:
+        needed_before = NEIGHBOURS if deinterlaced(self.info) else 0
+        return Seeker(self._index, self._decode, self.name, (self.width, self.height), self._start, needed_before)
 
     def _decode(self, seek: float | None) -> Decoder:
         return Decoder(self.path, self.info, self._settings, self.name, seek)
@@ -415,33 +293,6 @@ def open_clip(
     """The template at ``path`` (``name`` to the user) as a ``Clip``; nothing is decoded yet.
 
     ``start``: the container's own zero in seconds, from ``Media.start``.  ``limit``: of how many pictures at most
-    the clip consists; what lies behind them is never decoded.  A still is a clip of one picture.
+    the clip consists; later ones are never decoded.  A still is a clip of one picture.
     """
     return Clip(path, info, settings, name or path.name, start, limit)
-
-
-def _repeat(frame: Frame | None, times: int) -> Iterator[Frame]:
-    """``frame`` handed out ``times`` times, a copy each but the last."""
-    if frame is not None and times:
-        for _ in range(times - 1):
-            yield frame.copy()
-        yield frame
-
-
-def _runs(sources: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of ``sources`` that never step back or never step forward, as long as they can be.
-
-    Equal neighbours belong to whichever run they stand in.
-    """
-    begin, end = 0, 0
-    while begin < len(sources):
-        direction = 0
-        end = begin + 1
-        while end < len(sources):
-            step = (sources[end] > sources[end - 1]) - (sources[end] < sources[end - 1])
-            if step and direction and step != direction:
-                break
-            direction = direction or step
-            end += 1
-        yield begin, end
-        begin = end

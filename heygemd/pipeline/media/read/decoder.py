@@ -15,7 +15,8 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child, cores, has_filters
 from heygemd.pipeline.media.frame import Frame, even, padded
-from heygemd.pipeline.media.read.probe import VideoInfo, input_argv
+from heygemd.pipeline.media.info import VideoInfo
+from heygemd.pipeline.media.read.probe import input_argv
 from heygemd.pipeline.media.read.stills import UPRIGHT, turn_of
 
 MICRO = 1_000_000  # times are whole microseconds on the container's clock
@@ -81,7 +82,7 @@ def tone_mapped(info: VideoInfo) -> bool:
 
 
 def deinterlaced(info: VideoInfo) -> bool:
-    """Whether one moment of each picture is kept, and the rows of the other made anew."""
+    """Whether one moment of each picture is kept, and the rows of the other interpolated."""
     return info.fields is not None and not info.rotation
 
 
@@ -159,12 +160,12 @@ class Decoder:
         """``seek``: seconds after the container's start; pictures before it are not delivered where the
         container can be searched well, which is for the caller to check by their times.
 
-        ``keys_apart``: only pictures at which decoding can start, at least so many seconds apart."""
+        ``keys_apart``: only pictures at which decoding can start, at least this number of seconds apart."""
         self._name = name
         self._size = working_size(info)
         self._times: queue.SimpleQueue[tuple[int | None, bool]] = queue.SimpleQueue()
         self._stall = settings.media_seconds
-        self.faults = 0  # lines in which ffmpeg told of damage
+        self.faults = 0  # lines in which ffmpeg reported damage
         argv = [*FFMPEG[:-1], "repeat+level+info", "-threads", str(_IN_FLIGHT * cores(settings.threads))]
         argv += ["-ss", f"{seek:.6f}"] if seek is not None else []
         argv += ["-skip_frame", "nokey"] if keys_apart is not None else []
@@ -201,13 +202,13 @@ class Decoder:
             return self._times.get(timeout=self._stall)
         except queue.Empty as error:
             raise EngineError(
-                f"ffmpeg decoded a picture of {self._name} without telling its time.", detail=self._child.tail
+                f"ffmpeg decoded a frame of {self._name} without a timestamp.", detail=self._child.tail
             ) from error
 
     def _end(self) -> None:
         code = self._child.finish()
         if code < 0:
-            raise EngineError(f"ffmpeg died (signal {-code}) while decoding {self._name}.", detail=self._child.tail)
+            raise EngineError(f"ffmpeg crashed (signal {-code}) while decoding {self._name}.", detail=self._child.tail)
 
     @property
     def tail(self) -> str:

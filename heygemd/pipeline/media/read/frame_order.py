@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from heygemd.contract.job import Settings, Tell
 from heygemd.pipeline import template_cache
+from heygemd.pipeline.media.info import Media
 from heygemd.pipeline.media.read.clip import Clip, open_clip
-from heygemd.pipeline.media.read.probe import Media
 from heygemd.pipeline.template_cache import Memory
 
 FOOTAGE_SECONDS = 120.0  # of a template at most, unless the film is longer: analysis must end in reasonable time

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from heygemd.pipeline.media.frame import fingerprint
 from heygemd.pipeline.media.read.decoder import MICRO, Shown
+from heygemd.pipeline.template_cache import Arrays
 
 _TYPES = {"times": "i8", "prints": "u8", "keys": "i8", "ticks": "i8"}
 
@@ -30,7 +29,7 @@ class Index:
     timed: bool = True  # False: pictures without a time; they follow one another by the frame rate
     first: int | None = None  # the time of tick 0
     whole: bool = False  # the pass reached the end
-    faults: int = 0  # lines in which ffmpeg told of damage
+    faults: int = 0  # lines in which ffmpeg reported damage
 
     def add(self, shown: Shown) -> int:
         """Note the next source picture; how many ticks lie between its predecessor's first and its own.
@@ -57,14 +56,14 @@ class Index:
 
     KEPT: ClassVar = ("told", "times", "prints", "keys", "ticks")
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """All of a whole pass's index, to be kept; ``recalled`` reads it back."""
         told = {"timed": self.timed, "first": self.first, "faults": self.faults}
         lists = {name: np.array(getattr(self, name), _TYPES[name]) for name in _TYPES}
         return {"told": np.array(json.dumps(told)), **lists}
 
     @staticmethod
-    def recalled(fps: Fraction, arrays: Mapping[str, Any]) -> Index:
+    def recalled(fps: Fraction, arrays: Arrays) -> Index:
         """The inverse of ``arrays``."""
         index = Index(fps, whole=True, **json.loads(str(arrays["told"])))
         for name in _TYPES:

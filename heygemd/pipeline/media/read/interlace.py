@@ -1,7 +1,7 @@
 """Interlaced templates: whether two moments really are in one picture, and which of them came first.
 
 A flag alone does not tell: cameras and editors put whole pictures into interlaced streams, and streams are passed on
-with the order of another.  So a first stretch is looked at, where there is a flag to doubt.
+with the order of another.  So a first stretch is checked if the file has such a flag.
 """
 
 from __future__ import annotations

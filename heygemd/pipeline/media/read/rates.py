@@ -3,9 +3,9 @@ tells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+
+from heygemd.pipeline.media.json_fields import Json, fraction
 
 FASTEST = 120  # frames a second; more is slow motion material or nonsense
 _ROUNDED = Fraction(1, 100_000)  # Matroska tells 60000/1001 as 19001/317
@@ -18,7 +18,7 @@ STANDARD = tuple(
 )  # fmt: skip
 
 
-def frame_rate(told: Mapping[str, Any]) -> tuple[Fraction, bool] | None:
+def frame_rate(told: Json) -> tuple[Fraction, bool] | None:
     """``(rate, varies)`` from ffprobe's ``r_frame_rate`` (the grid all time stamps fit on) and
     ``avg_frame_rate``.
 
@@ -26,7 +26,7 @@ def frame_rate(told: Mapping[str, Any]) -> tuple[Fraction, bool] | None:
     twice is how interlaced streams count fields, there the average is the rate.  Else the standard rate
     nearest to the average.  ``None``: the stream tells neither.
     """
-    grid, average = _read(told.get("r_frame_rate")), _read(told.get("avg_frame_rate"))
+    grid, average = (max(fraction(told.get(key)), Fraction(0)) for key in ("r_frame_rate", "avg_frame_rate"))
     if not grid and not average:
         return None
     grid, average = grid or average, average or grid
@@ -49,10 +49,3 @@ def _tidy(rate: Fraction, nearness: Fraction = Fraction(1, 500)) -> Fraction:
     rate."""
     near = nearest_standard(rate)
     return near if abs(near - rate) / near < nearness else min(rate, Fraction(FASTEST))
-
-
-def _read(told: Any) -> Fraction:
-    try:
-        return max(Fraction(str(told)), Fraction(0))
-    except (ValueError, ZeroDivisionError):
-        return Fraction(0)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from heygemd.common.errors import InputError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child
+from heygemd.pipeline.media.info import Media
 from heygemd.pipeline.media.read.clip import Clip
-from heygemd.pipeline.media.read.probe import Media, input_argv
+from heygemd.pipeline.media.read.probe import input_argv
 
 SAMPLE_RATE = 16_000  # of everything that listens: the lips network and the footage engine
 _BLOCK = 2048  # samples of the longest AAC block
@@ -51,7 +52,7 @@ def decode_audio(
     finally:
         child.kill()
     if not raw:
-        reason, what = ("empty_audio", "has no length at all") if code == 0 else ("undecodable", "cannot be decoded")
+        reason, what = ("empty_audio", "has zero length") if code == 0 else ("undecodable", "cannot be decoded")
         raise InputError(f"The sound of {name} {what}.", detail=child.tail, reason=reason)
     samples = np.frombuffer(raw, np.float32)
     np.nan_to_num(samples, copy=False)

@@ -1,4 +1,4 @@
-"""Decoded pictures of one stretch, laid aside in a file without a name and taken out in any order.
+"""Decoded pictures of one stretch, spilled to a file without a name and read back in any order.
 
 Held as arrays they would be most of the renderer's memory.  The file is emptied after each stretch, within seconds, so
 that hardly any of it ever reaches the disk; under pressure the kernel can write it out.
@@ -15,18 +15,18 @@ from heygemd.common.errors import EngineError
 from heygemd.pipeline.media.frame import Frame
 
 
-class Aside:
+class FrameSpill:
     """Pictures of one size by number."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = width, height
         self._bytes = width * height * 3 // 2
-        self._file = tempfile.TemporaryFile(prefix="heygemd-aside-", buffering=0)  # noqa: SIM115 - lives as long as this
+        self._file = tempfile.TemporaryFile(prefix="heygemd-spill-", buffering=0)  # noqa: SIM115 - lives as long as this
         self._place: dict[int, int] = {}
         self._held: dict[int, Frame] = {}  # where the disk is full
 
     def put(self, number: int, frame: Frame) -> None:
-        """Lay it aside; it may be changed afterwards."""
+        """Write it; it may be changed afterwards."""
         place = len(self._place)
         try:
             if os.pwrite(self._file.fileno(), frame.data.data, place * self._bytes) == self._bytes:
@@ -42,7 +42,7 @@ class Aside:
             return self._held[number].copy()
         data = np.empty(self._bytes, np.uint8)
         if os.preadv(self._file.fileno(), [data.data], self._place[number] * self._bytes) < self._bytes:
-            raise EngineError("Pictures that were laid aside in a temporary file cannot be read again.")
+            raise EngineError("Frames to a temporary file cannot be read again.")
         return Frame(data, *self._size)
 
     def clear(self) -> None:

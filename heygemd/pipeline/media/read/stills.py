@@ -15,7 +15,7 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Orientation:
     """How a picture is put upright: the ffmpeg filters, and the degrees counterclockwise (mirrors aside)."""
 
     rotation: int
@@ -23,15 +23,15 @@ class Turn:
 
 
 _TURNS = {
-    2: Turn(0, ("hflip",)),
-    3: Turn(180, ("hflip", "vflip")),
-    4: Turn(0, ("vflip",)),
-    5: Turn(90, ("transpose=cclock_flip",)),
-    6: Turn(270, ("transpose=clock",)),
-    7: Turn(270, ("transpose=clock_flip",)),
-    8: Turn(90, ("transpose=cclock",)),
+    2: Orientation(0, ("hflip",)),
+    3: Orientation(180, ("hflip", "vflip")),
+    4: Orientation(0, ("vflip",)),
+    5: Orientation(90, ("transpose=cclock_flip",)),
+    6: Orientation(270, ("transpose=clock",)),
+    7: Orientation(270, ("transpose=clock_flip",)),
+    8: Orientation(90, ("transpose=cclock",)),
 }  # EXIF 2.3, tag 274
-UPRIGHT = Turn(0, ())
+UPRIGHT = Orientation(0, ())
 
 
 def still_demuxer(path: Path) -> str | None:
@@ -43,7 +43,7 @@ def still_demuxer(path: Path) -> str | None:
     return "png_pipe" if head == b"\x89PNG\r\n\x1a\n" else None
 
 
-def turn_of(path: Path, demuxer: str | None) -> Turn:
+def turn_of(path: Path, demuxer: str | None) -> Orientation:
     """How the still at ``path`` must be turned; upright where it does not say or says nonsense."""
     with path.open("rb") as file:
         head = file.read(_HEAD)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from heygemd.common.errors import EngineError, GpuMemoryError, SetupError
+from heygemd.contract.film_facts import EncodeFacts
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, OURS, Child, cores, nvenc_works
 from heygemd.pipeline.media.frame import Frame
+from heygemd.pipeline.media.info import VideoInfo
 from heygemd.pipeline.media.read.clip import Clip
 from heygemd.pipeline.media.read.decoder import output_colour
-from heygemd.pipeline.media.read.probe import VideoInfo
 
 _NVENC_PRESETS = {
     "ultrafast": "p1", "superfast": "p1", "veryfast": "p2", "faster": "p3", "fast": "p4",
@@ -38,7 +38,7 @@ def choose_encoder(settings: Settings) -> str:
     return "h264_nvenc" if nvenc_works() else "libx264"
 
 
-def encode_facts(settings: Settings) -> dict[str, Any]:
+def encode_facts(settings: Settings) -> EncodeFacts:
     """For the log: how the video is encoded."""
     return {"encoder": choose_encoder(settings), "crf": settings.crf, "preset": settings.preset}
 
@@ -69,7 +69,7 @@ def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineErr
     """What to raise where an encode ended with ``code`` after ``frames`` and left ``tail`` on its stderr."""
     said = f"The encoder {encoder} failed after {frames} frames"
     if encoder == "h264_nvenc" and "out of memory" in tail.lower():
-        return GpuMemoryError(f"{said}: the GPU is out of memory.", detail=tail)
+        return GpuMemoryError(f"{said}: the GPU ran out of memory.", detail=tail)
     return EngineError(f"{said} (exit code {code}).", detail=tail)
 
 
@@ -102,7 +102,7 @@ class FilmWriter:
     """
 
     def __init__(self, path: Path, clip: Clip, settings: Settings, laid: Laid | None = None) -> None:
-        """``clip`` tells size, rate, sample aspect ratio and colour tags; ``laid``: what lies over the pictures."""
+        """``clip`` tells size, rate, sample aspect ratio and colour tags; ``laid``: the label over the pictures."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0

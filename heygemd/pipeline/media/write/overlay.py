@@ -19,9 +19,10 @@ from heygemd.common.errors import EngineError
 from heygemd.contract.job import Settings
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED_WRITER, Child, cores
 from heygemd.pipeline.media.frame import ROWS_APART
-from heygemd.pipeline.media.read.clip import Clip, Stretch
+from heygemd.pipeline.media.read.clip import Clip
 from heygemd.pipeline.media.read.decoder import converted, deinterlaced, output_range, upright_filters
 from heygemd.pipeline.media.read.probe import input_argv
+from heygemd.pipeline.media.read.seek import Stretch
 from heygemd.pipeline.media.write.encode import Laid, choose_encoder, colour_argv, encoder_argv, encoder_failed
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in luma px, even, ends exclusive
@@ -39,7 +40,7 @@ def possible(clip: Clip) -> bool:
     return plain and not deinterlaced(info) and output_range(info) == "tv"
 
 
-class OverWriter:
+class OverlayWriter:
     """Encodes a stretch of the template; a context manager as ``FilmWriter``, whose film has the same pictures.
 
     Leaving it normally raises ``Differs`` or, where ffmpeg failed, ``EngineError``.
@@ -48,7 +49,7 @@ class OverWriter:
     def __init__(
         self, path: Path, clip: Clip, stretch: Stretch, box: Box, settings: Settings, laid: Laid | None = None
     ) -> None:
-        """``box``: where all that is handed over lies; ``laid``: what lies over all."""
+        """``box``: the place of the rectangles that are written; ``laid``: the label over the pictures."""
         self.path = path
         self.encoder = choose_encoder(settings)
         self.frames = 0
@@ -95,7 +96,7 @@ class OverWriter:
         self._stop_if_different()
         raise encoder_failed(self.encoder, self.frames, code, self._child.tail)
 
-    def __enter__(self) -> OverWriter:
+    def __enter__(self) -> OverlayWriter:
         return self
 
     def __exit__(
@@ -140,10 +141,10 @@ def _graph(clip: Clip, stretch: Stretch, box: Box, laid: Laid | None) -> str:
     chosen = rf"select=between(pts\,{first}\,{last})"
     fields = ",".join(["field=top"] * (ROWS_APART.bit_length() - 1))  # each takes every other row
     sar = f"setsar={_spelt(info.sar)}"
-    over = "" if laid is None else f"[mouths];[mouths][2:v]{laid.filter()}"
+    label = "" if laid is None else f"[mouths];[mouths][2:v]{laid.filter()}"
     return (
         f"[0:{info.index}]{upright_filters(info, clip.path)},{chosen},{numbered},fps={rate},split[base][seen];"
-        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass{over},{sar}[film];"
+        f"[1:v]{numbered}[patch];[base][patch]overlay={box[0]}:{box[1]}:eval=init:eof_action=pass{label},{sar}[film];"
         f"[seen]{fields},extractplanes=y[rows]"
     )
 

@@ -23,7 +23,7 @@ blocks, which no fault of a stream depends on, is saved."""
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """``parameters``: what a decoder is told before the first packet; ``digest``: of the sizes and checksums of all
+    """``parameters``: the decoder's, sent before the first packet; ``digest``: of the sizes and checksums of all
     ``count`` packets."""
 
     parameters: str
@@ -48,9 +48,9 @@ def decoded(film: Path, frames: int, settings: Settings) -> Packets:
     argv += ["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "null", "-", "-map", "0:v:0", *_HASHES]
     parameters, listing, code, tail = _listened(Child(argv, limits=OURS, stall=settings.media_seconds, on_line=count))
     if code != 0 or "[error]" in tail:
-        raise EngineError("A segment of the finished film does not decode without an error.", detail=tail)
+        raise EngineError("A segment of the finished film cannot be decoded without errors.", detail=tail)
     if seen != frames:
-        raise EngineError(f"A segment of the finished film has {seen} frames where {frames} are due.")
+        raise EngineError(f"A segment of the finished film has {seen} frames instead of {frames}.")
     return _summed(parameters, listing)
 
 

@@ -75,7 +75,7 @@ class Segment:
 def key_of(settings: Settings, plan: str, frames: int, tools: Sequence[str] = ()) -> str:
     """What decides every picture of the film: the plan by its hash, the settings, the number of frames, this version,
     and the ``tools`` that the settings leave open: which encoder, which model."""
-    told = settings.to_json()
+    told = settings.flat()
     chosen = {key: told[key] for key in told if key not in BESIDE and not key.startswith("report")}
     return hashlib.sha256(json.dumps([__version__, plan, frames, chosen, *tools], sort_keys=True).encode()).hexdigest()
 
@@ -89,26 +89,26 @@ def content_of(task: Task) -> str:
     return digest.hexdigest()
 
 
-def cut(
+def segments_of(
     task: Task,
     plan: str,
     frames: int,
     fps: Fraction,
     tools: Sequence[str] = (),
-    abreast: int = 1,
+    at_a_time: int = 1,
     easy: list[int] | None = None,
 ) -> list[Segment]:
     """The segments of a film of ``frames`` frames, about ``settings.segment_seconds`` each, the last one shorter.
 
-    ``plan`` and ``tools``: see ``key_of``; ``easy``: see ``cuts.begins``.  Where several are made ``abreast``, they are
-    so much shorter that a death costs no more, and their number is such that all begin and end together.
+    ``plan`` and ``tools``: see ``key_of``; ``easy``: see ``segment_bounds.begins``.  Where several are made
+    ``at_a_time``, they are shorter, so that a death costs no more, and their number lets all begin and end together.
     """
-    length = max(1, round(task.settings.segment_seconds * fps / abreast))
-    if abreast > 1:
-        rounds = -(-frames // (length * abreast))
-        length = max(1, -(-frames // (rounds * abreast)))
-    key = key_of(task.settings, plan, frames, (*tools, str(abreast)))
-    starts = begins(frames, length, abreast, easy or [])
+    length = max(1, round(task.settings.segment_seconds * fps / at_a_time))
+    if at_a_time > 1:
+        rounds = -(-frames // (length * at_a_time))
+        length = max(1, -(-frames // (rounds * at_a_time)))
+    key = key_of(task.settings, plan, frames, (*tools, str(at_a_time)))
+    starts = begins(frames, length, at_a_time, easy or [])
     ends = zip(starts, [*starts[1:], frames], strict=True)
     return [Segment(task.work, key, n, first, end) for n, (first, end) in enumerate(ends)]
 

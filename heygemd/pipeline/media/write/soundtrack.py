@@ -10,7 +10,8 @@ from pathlib import Path
 from heygemd.common.errors import EngineError
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED_WRITER, run
-from heygemd.pipeline.media.read.probe import AudioInfo, input_argv, probe
+from heygemd.pipeline.media.info import AudioInfo
+from heygemd.pipeline.media.read.probe import input_argv, probe
 
 COPIED = frozenset({"aac", "mp3", "alac", "ac3", "eac3"})  # what mp4 holds and every player plays
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -63,14 +64,14 @@ def mux(
     failed = tried(made.path, 0)
     made.path.unlink()
     if failed is not None:
-        raise EngineError("The sound could not be put into the film.", detail=failed)
+        raise EngineError("The sound could not be written into the film.", detail=failed)
     return made.said
 
 
 def encode_sound(
     audio: Path, info: AudioInfo, out: Path, settings: Settings, told: Callable[[int], None] = lambda _: None
 ) -> Encoded:
-    """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC does not know so many.
+    """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC has no layout for that number.
 
     ``told`` is called while it lasts, so that hours of sound do not pass for a child that hangs.
 
@@ -85,7 +86,7 @@ def encode_sound(
             mixed = "" if channels == info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
             return Encoded(out, f"encoded aac {bits // 1000}k{mixed}")
     out.unlink(missing_ok=True)
-    raise EngineError("The sound could not be put into the film.", detail=failed or "")
+    raise EngineError("The sound could not be written into the film.", detail=failed or "")
 
 
 def metadata_argv(entries: Mapping[str, str]) -> list[str]:

@@ -7,17 +7,46 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heygemd.common.errors import EngineError, InputError
 from heygemd.contract.job import Quiet, Settings, Tell
 from heygemd.pipeline.ffmpeg import FFMPEG, UNTRUSTED, Child
-from heygemd.pipeline.media.read.probe import AudioInfo, Media, VideoInfo, input_argv, probe
+from heygemd.pipeline.media.info import AudioInfo, Media, VideoInfo
+from heygemd.pipeline.media.read.probe import input_argv, probe
 from heygemd.pipeline.media.write.packets import CAREFUL, Packets, consists_of
 
 ROUNDING = 0.001  # seconds: what containers round time stamps to
 _BLOCK = 4096  # samples of the longest codec block that may be missing at the end
 _FRAMES = re.compile(r"^frame=\s*(\d+)")
+
+
+class SoundFacts(TypedDict):
+    """Of a film's sound; ``seconds`` as measured."""
+
+    codec: str
+    sample_rate: int
+    channels: int
+    seconds: float
+
+
+class MeasuredFilm(TypedDict):
+    """Of a finished film, for the log; fractions as ``"30000/1001"``."""
+
+    container: str
+    frames: int
+    fps: str
+    seconds: float
+    width: int
+    height: int
+    codec: str
+    pix_fmt: str
+    sar: str
+    color_range: str | None
+    color_space: str | None
+    color_primaries: str | None
+    color_transfer: str | None
+    audio: SoundFacts
 
 
 def verify(
@@ -28,7 +57,7 @@ def verify(
     settings: Settings | None = None,
     tell: Tell | None = None,
     parts: Sequence[Packets] = (),
-) -> dict[str, Any]:
+) -> MeasuredFilm:
     """Decode ``film`` wholly and compare it with what it should be: what was measured, for the log.
 
     ``parts``: what it was joined from and has been decoded (``packets.decoded``); where its picture is these packets
@@ -39,9 +68,9 @@ def verify(
     media, seen_frames, heard = measure(film, settings or Settings(), tell, frames, parts)
     assert media.video is not None
     if abs(seen_frames - frames) > 1:
-        raise EngineError(f"The film has {seen_frames} frames where {frames} are due.")
+        raise EngineError(f"The film has {seen_frames} frames instead of {frames}.")
     if abs(media.video.fps - fps) > fps / 5000:  # 30 and 29.97 are a thousandth apart
-        raise EngineError(f"The film runs at {media.video.fps} frames a second where {fps} are due.")
+        raise EngineError(f"The film has {media.video.fps} frames per second instead of {fps}.")
     agree(float(seen_frames / fps), heard, audio_seconds, float(1 / fps) + ROUNDING)
     return describe(media, seen_frames, heard)
 
@@ -50,14 +79,14 @@ def agree(shown: float, heard: float, due: float, tolerance: float) -> None:
     """All in seconds: picture, sound, and the sound that was given.  ``EngineError`` where two differ by more than
     ``tolerance``."""
     if abs(shown - heard) > tolerance:
-        raise EngineError(f"The film's picture lasts {shown:.3f} s and its sound {heard:.3f} s.")
+        raise EngineError(f"The film's picture lasts {shown:.3f} s, its sound {heard:.3f} s.")
     if abs(heard - due) > tolerance:
-        raise EngineError(f"The film's sound lasts {heard:.3f} s where {due:.3f} s are due.")
+        raise EngineError(f"The film's sound lasts {heard:.3f} s instead of {due:.3f} s.")
     if abs(shown - due) > tolerance:
-        raise EngineError(f"The film's picture lasts {shown:.3f} s where {due:.3f} s are due.")
+        raise EngineError(f"The film's picture lasts {shown:.3f} s instead of {due:.3f} s.")
 
 
-def describe(media: Media, frames: int, heard: float) -> dict[str, Any]:
+def describe(media: Media, frames: int, heard: float) -> MeasuredFilm:
     """The output's facts for the log."""
     assert media.video is not None and media.audio is not None
     video, audio = media.video, media.audio
@@ -99,9 +128,9 @@ def measure(
     except InputError as error:
         raise EngineError(f"The finished film cannot be read: {error}", detail=error.detail) from error
     if media.video is None or media.audio is None:
-        raise EngineError("The finished film lacks its sound.")
+        raise EngineError("The finished film has no sound.")
     if not media.is_mp4:
-        raise EngineError(f"The finished film is {media.container} where mp4 is due.")
+        raise EngineError(f"The finished film is {media.container} instead of mp4.")
     frames, decoded = _decoded(film, media.video, media.audio, settings, tell or Quiet(), of, parts)
     begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
     complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
@@ -148,5 +177,5 @@ def _decode(
     finally:
         child.kill()
     if code != 0 or "[error]" in child.tail:
-        raise EngineError("The finished film does not decode without an error.", detail=child.tail)
+        raise EngineError("The finished film cannot be decoded without errors.", detail=child.tail)
     return frames, heard / (2 * audio.channels * audio.sample_rate)

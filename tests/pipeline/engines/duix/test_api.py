@@ -15,7 +15,7 @@ import pytest
 from heygemd.contract import duix_api as api
 from heygemd.contract.duix_api import Client, Reply, Unclear, Unreachable
 from heygemd.contract.duix_folder import NotPlain, Shared, bare, new_code
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 
 
 @contextlib.contextmanager
@@ -42,14 +42,14 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        ((HEAD + b"Content-Length: 9\r\n\r\n<html></h",), "no JSON"),
+        ((HEAD + b"Content-Length: 9\r\n\r\n<html></h",), "not JSON"),
         ((HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000,), "more than 64 KiB"),
-        ((HEAD + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000,), "no JSON"),
+        ((HEAD + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000,), "not JSON"),
         ((HEAD + b"Content-Length: 2\r\n\r\n[]",), "JSON without a code"),
         ((HEAD + b'Content-Length: 16\r\n\r\n{"code": "high"}',), "JSON without a code"),
         ((b"HTTP/1.1 302 Found\r\nLocation: http://8.8.8.8/\r\nContent-Length: 0\r\n\r\n",), "HTTP 302"),
-        ((b"SSH-2.0-OpenSSH_9.2\r\n",), "the connection broke"),
-        ((b"",), "the connection broke"),
+        ((b"SSH-2.0-OpenSSH_9.2\r\n",), "the connection failed"),
+        ((b"",), "the connection failed"),
     ],
 )
 def test_what_is_no_answer_is_unclear(pieces: tuple[bytes, ...], said: str) -> None:
@@ -89,12 +89,12 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
     ],
 )
 def test_an_answer_means_what_its_codes_say(answer: bytes, state: str) -> None:
-    assert api.told(api.reply_of(answer)).state == state
+    assert api.task_state(api.reply_of(answer)).state == state
 
 
 @pytest.mark.parametrize("progress", ["NaN", "Infinity", "-5", "1e400", '"x"', "null", "[]"])
 def test_progress_is_between_none_and_all(progress: str) -> None:
-    told = api.told(api.reply_of(f'{{"code": 10000, "data": {{"status": 1, "progress": {progress}}}}}'.encode()))
+    told = api.task_state(api.reply_of(f'{{"code": 10000, "data": {{"status": 1, "progress": {progress}}}}}'.encode()))
     assert 0 <= told.progress <= 100
 
 
@@ -179,16 +179,16 @@ def test_what_is_laid_down_can_be_read_by_the_container(shared: Shared, tmp_path
     assert (shared.folder / "temp" / "name").stat().st_mode & 0o777 == 0o644
 
 
-# ---------------------------------------------------------------- the ledger
+# ---------------------------------------------------------------- the record
 
 
 def test_a_ledger_of_another_film_is_only_cleaned_up_after(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "duix.json", "one")
-    ledger.of(0).code, ledger.of(0).phase = "heygemd-a", "sent"
-    ledger.of(0).spent.append("heygemd-b")
-    ledger.save()
-    assert Ledger(tmp_path / "duix.json", "one").of(0).code == "heygemd-a"
-    other = Ledger(tmp_path / "duix.json", "two")
+    record = TaskRecord(tmp_path / "duix.json", "one")
+    record.of(0).code, record.of(0).phase = "heygemd-a", "sent"
+    record.of(0).spent.append("heygemd-b")
+    record.save()
+    assert TaskRecord(tmp_path / "duix.json", "one").of(0).code == "heygemd-a"
+    other = TaskRecord(tmp_path / "duix.json", "two")
     assert other.of(0).code == "" and sorted(other.codes()) == ["heygemd-a", "heygemd-b"]
 
 
@@ -197,5 +197,5 @@ def test_a_ledger_of_another_film_is_only_cleaned_up_after(tmp_path: Path) -> No
 )
 def test_a_ledger_that_cannot_be_read_is_a_new_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "duix.json").write_text(text)
-    ledger = Ledger(tmp_path / "duix.json", "k")
-    assert ledger.codes() == [] and ledger.of(0).phase == ""
+    record = TaskRecord(tmp_path / "duix.json", "k")
+    assert record.codes() == [] and record.of(0).phase == ""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heygemd.common.errors import EngineError, SetupError
-from heygemd.contract.job import Quiet, Task
+from heygemd.contract.job import DuixSettings, LabelSettings, Quiet, Task
 from heygemd.pipeline import lipsync
 from heygemd.pipeline.engines.duix import film, submission
 from heygemd.pipeline.media import output_order
@@ -48,8 +48,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience for tests."""
-    rules = submission.Rules(poll=0.05, task=30, busy=0.3, silence=0.5, trouble=0.5, film=2.0)
-    monkeypatch.setattr(film, "Rules", lambda poll, task: replace(rules, task=task))
+    timeouts = submission.Timeouts(poll=0.05, task=30, busy=0.3, silence=0.5, trouble=0.5, film=2.0)
+    monkeypatch.setattr(film, "Timeouts", lambda poll, task: replace(timeouts, task=task))
 
 
 @pytest.fixture
@@ -64,9 +64,8 @@ def made(tmp_path: Path, inputs: tuple[Path, Path], quick: None) -> Iterator[Cal
         url = context.__enter__()
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
-        settings = replace(
-            QUICK, engine="duix", duix_url=url, duix_shared=str(duix.folder), duix_part_seconds=1.4, **changes
-        )
+        container = DuixSettings(url, str(duix.folder), part_seconds=1.4)
+        settings = replace(QUICK, engine="duix", duix=container, **changes)
         return Task(*inputs, work, "lesson.wav", "lesson.mp4", settings), duix
 
     yield begin
@@ -126,9 +125,9 @@ def test_whatever_it_does_the_film_is_right_in_the_end(made: Any, faults: Faults
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
-        (Faults(empty=3), r"could not make part 1 of 2: its film has 3 frames where \d+ were asked for.*tried 3 times"),
-        (Faults(junk=3), "the film is done, but it is not whole"),
-        (Faults(foreign=3), "shows something else than the template"),
+        (Faults(empty=3), r"could not make part 1 of 2: its film has 3 frames instead of \d+\..*Attempts: 3"),
+        (Faults(junk=3), "the film as done, but the film is incomplete"),
+        (Faults(foreign=3), "does not show the template"),
     ],
 )
 @pytest.mark.slow
@@ -143,7 +142,7 @@ def test_a_film_that_is_not_what_was_asked_for_is_never_delivered(made: Any, fau
 def test_without_a_folder_the_engine_is_not_configured(made: Any) -> None:
     task, _ = made()
     with pytest.raises(SetupError, match=r"set shared in \[duix\]"):
-        lipsync(replace(task, settings=replace(task.settings, duix_shared="")), Quiet())
+        lipsync(replace(task, settings=replace(task.settings, duix=DuixSettings(shared=""))), Quiet())
 
 
 def test_a_film_is_known_by_most_of_its_picture_and_a_shift_is_noticed() -> None:
@@ -166,7 +165,7 @@ def test_a_template_that_stands_still_and_a_short_sound_are_one_part(made: Any, 
 
 @pytest.mark.slow
 def test_the_label_lies_over_the_first_frames_of_all_parts(made: Any) -> None:
-    task, _ = made(label="start", label_seconds=2.0, label_percent=10.0)
+    task, _ = made(label=LabelSettings("start", seconds=2.0, percent=10.0))
     told = lipsync(task, Quiet()).to_json()
     assert told["output"]["label"]["frames"] == 50
     planes = [p[: WIDTH * HEIGHT].reshape(HEIGHT, WIDTH) for p in raw_planes(task.work / "film.mp4", WIDTH, HEIGHT)]

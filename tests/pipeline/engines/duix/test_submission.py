@@ -17,11 +17,11 @@ from heygemd.common.errors import EngineAway, EngineError
 from heygemd.contract.duix_api import Client
 from heygemd.contract.duix_folder import Shared
 from heygemd.contract.job import Quiet
-from heygemd.pipeline.engines.duix.submission import Order, Rules, Runner, Unfit
-from heygemd.pipeline.engines.duix.task_record import Ledger
+from heygemd.pipeline.engines.duix.submission import ChunkRequest, Submitter, Timeouts, Unfit
+from heygemd.pipeline.engines.duix.task_record import TaskRecord
 from tests.fakes.duix import Duix, Faults, serving
 
-RULES = Rules(poll=0.02, task=20, busy=0.2, silence=0.2, trouble=0.2, film=0.6)
+RULES = Timeouts(poll=0.02, task=20, busy=0.2, silence=0.2, trouble=0.2, film=0.6)
 PICTURES = b"pictures" * 1000
 
 
@@ -35,20 +35,20 @@ class Bench:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.work, self.duix, self._stack = folder / "work", Duix(folder / "shared", plain=True), stack
         self.work.mkdir()
-        self.rules = RULES
+        self.timeouts = RULES
         self.used: list[bytes] = []
         self.url = stack.enter_context(serving(self.duix))
 
-    def runner(self, heed: Callable[[float], None] = lambda _: None) -> Runner:
+    def runner(self, on_progress: Callable[[float], None] = lambda _: None) -> Submitter:
         """As after a start of this process."""
-        ledger = Ledger(self.work / "duix.json", "key")
-        return Runner(Client(self.url, 5), Shared(self.duix.folder), ledger, self.rules, Quiet(), heed)
+        record = TaskRecord(self.work / "duix.json", "key")
+        return Submitter(Client(self.url, 5), Shared(self.duix.folder), record, self.timeouts, Quiet(), on_progress)
 
     def run(self, **how: Any) -> None:
         self.runner(**how).run(self.order())
 
-    def order(self) -> Order:
-        return Order(0, "the film", self._inputs, self.work / "back.mp4", 1 << 20, _whole, self._use)
+    def order(self) -> ChunkRequest:
+        return ChunkRequest(0, "the film", self._inputs, self.work / "back.mp4", 1 << 20, _whole, self._use)
 
     def _inputs(self) -> tuple[Path, Path]:
         sound, pictures = self.work / "s.wav", self.work / "p.mp4"
@@ -58,7 +58,7 @@ class Bench:
 
     def _use(self, film: Path) -> None:
         if film.read_bytes() != PICTURES:
-            raise Unfit("its film shows something else")
+            raise Unfit("its film does not show the template")
         self.used.append(film.read_bytes())
 
     @property
@@ -66,7 +66,7 @@ class Bench:
         return sorted(path.name for path in self.duix.temp.iterdir())
 
     def code(self) -> str:
-        return Ledger(self.work / "duix.json", "key").of(0).code
+        return TaskRecord(self.work / "duix.json", "key").of(0).code
 
 
 def _whole(film: Path) -> bool:
@@ -104,7 +104,7 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
     assert bench.used == [PICTURES]
     assert len(bench.duix.submitted) == len(set(bench.duix.submitted)) == tasks
     runner = bench.runner()
-    for code in Ledger(bench.work / "duix.json", "key").codes():
+    for code in TaskRecord(bench.work / "duix.json", "key").codes():
         runner.clean(code)
     assert bench.left == []
 
@@ -112,17 +112,17 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
-        (Faults(wrong=1), "does not take the film: code 10002 wrong 参数缺失"),
-        (Faults(broken=3), "does not take the film: code 9999"),
-        (Faults(http500=3), "does not take the film: HTTP 500"),
-        (Faults(garbage=3), "does not take the film: no JSON"),
-        (Faults(fail=3), r"could not make the film: it says .*no final result.*lower part_seconds.*tried 3 times"),
+        (Faults(wrong=1), "refused the film: code 10002 wrong 参数缺失"),
+        (Faults(broken=3), "refused the film: code 9999"),
+        (Faults(http500=3), "refused the film: HTTP 500"),
+        (Faults(garbage=3), "refused the film: not JSON"),
+        (Faults(fail=3), r"could not make the film: it reports .*no final result.*lower part_seconds.*Attempts: 3"),
         (Faults(fail=3, said="任务视频驱动队列满"), "its queue is stuck; restart the container"),
-        (Faults(lose=3), "knows nothing of the task any more"),
-        (Faults(foreign=3), "its film shows something else"),
-        (Faults(late=3), "the film is done, but there is none"),
-        (Faults(half=3), "the film is done, but it is not whole"),
-        (Faults(link="/etc/passwd"), "is no plain file"),
+        (Faults(lose=3), "no longer knows the task"),
+        (Faults(foreign=3), "its film does not show the template"),
+        (Faults(late=3), "the film as done, but the film is missing"),
+        (Faults(half=3), "the film as done, but the film is incomplete"),
+        (Faults(link="/etc/passwd"), "is not a regular file"),
         (Faults(query500=1000), "it answers HTTP 500"),
     ],
     ids=named,
@@ -136,7 +136,7 @@ def test_what_it_cannot_do_is_told_in_a_sentence(bench: Bench, faults: Faults, s
 
 
 def test_one_that_hangs_is_given_up_after_its_time(bench: Bench) -> None:
-    bench.duix.faults, bench.rules = Faults(hang=True), replace(RULES, task=0.2)
+    bench.duix.faults, bench.timeouts = Faults(hang=True), replace(RULES, task=0.2)
     with pytest.raises(EngineError, match=r"did not finish the film within 0.2 s.  Restart the container"):
         bench.run()
     assert bench.left == []
@@ -164,7 +164,7 @@ def test_one_that_is_away_makes_the_job_wait(bench: Bench) -> None:
 
 def test_a_folder_that_refuses_makes_the_job_wait(bench: Bench) -> None:
     bench.duix.temp.rename(bench.duix.folder / "moved")
-    with pytest.raises(EngineAway, match=r"temp, which is shared .* cannot be used: No such file"):
+    with pytest.raises(EngineAway, match=r"temp in .*, shared with .* cannot be used: No such file"):
         bench.run()
     assert bench.duix.submitted == []
 
@@ -176,18 +176,18 @@ def dying(at: int) -> Callable[[float], None]:
     """Ends the process at the so-manyeth look."""
     looks = iter(range(1 << 30))
 
-    def heed(_: float) -> None:
+    def on_progress(_: float) -> None:
         if next(looks) == at:
             raise Killed
 
-    return heed
+    return on_progress
 
 
 @pytest.mark.parametrize("at", range(6))
 def test_a_worker_killed_at_any_look_finds_its_task_again(bench: Bench, at: int) -> None:
     bench.duix.faults = Faults(busy=1, slow=0.1, late=0.05)
     with pytest.raises(Killed):
-        bench.run(heed=dying(at))
+        bench.run(on_progress=dying(at))
         raise Killed  # it was done before
     bench.run()
     assert bench.used and set(bench.used) == {PICTURES} and len(bench.duix.submitted) == 1
@@ -230,7 +230,7 @@ def test_a_container_restarted_in_the_middle_is_asked_again_under_a_new_id(bench
             bench.duix.tasks.clear()
             bench.duix.running, bench.duix.faults = "", Faults()
 
-    bench.run(heed=restart)
+    bench.run(on_progress=restart)
     assert bench.used == [PICTURES] and len(set(bench.duix.submitted)) == 2
 
 
@@ -242,7 +242,7 @@ def test_a_container_that_goes_away_in_the_middle_is_waited_for_and_its_film_fou
     def leave(_: float) -> None:
         runner._client = away
 
-    runner._heed = leave
+    runner._on_progress = leave
     with pytest.raises(EngineAway, match="cannot be reached"):
         runner.run(bench.order())
     bench.url = here

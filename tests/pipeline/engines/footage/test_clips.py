@@ -11,8 +11,9 @@ from heygemd.contract.job import Settings
 from heygemd.pipeline import media
 from heygemd.pipeline.engines.footage import Footage
 from heygemd.pipeline.engines.footage.analysis import mouth, mouth_flow
+from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, cropped
 from tests.pipeline.engines.footage.test_engine import speech
 from tests.pipeline.faces import Silent
 from tests.site import ROOT
@@ -34,7 +35,7 @@ def _clip(name: str) -> Any:
 def _shown(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Opening asked by the sound (voice on all through), opening measured in the output, facts."""
     clip = _clip(name)
-    track = face_track.track(clip, Settings(threads=1), name, Silent())
+    track = face_track.track(clip, detect.choose(Settings(threads=1)), Settings(threads=1), name, Silent())
     order = np.arange(70)
     lip = speech(70 / float(clip.fps))
     engine = Footage()
@@ -43,8 +44,8 @@ def _shown(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     read = mouth_flow.reader(mouth.locate(track.crops))
     values = []
     for k, frame in enumerate(clip.walk(order.tolist())):
-        engine.apply(plan, k, frame)
-        values.append(read(fields.of(cut_out(frame.y, track.transforms[k], (WIDTH, HEIGHT)))))
+        plan.draw(k, frame)
+        values.append(read(fields.of(cropped(frame.y, track.transforms[k], (WIDTH, HEIGHT)))))
     lips, chin, _ = np.array(values).T
     asked = lip.at((order + 0.5) / float(clip.fps)).tracks["opening"]
     return asked, (lips - lips.mean()) / lips.std() + (chin - chin.mean()) / chin.std(), plan.facts
@@ -59,4 +60,5 @@ def test_the_output_opens_as_asked(name: str, renderer: str) -> None:
 
 @pytest.mark.parametrize("name", ["vr_1.mp4", "vr_4.mp4", "st_katie.mp4", "ls_2.mp4"])
 def test_nobody_who_only_talks_is_said_to_cover_the_mouth(name: str) -> None:
-    assert face_track.track(_clip(name), Settings(threads=1), name, Silent()).covered == ()
+    settings = Settings(threads=1)
+    assert face_track.track(_clip(name), detect.choose(settings), settings, name, Silent()).covered == ()

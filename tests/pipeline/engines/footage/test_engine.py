@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from heygemd.pipeline.engines.footage import Footage, Plan
+from heygemd.pipeline.engines.footage import Footage, FootagePlan
 from heygemd.pipeline.engines.footage.drawing.plan import shares
+from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
 from heygemd.pipeline.media import Frame
 from tests.pipeline.faces import EYES, SETTINGS, FakeClip, Silent, placed, portrait
@@ -37,16 +38,16 @@ def speech(seconds: float, until: float | None = None) -> Lip:
     return Lip(opening=opening, width=0.5 * voice * np.sin(t), closure=0 * t, labiodental=0 * t, voice=voice)
 
 
-def plan_of(clip: FakeClip, track: face_track.FaceTrack, lip: Any, order: np.ndarray) -> Plan:
+def plan_of(clip: FakeClip, track: face_track.FaceTrack, lip: Any, order: np.ndarray) -> FootagePlan:
     return Footage().plan(clip, track, lip, np.zeros(0), order, SETTINGS, None, Silent())  # type: ignore[arg-type]
 
 
-def drawn(plan: Plan, k: int, frame: Frame) -> Frame:
-    Footage().apply(plan, k, frame)
+def drawn(plan: FootagePlan, k: int, frame: Frame) -> Frame:
+    plan.draw(k, frame)
     return frame
 
 
-def outside(plan: Plan, k: int, frame: Frame) -> np.ndarray:
+def outside(plan: FootagePlan, k: int, frame: Frame) -> np.ndarray:
     """True for luma px that frame ``k`` may not change."""
     flags = np.ones(frame.y.shape, bool)
     region = plan.region(k)
@@ -65,7 +66,7 @@ def scene(request: pytest.FixtureRequest) -> SimpleNamespace:
     """A template that never speaks and one that does, with a plan for speech followed by silence."""
     talks = request.param == "talking"
     clip = FakeClip(portrait(speaking=8.0 if talks else 0.0), 90 if talks else 30)
-    track = face_track.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
     order = np.concatenate([np.arange(clip.count), np.arange(clip.count)[-2:0:-1]])[:60]
     lip = speech(60 / 25, until=1.4)
     plan = plan_of(clip, track, lip, order)
@@ -106,7 +107,7 @@ def test_applying_again_and_in_another_order_gives_the_same_bytes(scene: SimpleN
 
 def test_a_plan_that_was_written_and_read_draws_the_same_bytes(scene: SimpleNamespace, tmp_path: Path) -> None:
     file = io.BytesIO()
-    np.savez(file, **Footage().pack(scene.plan, tmp_path))
+    np.savez(file, **scene.plan.pack(tmp_path))
     file.seek(0)
     with np.load(file, allow_pickle=False) as entry:
         read = Footage().unpack(dict(entry), tmp_path)
@@ -121,7 +122,7 @@ def test_a_plan_that_was_written_and_read_draws_the_same_bytes(scene: SimpleName
 
 def test_a_template_that_never_speaks_is_left_alone_in_silence() -> None:
     clip = FakeClip(portrait(), 20)
-    track = face_track.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(2.0, until=1.0), np.arange(50) % 20)
     assert all(plan.region(k) is None for k in range(29, 50)), "at rest 120 ms after the voice has ended"
     frame = clip.frame(9)
@@ -131,7 +132,7 @@ def test_a_template_that_never_speaks_is_left_alone_in_silence() -> None:
 
 def test_a_speaking_template_holds_its_mouth_still_in_silence() -> None:
     clip = FakeClip(portrait(speaking=8.0, sway=0.0), 90)
-    track = face_track.track(clip, SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "template.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(3.0, until=1.0), np.arange(75))
     x0, y0, x1, _ = plan.region(40)  # type: ignore[misc]
     lips = np.s_[y0 + 20 : y0 + 70, x0 + 40 : x1 - 40]
@@ -139,7 +140,7 @@ def test_a_speaking_template_holds_its_mouth_still_in_silence() -> None:
     assert np.std(ours, 0).mean() < 0.5 * np.std(own, 0).mean()
 
 
-def _both(clip: FakeClip, plan: Plan, frames: range) -> tuple[list[Frame], list[Frame]]:
+def _both(clip: FakeClip, plan: FootagePlan, frames: range) -> tuple[list[Frame], list[Frame]]:
     own = [clip.frame(k) for k in frames]
     return own, [drawn(plan, k, f.copy()) for k, f in zip(frames, own, strict=True)]
 
@@ -151,7 +152,7 @@ def test_frames_without_the_face_pass_through_and_are_listed() -> None:
         return np.full((400, 480, 3), 90, np.uint8) if 30 <= i < 50 else film(i)
 
     clip = FakeClip(picture, 80)
-    track = face_track.track(clip, SETTINGS, "leaves.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "leaves.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(3.2), np.arange(80))
     ((first, last),) = plan.passed_through
     assert abs(first - 30) <= 2 and abs(last - 49) <= 2
@@ -192,7 +193,7 @@ def test_a_covered_mouth_is_left_as_it_is_and_named(colour: str) -> None:
         return out
 
     clip = FakeClip(picture, 180)
-    track = face_track.track(clip, SETTINGS, "hand.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "hand.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(180 / 25), np.arange(180))
     ((first, last),) = plan.passed_through
     assert abs(first - 60) <= 5 and abs(last - 109) <= 5
@@ -221,7 +222,7 @@ def test_a_head_that_turns_to_profile_and_back_is_left_as_it_is_there() -> None:
     film = portrait(speaking=8.0)
     yaw = 75 * np.clip(np.minimum(np.arange(130) - 45, 95 - np.arange(130)) / 10, 0, 1)
     clip = FakeClip(lambda i: turned(film(i), i, float(yaw[i])), 130)
-    track = face_track.track(clip, SETTINGS, "turns.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "turns.mp4", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(130 / 25), np.arange(130))
     ((first, last),) = plan.passed_through
     aside = np.flatnonzero(yaw > 45)
@@ -232,7 +233,7 @@ def test_a_head_that_turns_to_profile_and_back_is_left_as_it_is_there() -> None:
 
 def test_a_still_speaks() -> None:
     clip = FakeClip(portrait(), 1)
-    track = face_track.track(clip, SETTINGS, "still.jpg", Silent())  # type: ignore[arg-type]
+    track = face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "still.jpg", Silent())  # type: ignore[arg-type]
     plan = plan_of(clip, track, speech(1.0), np.zeros(25, int))
     assert plan.facts["renderer"] == "warp"
     pictures = [drawn(plan, k, clip.frame(0)).y.astype(int) for k in range(25)]

@@ -62,7 +62,7 @@ def test_the_choice_prefers_the_wanted_code_and_runs_of_neighbours() -> None:
     t = np.arange(n) / 8
     codes = np.stack([np.sin(t), np.cos(t)], 1)
     flat = np.zeros((n, 5), np.float32)
-    views = select.Views(codes, flat, np.zeros((n, 6), np.float32), np.zeros((n, 3), np.float16))
+    views = select.FrameFeatures(codes, flat, np.zeros((n, 6), np.float32), np.zeros((n, 3), np.float16))
     chosen = select.choose(views, np.arange(n), np.zeros(40, int), codes[30:70], Silent())
     assert np.abs(codes[chosen] - codes[30:70]).max() < 0.2
     assert (np.diff(chosen) == 1).mean() > 0.9
@@ -83,7 +83,7 @@ def test_the_bank_and_the_search_in_it_are_capped_however_long_the_template(monk
         return honest(self, before, after)
 
     monkeypatch.setattr(select._Costs, "between", counting)
-    views = select.Views(codes, poses, looks, rings)
+    views = select.FrameFeatures(codes, poses, looks, rings)
     select.choose(views, bank, np.zeros(30, int), dice.standard_normal((30, 2)), Silent())
     assert len(compared) == 29 and max(map(max, compared)) <= select.CANDIDATES + 2 * select._CARRIED
 
@@ -178,9 +178,10 @@ def test_a_very_short_sound_opens_the_mouth_as_far_as_it_says_and_no_farther(fra
 
 
 def test_the_mouth_is_found_where_it_is_and_its_teeth_are_seen() -> None:
+    from heygemd.pipeline.face import detect
     from heygemd.pipeline.face import track as face_track
 
-    track = face_track.track(FakeClip(portrait(), 12), SETTINGS, "portrait.mp4", Silent())  # type: ignore[arg-type]
+    track = face_track.track(FakeClip(portrait(), 12), detect.choose(SETTINGS), SETTINGS, "portrait.mp4", Silent())  # type: ignore[arg-type]
     found = mouth.locate(track.crops)
     true = np.array([223.5, 146.0])  # middle of the lips in the portrait, by an outside landmark model
     image = placed(6) @ np.r_[true, 1]
@@ -193,9 +194,10 @@ def test_the_mouth_is_found_where_it_is_and_its_teeth_are_seen() -> None:
 
 
 def test_a_field_measures_a_shift_of_the_lower_lip() -> None:
+    from heygemd.pipeline.face import detect
     from heygemd.pipeline.face import track as face_track
 
-    track = face_track.track(FakeClip(portrait(), 1), SETTINGS, "still.png", Silent())  # type: ignore[arg-type]
+    track = face_track.track(FakeClip(portrait(), 1), detect.choose(SETTINGS), SETTINGS, "still.png", Silent())  # type: ignore[arg-type]
     still = track.crops.y[0]
     moved = still.copy()
     moved[144:210] = np.roll(still, 4, axis=0)[144:210]

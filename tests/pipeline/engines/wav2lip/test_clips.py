@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from heygemd.contract.job import Quiet, Settings, Task
-from heygemd.models.importing import bring
-from heygemd.models.store import Store
+from heygemd.models.importing import import_model
+from heygemd.models.store import ModelStore
 from heygemd.pipeline import lipsync
 from tests.pipeline.engines.wav2lip.checkpoints import store_with_random_checkpoint
 from tests.pipeline.films import ffmpeg, tone
@@ -29,7 +29,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = store_with_random_checkpoint(tmp_path_factory.mktemp("models"))
-    bring(Store(store), DETECTOR, accept=True, name="scrfd")
+    import_model(ModelStore(store), DETECTOR, accept=True, name="scrfd")
     return store
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.engines.wav2lip.run import runners
-from heygemd.pipeline.engines.wav2lip.run.cores import LEAST, Abreast
+from heygemd.pipeline.engines.wav2lip.run.cores import LEAST, SplitRunner
+from tests.pipeline.engines.wav2lip.checkpoints import skip_without_bf16
 
 
 class Counting:
@@ -41,7 +42,7 @@ def given(count: int) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_the_parts_run_at_the_same_time_and_come_back_in_order(cores: int, count: int, parts: list[int]) -> None:
     one = Counting(together=len(parts))
-    abreast = Abreast(lambda each: one, cores, 16)
+    abreast = SplitRunner(lambda each: one, cores, 16)
     sounds, faces = given(count)
     assert (abreast(sounds, faces) == faces).all()
     assert sorted(size for size, _ in one.asked) == parts and len({who for _, who in one.asked}) == len(parts)
@@ -56,7 +57,7 @@ def test_cores_that_get_no_part_of_their_own_help_the_others(cores: int, batch: 
         made.append(Counting(threads))
         return made[-1]
 
-    Abreast(make, cores, batch)
+    SplitRunner(make, cores, batch)
     assert [one.threads for one in made] == [each]
 
 
@@ -66,11 +67,12 @@ def test_what_goes_wrong_in_a_part_is_raised() -> None:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        Abreast(lambda each: Broken(), 2, 16)(*given(16))
+        SplitRunner(lambda each: Broken(), 2, 16)(*given(16))
 
 
 @pytest.mark.parametrize("backend", ["torch-bf16", "onnxruntime"])
 def test_two_cores_make_the_pictures_of_one(backend: str) -> None:
+    skip_without_bf16(backend)
     net = network.from_weights(network.random_weights(1))
     sounds, faces = runners.given(2 * LEAST, 96)
     one, two = (runners.on_cpu(net, cores, backend)(sounds, faces) for cores in (1, 2))

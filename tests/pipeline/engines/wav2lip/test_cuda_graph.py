@@ -19,7 +19,7 @@ from torch import Tensor
 from heygemd.contract.job import Quiet
 from heygemd.pipeline.engines.wav2lip import network
 from heygemd.pipeline.engines.wav2lip.run import cuda_graph, runners
-from heygemd.pipeline.engines.wav2lip.run.cuda_graph import WARM_UP, Captured
+from heygemd.pipeline.engines.wav2lip.run.cuda_graph import WARM_UP, CudaGraphCall
 
 
 class Heard(Quiet):
@@ -94,7 +94,7 @@ def batch(count: int, value: float) -> Tensor:
 
 
 def test_a_batch_size_is_captured_the_second_time_and_replayed_from_then_on(gpu: Gpu) -> None:
-    made = Captured(gpu.run, heard := Heard())
+    made = CudaGraphCall(gpu.run, heard := Heard())
     for value in (1.0, 2.0, 3.0, 4.0):
         assert made(batch(8, value)).tolist() == [[2 * value] * 3] * 8
     assert gpu.replays == [8, 8, 8] and len(gpu.runs) == 1 + WARM_UP + 1
@@ -102,7 +102,7 @@ def test_a_batch_size_is_captured_the_second_time_and_replayed_from_then_on(gpu:
 
 
 def test_each_batch_size_has_its_own_graph_and_one_that_comes_once_has_none(gpu: Gpu) -> None:
-    made = Captured(gpu.run, Heard())
+    made = CudaGraphCall(gpu.run, Heard())
     for count in (8, 8, 3, 8, 4, 4, 8):
         assert made(batch(count, count)).tolist() == [[2.0 * count] * 3] * count
     assert gpu.replays == [8, 8, 4, 8] and gpu.runs.count(3) == 1
@@ -112,7 +112,7 @@ def test_each_batch_size_has_its_own_graph_and_one_that_comes_once_has_none(gpu:
     "problem", [RuntimeError("operation not permitted\nwhen capturing"), torch.OutOfMemoryError("full")]
 )
 def test_where_capturing_fails_it_runs_as_before_and_that_is_said_once(gpu: Gpu, problem: Exception) -> None:
-    made, gpu.problem = Captured(gpu.run, heard := Heard()), problem
+    made, gpu.problem = CudaGraphCall(gpu.run, heard := Heard()), problem
     for value in (1.0, 2.0, 3.0):
         assert made(batch(8, value)).tolist() == [[2 * value] * 3] * 8
     assert made(batch(4, 1)).tolist() == made(batch(4, 1)).tolist() == [[2.0] * 3] * 4
@@ -126,13 +126,13 @@ def test_what_fails_without_a_graph_as_well_is_not_hidden(gpu: Gpu) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Captured(full, Heard())(batch(8, 1))
+        CudaGraphCall(full, Heard())(batch(8, 1))
 
 
 @pytest.mark.gpu
 def test_graphs_on_a_gpu_give_the_pictures_that_it_gives_without() -> None:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no GPU here")
+        pytest.skip("torch finds no GPU here")
     net, heard = network.from_weights(network.random_weights(1)), Heard()
     runner = runners.on_cuda(net, heard)
     sounds, faces = runners.given(12, 96)

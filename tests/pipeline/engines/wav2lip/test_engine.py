@@ -13,14 +13,15 @@ import torch
 from heygemd.common.errors import SetupError
 from heygemd.contract.job import Quiet, Settings, Task
 from heygemd.pipeline import lipsync
-from heygemd.pipeline.engines.wav2lip import Ahead, Plan, Wav2Lip, box, colour, mel, network, quietened
+from heygemd.pipeline.engines.wav2lip import Ahead, Wav2Lip, Wav2LipPlan, box, colour, mel, network, quietened
 from heygemd.pipeline.engines.wav2lip.blend import Painter
 from heygemd.pipeline.engines.wav2lip.run import onednn, runners
 from heygemd.pipeline.engines.wav2lip.run.onnx_graph import graph
+from heygemd.pipeline.face import detect
 from heygemd.pipeline.face import track as face_track
 from heygemd.pipeline.image.geometry import EYES, IO, move
 from heygemd.pipeline.speech import lips
-from tests.pipeline.engines.wav2lip.checkpoints import store_with_random_checkpoint
+from tests.pipeline.engines.wav2lip.checkpoints import skip_without_bf16, store_with_random_checkpoint
 from tests.pipeline.faces import EYE_PX, SETTINGS, FakeClip, Silent, empty, portrait
 from tests.pipeline.films import ffmpeg, tone
 
@@ -39,7 +40,7 @@ def clip() -> FakeClip:
 
 @pytest.fixture(scope="module")
 def track(clip: FakeClip) -> face_track.FaceTrack:
-    return face_track.track(clip, SETTINGS, "v.mp4", Silent())
+    return face_track.track(clip, detect.choose(SETTINGS), SETTINGS, "v.mp4", Silent())
 
 
 def settings(models: Path, **more: Any) -> Settings:
@@ -67,7 +68,7 @@ def engine() -> Wav2Lip:
 
 
 @pytest.fixture
-def plan(engine: Wav2Lip, models: Path, clip: FakeClip, track: face_track.FaceTrack) -> Plan:
+def plan(engine: Wav2Lip, models: Path, clip: FakeClip, track: face_track.FaceTrack) -> Wav2LipPlan:
     order = np.arange(COUNT)
     return engine.plan(clip, track, voiced(60), speech(1.2), order, settings(models), None, Silent())
 
@@ -96,20 +97,20 @@ def test_the_box_holds_the_face_as_the_detector_of_the_training_data_drew_it() -
     assert 0.28 * 96 < y < 0.40 * 96  # the eyes in the upper half, so that they are never blanked
 
 
-def test_a_network_that_changes_nothing_leaves_the_picture_as_it_was(plan: Plan, clip: FakeClip) -> None:
+def test_a_network_that_changes_nothing_leaves_the_picture_as_it_was(plan: Wav2LipPlan, clip: FakeClip) -> None:
     plan.runner, plan.ready, plan.painter.sharpen = Mirror(), {}, 0.0
     for k in (0, 9, 21):
         before, frame = clip.frame(k), clip.frame(k)
-        Wav2Lip().apply(plan, k, frame)
+        plan.draw(k, frame)
         off = np.abs(before.y.astype(int) - frame.y)
         assert 0 < off.mean() < 0.5 and np.percentile(off, 99.5) < 14  # what 96 px cannot hold
         assert np.abs(before.u.astype(int) - frame.u).max() < 20
 
 
-def test_nothing_outside_of_the_told_region_is_touched(plan: Plan, clip: FakeClip) -> None:
+def test_nothing_outside_of_the_told_region_is_touched(plan: Wav2LipPlan, clip: FakeClip) -> None:
     for k in (0, 14, 29):
         before, frame = clip.frame(k), clip.frame(k)
-        Wav2Lip().apply(plan, k, frame)
+        plan.draw(k, frame)
         x0, y0, x1, y1 = plan.region(k) or (0, 0, 0, 0)
         assert all(v % 2 == 0 for v in (x0, y0, x1, y1)) and (x1 - x0) * (y1 - y0) < 480 * 400 / 4
         for was, is_, step in ((before.y, frame.y, 1), (before.u, frame.u, 2), (before.v, frame.v, 2)):
@@ -119,7 +120,7 @@ def test_nothing_outside_of_the_told_region_is_touched(plan: Plan, clip: FakeCli
             assert not changed.any()
 
 
-def test_the_mouth_is_inside_the_mask_and_the_eyes_are_not(plan: Plan) -> None:
+def test_the_mouth_is_inside_the_mask_and_the_eyes_are_not(plan: Wav2LipPlan) -> None:
     mask = box.shown(96)
     where = np.linalg.inv(np.vstack([box.to_canonical(96), [0, 0, 1]]))[:2]
     x, y = move(where, np.array([[EYES[0], EYES[1] + 1.08 * IO]]))[0].round().astype(int)
@@ -136,12 +137,12 @@ def test_frames_come_out_the_same_in_any_order(models: Path, clip: FakeClip, tra
         a, b = clip.frame(k), clip.frame(k)
         for earlier in range(k):
             one.mouth(earlier) if k == 3 else None
-        engine.apply(one, k, a)
-        engine.apply(other, k, b)
+        one.draw(k, a)
+        other.draw(k, b)
         assert (a.data == b.data).all()
 
 
-def test_pictures_are_made_in_batches_and_only_one_batch_is_kept(plan: Plan, clip: FakeClip) -> None:
+def test_pictures_are_made_in_batches_and_only_one_batch_is_kept(plan: Wav2LipPlan, clip: FakeClip) -> None:
     mirror = Mirror()
     plan.runner, plan.ready = mirror, {}
     for k in range(COUNT):
@@ -149,7 +150,7 @@ def test_pictures_are_made_in_batches_and_only_one_batch_is_kept(plan: Plan, cli
     assert mirror.asked == [8, 8, 8, 6] and len(plan.ready) == 6
 
 
-def test_batches_made_ahead_are_those_that_would_have_been_made(plan: Plan) -> None:
+def test_batches_made_ahead_are_those_that_would_have_been_made(plan: Wav2LipPlan) -> None:
     order = [0, 5, 8, 29, 3, 16]
     plan.runner, plan.ready = Mirror(), {}
     wanted = [plan.mouth(k) for k in order]
@@ -159,7 +160,7 @@ def test_batches_made_ahead_are_those_that_would_have_been_made(plan: Plan) -> N
     assert ahead.asked[:3] == [8, 8, 8]
 
 
-def test_batches_of_which_nothing_is_shown_are_passed_over(plan: Plan) -> None:
+def test_batches_of_which_nothing_is_shown_are_passed_over(plan: Wav2LipPlan) -> None:
     plan.runner, plan.ready, plan.ahead = (ahead := Mirror()), {}, Ahead()
     plan.weights[:], plan.weights[8:16] = 1, 0
     for k in (*range(8), *range(16, COUNT)):
@@ -167,7 +168,7 @@ def test_batches_of_which_nothing_is_shown_are_passed_over(plan: Plan) -> None:
     assert ahead.asked == [8, 8, 6]
 
 
-def test_what_goes_wrong_ahead_is_told_when_it_is_wanted(plan: Plan) -> None:
+def test_what_goes_wrong_ahead_is_told_when_it_is_wanted(plan: Wav2LipPlan) -> None:
     class Full(Mirror):
         def __call__(self, sounds: np.ndarray, faces: np.ndarray) -> np.ndarray:
             if self.asked:
@@ -180,7 +181,7 @@ def test_what_goes_wrong_ahead_is_told_when_it_is_wanted(plan: Plan) -> None:
         plan.mouth(8)
 
 
-def test_onnxruntime_that_falls_back_to_the_processor_is_told(net: network.Wav2Lip) -> None:
+def test_onnxruntime_that_falls_back_to_the_processor_is_told(net: network.Wav2LipNet) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(SetupError, match="onnxruntime cannot use CUDA here"):
@@ -198,7 +199,7 @@ def test_frames_without_a_face_are_left_alone_and_told(models: Path, track: face
     assert plan.passed_through == [(10, 15)]
     for k in range(10, 16):
         before, frame = clip.frame(k), clip.frame(k)
-        engine.apply(plan, k, frame)
+        plan.draw(k, frame)
         assert plan.region(k) is None and (frame.data == before.data).all()
     assert plan.weights[9] == pytest.approx(0.2) and plan.weights[16] == pytest.approx(0.2) and plan.weights[4] == 1
 
@@ -222,7 +223,7 @@ def test_noise_without_a_voice_is_silence_to_the_network() -> None:
     assert np.allclose(quietened(heard, np.ones(50)), heard, atol=1e-6)
 
 
-def test_the_offset_moves_the_sound_under_the_mouth(plan: Plan) -> None:
+def test_the_offset_moves_the_sound_under_the_mouth(plan: Wav2LipPlan) -> None:
     heard: list[np.ndarray] = []
 
     class Listener(Mirror):
@@ -256,11 +257,11 @@ def test_mouths_are_sharpened_to_the_templates_own_detail(clip: FakeClip, track:
 
 
 @pytest.fixture(scope="module")
-def net() -> network.Wav2Lip:
+def net() -> network.Wav2LipNet:
     return network.from_weights(network.random_weights(1))
 
 
-def test_no_film_depends_on_the_rows_that_are_not_made(plan: Plan, clip: FakeClip) -> None:
+def test_no_film_depends_on_the_rows_that_are_not_made(plan: Wav2LipPlan, clip: FakeClip) -> None:
     top, painter = box.first_row(96), plan.painter
     assert 30 < top < 48
     mouth = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
@@ -289,7 +290,8 @@ def test_rows_that_are_made_are_those_of_the_whole_picture(size: int) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "torch-bf16", "onnxruntime"])
-def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: network.Wav2Lip) -> None:
+def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: network.Wav2LipNet) -> None:
+    skip_without_bf16(backend)
     runner = runners.on_cpu(net, 1, backend)
     runner.batch = 2
     found = runners.compared(net, runner, threads=1, rounds=1)
@@ -302,8 +304,20 @@ def test_every_way_of_running_the_network_gives_its_pictures(backend: str, net: 
     assert found["plain"]["batch"] == 2
 
 
+def test_bfloat16_is_never_chosen_where_the_processor_cannot_run_it(
+    net: network.Wav2LipNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(runners, "runs_bf16", lambda: True)
+    assert runners.best_backend() == "torch-bf16"
+    monkeypatch.setattr(runners, "runs_bf16", lambda: False)
+    assert runners.best_backend() in ("onnxruntime", "torch")
+    with pytest.raises(SetupError, match="bfloat16"):
+        runners.on_cpu(net, 1, "torch-bf16")
+
+
 def test_layers_that_are_not_fused_give_the_same_pictures(
-    net: network.Wav2Lip, monkeypatch: pytest.MonkeyPatch
+    net: network.Wav2LipNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not onednn.available():
         pytest.skip("this torch has no fused operators")
@@ -327,7 +341,7 @@ def test_a_gpu_that_is_not_there_is_told(models: Path, clip: FakeClip, track: fa
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     asked = Settings(engine="wav2lip", device="cuda", models_dir=str(models))
-    with pytest.raises(SetupError, match="torch sees no GPU"):
+    with pytest.raises(SetupError, match="torch finds no GPU"):
         Wav2Lip().plan(clip, track, voiced(10), speech(0.2), np.arange(5), asked, None, Silent())
 
 

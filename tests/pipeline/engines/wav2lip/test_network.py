@@ -17,11 +17,11 @@ needs_vectors = pytest.mark.skipif(not VECTORS.is_file(), reason="the vectors in
 
 
 @pytest.fixture(scope="module")
-def net() -> network.Wav2Lip:
+def net() -> network.Wav2LipNet:
     return network.from_weights(network.random_weights(1))
 
 
-def test_the_network_has_the_published_tensors_and_parameters(net: network.Wav2Lip) -> None:
+def test_the_network_has_the_published_tensors_and_parameters(net: network.Wav2LipNet) -> None:
     state = net.state_dict()
     assert len(state) == 352
     assert sum(p.numel() for p in net.parameters()) == 36_298_035
@@ -44,7 +44,7 @@ def test_weights_name_their_size_themselves() -> None:
     assert [network.size_of(network.shapes(size)) for size in network.SIZES] == [96, 256]
 
 
-def test_both_inputs_matter(net: network.Wav2Lip) -> None:
+def test_both_inputs_matter(net: network.Wav2LipNet) -> None:
     face, sound = torch.rand(1, 6, 96, 96), torch.rand(1, 1, 80, 16)
     with torch.inference_mode():
         one, other, third = net(sound, face), net(sound - 2, face), net(sound, face * 0.5)
@@ -53,7 +53,7 @@ def test_both_inputs_matter(net: network.Wav2Lip) -> None:
 
 
 @needs_vectors
-def test_the_output_is_that_of_the_published_network(net: network.Wav2Lip) -> None:
+def test_the_output_is_that_of_the_published_network(net: network.Wav2LipNet) -> None:
     vectors = np.load(VECTORS)
     with torch.inference_mode():
         out = net(torch.from_numpy(vectors["mel"]), torch.from_numpy(vectors["face"])).numpy()

@@ -1,4 +1,4 @@
-"""The mouth by an imported model's landmarks, where there is one: where it is, how far it is open, how wide.
+"""The mouth by an imported model's landmarks, if one is imported: where it is, how far it is open, how wide.
 
 The lips' points are told apart by where they lie, not by their numbers: the outer edges of a mouth are its highest and
 lowest points.  The chin stays measured by flow: landmarks on its edge shake too much to tell a face that rests.

@@ -31,7 +31,7 @@ class HubFace:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class LipLines:
     """Canonical px in the hub: corners' x and y, how far the edges sag below the chord in the middle, and the power
     of their curves (2 is a parabola, more is flatter in the middle)."""
 
@@ -106,7 +106,7 @@ def hub_face(y: Bytes, u: Bytes, v: Bytes, fields: Singles) -> HubFace:
     return HubFace(*(total / len(fields)))
 
 
-def find(face: HubFace, mouth: Mouth) -> Lines:
+def find(face: HubFace, mouth: Mouth) -> LipLines:
     """Fit the curves around the located mouth."""
     luma = cv2.GaussianBlur(face.y, (0, 0), 0.8)
     red = cv2.GaussianBlur(face.v, (0, 0), 1.0)
@@ -117,7 +117,7 @@ def find(face: HubFace, mouth: Mouth) -> Lines:
         upper = _fit(_edge(contrast, +1), mouth, np.arange(-4.0, 12.0), _POWERS, None)
         lower = _fit(_edge(contrast, -1), mouth, np.arange(0.0, 22.0), _POWERS, upper)
         if lower.sag - upper.sag >= 0.03 * IO:
-            return Lines(
+            return LipLines(
                 *_corners(mouth), upper.left_y, upper.right_y, upper.sag, lower.sag, upper.power, lower.power, True
             )
     # A moustache has dark lines too, but is not red; and lips are red on both sides of theirs.
@@ -127,7 +127,7 @@ def find(face: HubFace, mouth: Mouth) -> Lines:
     line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
     mouth = _widened(valley, mouth, line)
     line = _fit(valley, mouth, np.arange(-6.0, 10.0), (2.0,), None)
-    return Lines(*_corners(mouth), line.left_y, line.right_y, line.sag, line.sag, 2.0, 2.0, False)
+    return LipLines(*_corners(mouth), line.left_y, line.right_y, line.sag, line.sag, 2.0, 2.0, False)
 
 
 def _widened(valley: Singles, mouth: Mouth, line: _Curve) -> Mouth:
@@ -168,7 +168,7 @@ def _unit(image: Singles, mouth: Mouth) -> Singles:
 
 
 def _between_lips(luma: Singles, red: Singles, mouth: Mouth) -> str:
-    """What lies between two red bands down the middle third and is less red: "teeth" where it is bright, "dark" where
+    """The band between two red bands down the middle third and is less red: "teeth" where it is bright, "dark" where
     it is dark over more than a line's height, "" where the lips are closed."""
     third = round(mouth.half_width / 3)
     columns = slice(round(mouth.x) - third, round(mouth.x) + third + 1)

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
-from heygemd.pipeline.image.flow import matcher, typical
-from heygemd.pipeline.image.geometry import IO, Bytes, Singles
+from heygemd.pipeline.image.flow import Matcher, typical
+from heygemd.pipeline.image.geometry import IO, NO_MAP, Bytes, Singles
 from heygemd.pipeline.image.pca import components
 
 LEFT, RIGHT, TOP, BOTTOM = 16, 176, 84, 224
@@ -114,18 +113,14 @@ class Fields:
 
     def _match(self, before: Bytes, after: Bytes) -> Singles:
         """Flow in px of the halved pictures; a matcher has buffers of its own, so each thread has one."""
-        mine = getattr(self._matchers, "own", None)
-        if mine is None:
-            mine = self._matchers.own = matcher(finest=0, steps=_STEPS, apart=_APART)
-        found: Singles = mine.calc(before, after, None)
-        return found
-
-
-_NO_MAP: Any = None  # both coordinates are in the first map, which OpenCV's types do not foresee
+        own: Matcher | None = getattr(self._matchers, "own", None)
+        if own is None:
+            own = self._matchers.own = Matcher(finest=0, steps=_STEPS, apart=_APART)
+        return own.flow(before, after)
 
 
 def _at(image: Singles, where: Singles) -> Singles:
-    found: Singles = cv2.remap(image, where, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found: Singles = cv2.remap(image, where, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,10 +16,11 @@ from heygemd.pipeline.engines.footage.analysis.mouth import Mouth
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import COLUMNS, ROWS, Fields, reader, some
 from heygemd.pipeline.face.track import FaceTrack
 from heygemd.pipeline.image import parallel
-from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cut_out
+from heygemd.pipeline.image.geometry import HEIGHT, WIDTH, Bytes, Floats, Singles, cropped
 from heygemd.pipeline.image.pca import components
 
 if TYPE_CHECKING:
+    from heygemd.contract.job import Tell
     from heygemd.pipeline.media import Clip
 
 COMPONENTS = 20
@@ -54,7 +55,7 @@ class Shapes:
 
 
 def measure(
-    clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Any, threads: int = 1,
+    clip: Clip, track: FaceTrack, mouth: Mouth, needed: Sequence[int], tell: Tell, threads: int = 1,
     points: Floats | None = None,
 ) -> tuple[Shapes, bool]:  # fmt: skip
     """Measure the kept frames and those of ``needed`` that were not kept (a second pass over the clip).
@@ -68,7 +69,7 @@ def measure(
     memory = track.memory.about("shapes", hashlib.sha256(np.array(missing, np.int64).tobytes()).hexdigest())
     known = memory.recall("hub", *_KEPT)
     if known is not None:
-        return Shapes(**known | {"hub": int(known["hub"])}), True
+        return Shapes(**{name: known[name] for name in _KEPT}, hub=int(known["hub"])), True
     shapes = _measured(clip, track, mouth, missing, tell, threads, points)
     memory.keep(hub=np.array(shapes.hub), **{name: getattr(shapes, name) for name in _KEPT})
     return shapes, False
@@ -78,7 +79,7 @@ _KEPT = ("mean", "basis", "scores", "pose", "look", "reads")
 
 
 def _measured(
-    clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Any, threads: int,
+    clip: Clip, track: FaceTrack, mouth: Mouth, missing: Sequence[int], tell: Tell, threads: int,
     points: Floats | None,
 ) -> Shapes:  # fmt: skip
     crops = track.crops
@@ -102,7 +103,7 @@ def _measured(
         reads[crops.index[:, None], [_LIPS, _SPREAD]] = landmarks.reads(points)
     pose[crops.index], look[crops.index] = base.views(thumbs)
     for i, frame in zip(missing, clip.walk(missing) if missing else (), strict=False):
-        picture = cut_out(frame.y, track.transforms[i], (WIDTH, HEIGHT))
+        picture = cropped(frame.y, track.transforms[i], (WIDTH, HEIGHT))
         field = fields.of(picture)
         scores[i], reads[i] = base.scores(field[None])[0], read(field)
         if points is not None and track.pack.landmarks is not None:

@@ -25,7 +25,7 @@ _RIDGE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class Speaker:
     """codes   (n, 2) float64: opening and width of every measured frame
     scores     (n, k): the shapes' scores, smoothed a little in time
     modes      (2, ROWS, COLUMNS, 2) float32: canonical px per unit of opening and of width, faded
@@ -49,7 +49,7 @@ class Person:
         return result
 
 
-def learn(shapes: Shapes, mouth: Mouth, bank: npt.NDArray[np.int64]) -> Person:
+def learn(shapes: Shapes, mouth: Mouth, bank: npt.NDArray[np.int64]) -> Speaker:
     """The person model from the frames of ``bank`` (rising frame numbers, all measured and usable)."""
     codes = smoothed_where_known(_codes(shapes, bank))
     scores = smoothed_where_known(shapes.scores)
@@ -61,7 +61,7 @@ def learn(shapes: Shapes, mouth: Mouth, bank: npt.NDArray[np.int64]) -> Person:
     centre = _hub_centre(shapes, mouth)
     fade, mask, ring = _regions(centre, mouth.half_width)
     modes = (modes * fade[None, :, :, None]).astype(np.float32)
-    return Person(shapes, codes, scores, modes, mask, ring, fade, bank, centre)
+    return Speaker(shapes, codes, scores, modes, mask, ring, fade, bank, centre)
 
 
 def _codes(shapes: Shapes, bank: npt.NDArray[np.int64]) -> Floats:
@@ -113,7 +113,7 @@ def _regions(centre: tuple[float, float], half_width: float) -> tuple[Singles, S
     return fade.astype(np.float32), mask.astype(np.float32), ring.astype(np.float32)
 
 
-def ring_colours(person: Person, crops: Crops, count: int) -> Singles:
+def ring_colours(person: Speaker, crops: Crops, count: int) -> Singles:
     """Colour of the skin around the mouth, hub-registered, float16 ``(count, d)``; nan where no crop was kept."""
     gx, gy = grid()
     points = np.flatnonzero((person.ring * (1 - 0.9 * person.mask)).ravel() > 0.3)[::3]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heygemd.pipeline.image.compose import Area, Planes
 from heygemd.pipeline.image.patches import Patches
 
 if TYPE_CHECKING:
+    from heygemd.contract.job import Tell
     from heygemd.pipeline.media import Clip
     from heygemd.pipeline.template_cache import Memory
 
@@ -25,7 +26,7 @@ class PixelBank:
         self._known = known
 
     @staticmethod
-    def read(clip: Clip, areas: Mapping[int, Area], known: Patches | None, tell: Any) -> PixelBank:
+    def read(clip: Clip, areas: Mapping[int, Area], known: Patches | None, tell: Tell) -> PixelBank:
         """What ``known`` does not cover is read in one pass over the clip."""
         more = Patches()
         missing = sorted(i for i, area in areas.items() if known is None or not known.covers(i, area))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import at, grid, in_hub
-from heygemd.pipeline.engines.footage.analysis.speaker import Person
+from heygemd.pipeline.engines.footage.analysis.speaker import Speaker
 from heygemd.pipeline.engines.footage.drawing.exemplars import PixelBank
 from heygemd.pipeline.image.compose import (
     Area,
@@ -51,7 +51,7 @@ _REACH = 0.35  # io that an exemplar's rectangle is larger than the mask
 class Layers:
     """Draws one person's mouth."""
 
-    def __init__(self, person: Person, transforms: Floats, size: tuple[int, int]) -> None:
+    def __init__(self, person: Speaker, transforms: Floats, size: tuple[int, int]) -> None:
         """``transforms`` ``(n, 2, 3)`` of the track; ``size`` of the frames."""
         self._person, self._transforms, self._size = person, transforms, size
         x, y = grid(_STEP)
@@ -60,7 +60,7 @@ class Layers:
         mask = cv2.resize(person.mask, (x.shape[1], x.shape[0])) > 0.004
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         self._mask_box = (x[0, columns[0]], x[0, columns[-1]], y[rows[0], 0], y[rows[-1], 0])
-        self._pack = np.dstack([person.mask, person.ring])
+        self._mask_ring = np.dstack([person.mask, person.ring])
 
     @staticmethod
     def _crop(x: Singles, y: Singles, inside: Singles) -> tuple[Singles, Singles]:
@@ -122,17 +122,17 @@ class Layers:
         canvas = Canvas(area, compose(transform, similarity(_STEP, 0.0, float(x[0, 0]), float(y[0, 0]))))
         moving = self._part((back != 0).any(2), i, area)
         if moving is not None:
-            put(frame, moving, shifted(area.of(frame), canvas.over(moving), back @ linear.T, area))
-        packed = at(self._pack, hx, hy)
-        part = self._part(packed[..., 0] + packed[..., 1] > 0, i, area)
+            put(frame, moving, shifted(area.of(frame), canvas.part(moving), back @ linear.T, area))
+        mask_ring = at(self._mask_ring, hx, hy)
+        part = self._part(mask_ring[..., 0] + mask_ring[..., 1] > 0, i, area)
         if exemplar not in bank or part is None:
             return
-        canvas, base = canvas.over(part), part.of(frame)
+        canvas, base = canvas.part(part), part.of(frame)
         layer = self._mouth(exemplar, bank, canvas, target, hx, hy)
         if before is not None and before in bank:
             layer = morphed(self._mouth(before, bank, canvas, target, hx, hy), layer, _MORPH)
-        mask = packed[..., 0] * np.float32(share)
-        layer = matched(base, layer, canvas.luma(packed[..., 1]), 0.22 * IO * scale_of(transform))
+        mask = mask_ring[..., 0] * np.float32(share)
+        layer = matched(base, layer, canvas.luma(mask_ring[..., 1]), 0.22 * IO * scale_of(transform))
         put(frame, part, mixed(base, layer, canvas.luma(mask), canvas.chroma(mask)))
 
     def _part(self, shows: npt.NDArray[np.bool_], i: int, area: Area) -> Area | None:

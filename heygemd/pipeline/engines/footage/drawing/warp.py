@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heygemd.pipeline.engines.footage.analysis.lip_edges import HubFace, Lines
+from heygemd.pipeline.engines.footage.analysis.lip_edges import HubFace, LipLines
 from heygemd.pipeline.engines.footage.analysis.mouth_flow import in_hub
 from heygemd.pipeline.image.compose import Area, Canvas, Planes, area_around, mixed, painted, put, shifted
 from heygemd.pipeline.image.geometry import IO, Floats, Singles, compose, move, scale_of, similarity
@@ -36,7 +36,7 @@ class Colours:
     tongue: tuple[float, float, float]
 
 
-def colours(face: HubFace, lines: Lines) -> Colours:
+def colours(face: HubFace, lines: LipLines) -> Colours:
     """Derived from the skin around the mouth, so that they share the picture's light."""
     x, y = (round(c) for c in lines.centre)
     reach = round(0.55 * IO)
@@ -61,7 +61,7 @@ def _ramp(value: Singles, low: float, high: float) -> Singles:
 class Warp:
     """Draws one template's mouth at a given opening and width."""
 
-    def __init__(self, face: HubFace, lines: Lines) -> None:
+    def __init__(self, face: HubFace, lines: LipLines) -> None:
         self.lines, self._colours = lines, colours(face, lines)
         cx, cy = lines.centre
         columns, rows = (int(2 * _SIDE * IO / _STEP), int((_ABOVE + _BELOW) * IO / _STEP))

@@ -1,7 +1,7 @@
 """The child of ``heygemd bench --engine wav2lip``; its arguments are WEIGHTS and THREADS.
 
 Writes a checkpoint of seeded random weights to WEIGHTS, as one that could be imported, and tells in one line of JSON
-how fast the network alone is here (``runtime.compared``).  Speed does not depend on what the weights are.
+how fast the network alone is here (``runners.compared``).  Speed does not depend on what the weights are.
 """
 
 from __future__ import annotations

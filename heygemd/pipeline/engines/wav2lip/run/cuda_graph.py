@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, cuda
 
@@ -19,12 +18,12 @@ WARM_UP = 3  # runs before a capture, in which libraries choose their kernels an
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    graph: Any
+    graph: cuda.CUDAGraph
     given: tuple[Tensor, ...]
     made: Tensor
 
 
-class Captured:
+class CudaGraphCall:
     """``run`` replayed; where capturing fails it is run as it is from then on, and the log says so once.
 
     A batch size is captured when it comes for the second time: the last batch of a film, which is smaller, does not pay
@@ -58,12 +57,12 @@ class Captured:
         earlier runs keep in store."""
         try:
             own = tuple(tensor.clone() for tensor in given)
-            aside: Any = cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(cuda.current_stream())
-            with cuda.stream(aside):
+            side: cuda.Stream = cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(cuda.current_stream())
+            with cuda.stream(side):
                 for _ in range(WARM_UP):
                     self._run(*own)
-            cuda.current_stream().wait_stream(aside)
+            cuda.current_stream().wait_stream(side)
             graph = cuda.CUDAGraph()
             # "thread_local": what other threads do on the GPU meanwhile does not spoil it.
             with cuda.graph(graph, capture_error_mode="thread_local"):

@@ -1,6 +1,6 @@
 """The network in oneDNN's own layout: weights laid out once, addition and ReLU done inside of the convolution.
 
-torch's plain modules lay weights out anew at each call and walk over each result two times more.  The operators are
+torch's plain modules reorder weights at each call and walk over each result two times more.  The operators are
 those that torch's own compiler emits for a processor; they carry an underscore, so they are used only where they are
 there and ``heygemd`` names the version of torch that it was tried with.
 """
@@ -46,7 +46,7 @@ class _Layer(nn.Module):
 
 
 def fuse(module: nn.Module) -> None:
-    """Put fused layers in the place of a folded network's blocks, whose batch norms are gone (``runtime.folded``)."""
+    """Put fused layers in the place of a folded network's blocks, whose batch norms are gone (``runners.folded``)."""
     for name, child in module.named_children():
         block = getattr(child, "conv_block", None)
         if block is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
-from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2Lip
+from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Conv, Up, Wav2LipNet
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
 
 OPSET = 17
 
@@ -19,12 +22,14 @@ class _Builder:
         import onnx
 
         self._onnx = onnx
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.tensors: list[TensorProto] = []
 
-    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+    def node(self, kind: str, inputs: list[str], **attributes: int | list[int]) -> str:
         name = f"{kind}{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [name], **attributes))
+        node = self._onnx.helper.make_node(kind, inputs, [name])
+        node.attribute.extend(self._onnx.helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self.nodes.append(node)
         return name
 
     def tensor(self, value: Tensor) -> str:
@@ -66,7 +71,7 @@ class _Builder:
             return x
         return self.node("Slice", [x, *(self.numbers(n) for n in (row, 1 << 30, 2))])
 
-    def finish(self, out: str, net: Wav2Lip) -> bytes:
+    def finish(self, out: str, net: Wav2LipNet) -> bytes:
         onnx, size = self._onnx, net.size
         info, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
         inputs = [
@@ -81,7 +86,7 @@ class _Builder:
         return bytes(model.SerializeToString())
 
 
-def graph(net: Wav2Lip) -> bytes:
+def graph(net: Wav2LipNet) -> bytes:
     """An ONNX file: inputs ``mel`` (n, 1, 80, 16) and ``face`` (n, 6, size, size), one output (n, 3, size - top, size).
 
     ``net``: batch norms folded into its convolutions.  Needs the package ``onnx``.
@@ -93,7 +98,7 @@ def graph(net: Wav2Lip) -> bytes:
         x = builder.block(x, block)
         seen.append(x)
     x = builder.block("mel", net.audio_encoder)
-    for block, (off, first) in zip(net.face_decoder_blocks, net.cuts, strict=False):
+    for block, (off, first) in zip(net.face_decoder_blocks, net.trims, strict=False):
         both = builder.below(builder.block(x, block), off), builder.below(seen.pop(), first)
         x = builder.node("Concat", list(both), axis=1)
-    return builder.finish(builder.below(builder.block(x, net.output_block), net.cuts[-1][0]), net)
+    return builder.finish(builder.below(builder.block(x, net.output_block), net.trims[-1][0]), net)

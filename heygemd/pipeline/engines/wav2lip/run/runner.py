@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Protocol
 
 from heygemd.pipeline.image.geometry import Bytes, Singles
 
@@ -15,7 +15,7 @@ class Runner(Protocol):
     top: int
     batch: int
     on_gpu: bool
-    facts: dict[str, Any]
+    facts: dict[str, str]
 
     def __call__(self, sounds: Singles, faces: Bytes) -> Bytes:
         """sounds (n, 80, 16) float32, faces (n, size, size, 3) uint8 BGR -> the same faces saying it, uint8 BGR; rows

@@ -2,12 +2,12 @@
 
 Measured on a processor with AVX-512 BF16, processor time of one core for a frame, at 8 and at 16 frames at a time: the
 plain float32 module 88 and 92 ms.  Whole pictures: batch norm folded into the convolutions and channels last 1.05 times
-as fast; with ``fused`` layers 1.1 and 1.3 times; onnxruntime 1.2 times, all in float32 and within rounding; bfloat16
-2.1 and 2.6 times, with fused layers 36 ms, at most one grey level off.  All large layers then run at 105 to 130 billion
-multiplications a second, which is what that core can do.  Only the rows that are shown (``box.first_row``): 27 ms.
-Parts of the batch side by side (``abreast``): on two quiet cores 64 frames a second, the plain module 18 and 20.
-The choice depends on the machine alone, never on a measurement, so that a film comes out the same twice.  CUDA has
-been written and not been run.
+as fast; with fused layers (``onednn``) 1.1 and 1.3 times; onnxruntime 1.2 times, all in float32 and within rounding;
+bfloat16 2.1 and 2.6 times, with fused layers 36 ms, at most one grey level off.  All large layers then run at 105 to
+130 billion multiplications a second, which is what that core can do.  Only the rows that are shown
+(``box.first_row``): 27 ms.  Parts of the batch side by side (``cores``): on two quiet cores 64 frames a second, the
+plain module 18 and 20.  The choice depends on the machine alone, never on a measurement, so that a film comes out the
+same twice.  CUDA has been written and not been run.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 import copy
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,10 +29,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from heygemd.common.errors import SetupError
 from heygemd.contract.job import Quiet, Tell
 from heygemd.pipeline.engines.wav2lip import box
-from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2Lip, from_weights
+from heygemd.pipeline.engines.wav2lip.network import MEL_BANDS, MEL_FRAMES, Wav2LipNet, from_weights
 from heygemd.pipeline.engines.wav2lip.run import onednn
-from heygemd.pipeline.engines.wav2lip.run.cores import Abreast
-from heygemd.pipeline.engines.wav2lip.run.cuda_graph import Captured
+from heygemd.pipeline.engines.wav2lip.run.cores import SplitRunner
+from heygemd.pipeline.engines.wav2lip.run.cuda_graph import CudaGraphCall
 from heygemd.pipeline.engines.wav2lip.run.runner import Runner, cores
 from heygemd.pipeline.image.geometry import Bytes, Singles
 
@@ -50,7 +50,7 @@ def masked(faces: Tensor) -> Tensor:
     return torch.cat((blank, faces), 1)
 
 
-def folded(net: Wav2Lip) -> Wav2Lip:
+def folded(net: Wav2LipNet) -> Wav2LipNet:
     """A copy that makes only what is shown, and in which every batch norm is part of the convolution before it."""
     net = copy.deepcopy(net)
     net.begin_at(box.first_row(net.size))
@@ -68,7 +68,7 @@ class TorchRunner:
     """torch, on a processor or on CUDA."""
 
     def __init__(
-        self, net: Wav2Lip, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0,
+        self, net: Wav2LipNet, device: str, dtype: torch.dtype, *, fold: bool = True, threads: int = 0,
         tell: Tell | None = None,
     ) -> None:  # fmt: skip
         """``fold``: unless the plain module is wanted; ``threads``: of the processor; 0 = all cores."""
@@ -78,12 +78,12 @@ class TorchRunner:
         self._layout = torch.channels_last if fold else torch.contiguous_format
         ready = folded(net) if fold else copy.deepcopy(net)
         self.top = ready.top
-        placed: Any = ready.to(self._device, dtype)
+        placed: Any = ready.to(self._device, dtype)  # torch does not declare the keyword below
         self._net = placed.to(memory_format=self._layout)
         fuses = fold and device == "cpu" and onednn.available()
         if fuses:
             onednn.fuse(self._net)
-        self._draw: Callable[..., Tensor] = Captured(self._drawn, tell or Quiet()) if self.on_gpu else self._drawn
+        self._draw: Callable[..., Tensor] = CudaGraphCall(self._drawn, tell or Quiet()) if self.on_gpu else self._drawn
         self.facts = {
             "backend": "torch, fused" if fuses else "torch" if fold else "torch, plain",
             "precision": str(dtype).removeprefix("torch."),
@@ -133,7 +133,7 @@ class OnnxRunner:
         )
         if cuda and self._session.get_providers()[0] != _CUDA:
             raise SetupError(
-                'device = "cuda", but onnxruntime cannot use CUDA here, and the imported Wav2Lip is an ONNX file.  '
+                'device = "cuda", but onnxruntime cannot use CUDA here, and the imported Wav2LipNet is an ONNX file.  '
                 'Cure: heygemd doctor; or import its .pth; or set device = "auto" or "cpu".'
             )
         inputs = self._session.get_inputs()
@@ -158,13 +158,20 @@ class OnnxRunner:
         return out if not self.top else np.concatenate((faces[:, : self.top], out), 1)
 
 
-def _providers(cuda: bool) -> list[Any]:
+class _Input(Protocol):
+    """What onnxruntime says of an input of a graph."""
+
+    name: str
+    shape: Sequence[int | str]
+
+
+def _providers(cuda: bool) -> list[str | tuple[str, dict[str, str]]]:
     """Memory on a GPU grows by what is asked for: onnxruntime's own habit is to double it, past any estimate."""
     sparing = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
     return [*([(_CUDA, sparing)] if cuda else []), "CPUExecutionProvider"]
 
 
-def _is_face(inputs: Any, name: str) -> bool:
+def _is_face(inputs: Sequence[_Input], name: str) -> bool:
     return any(i.name == name and i.shape[1] == 6 for i in inputs)
 
 
@@ -178,14 +185,14 @@ def load(
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise SetupError('device = "cuda", but torch sees no GPU here.  Cure: heygemd doctor; or set device = "auto".')
+        raise SetupError('device = "cuda", but torch finds no GPU here.  Cure: heygemd doctor; or set device = "auto".')
     runner: Runner
     if "onnx" in files:
         path = files["onnx"]
         if device == "cuda":
             runner = OnnxRunner(path, size, cuda=True)
         else:
-            runner = Abreast(lambda each: OnnxRunner(path, size, each), cores(threads), batch or CPU_BATCH)
+            runner = SplitRunner(lambda each: OnnxRunner(path, size, each), cores(threads), batch or CPU_BATCH)
     else:
         net = from_weights(load_file(files["weights"]))
         runner = on_cuda(net, tell) if cuda and device != "cpu" else on_cpu(net, threads, batch=batch)
@@ -193,16 +200,21 @@ def load(
     return runner
 
 
-def on_cuda(net: Wav2Lip, tell: Tell | None = None) -> Runner:
+def on_cuda(net: Wav2LipNet, tell: Tell | None = None) -> Runner:
     """Half precision: bfloat16 where the GPU has it, else float16."""
     half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     return TorchRunner(net, "cuda", half, tell=tell)
 
 
-def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
+def on_cpu(net: Wav2LipNet, threads: int = 0, backend: str = "", batch: int = 0) -> Runner:
     """bfloat16 where the processor multiplies it, else onnxruntime where it is installed, else torch in float32;
-    or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known."""
+    or the one of ``BACKENDS`` that is asked for.  ``batch``: frames at a time, where they are known.
+
+    Raises SetupError where bfloat16 is asked for and this processor cannot run it.
+    """
     backend = backend or best_backend()
+    if backend == "torch-bf16" and not runs_bf16():
+        raise SetupError("torch cannot run the network in bfloat16 on this processor: it lacks AVX-512 (BW, VL, DQ).")
     if backend == "plain":
         return TorchRunner(net, "cpu", torch.float32, fold=False, threads=threads)
 
@@ -214,12 +226,12 @@ def on_cpu(net: Wav2Lip, threads: int = 0, backend: str = "", batch: int = 0) ->
             return OnnxRunner(graph(ready), net.size, each, top=ready.top)
         return TorchRunner(net, "cpu", torch.bfloat16 if backend == "torch-bf16" else torch.float32, threads=each)
 
-    return Abreast(one, cores(threads), batch or CPU_BATCH)
+    return SplitRunner(one, cores(threads), batch or CPU_BATCH)
 
 
 def best_backend() -> str:
     """Which of ``BACKENDS`` this processor and installation call for."""
-    if _multiplies_bf16():
+    if _multiplies_bf16() and runs_bf16():
         return "torch-bf16"
     return "onnxruntime" if _has("onnxruntime") and _has("onnx") else "torch"
 
@@ -231,6 +243,12 @@ def _multiplies_bf16() -> bool:
     except (OSError, StopIteration):
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+
+
+def runs_bf16() -> bool:
+    """Whether torch's own layers run in bfloat16 on this processor; where they do not, the first frame would fail."""
+    supported: Callable[[], bool] | None = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _has(package: str) -> bool:
@@ -255,7 +273,7 @@ def given(count: int, size: int) -> tuple[Singles, Bytes]:
     return sounds, rng.integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def compared(net: Wav2Lip, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, Any]:
+def compared(net: Wav2LipNet, runner: Runner, threads: int = 0, rounds: int = 5) -> dict[str, object]:
     """The network alone: ``runner`` against the plain float32 module on the processor, turn and turn about.
 
     ``{"plain", "chosen"}``, each ``fps`` (the best of ``rounds``) and ``cpu_ms`` (processor time of a frame, likewise)

@@ -1,8 +1,13 @@
-"""Events with their fields in systemd's journal: ``journalctl -u heygemd HEYGEMD_JOB=20261122-213838-4c493b.1``.
+"""The log handler that sends events with their fields to systemd's journal.
+
+An administrator reads them with ``journalctl -u heygemd HEYGEMD_JOB=20261122-213838-4c493b.1``.
 
 The journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram an entry, ``NAME=value`` lines, or for
 a value with line ends ``NAME``, its length as 64 bits little-endian, and its bytes.  Fields of ours begin with
 ``HEYGEMD_``; ``MESSAGE_ID`` is the same for all events of one name, on every machine and for ever.
+
+Ours and no library's: the protocol is one datagram; python-systemd is compiled against libsystemd, and the limit of
+entries and the message ids would be ours with any library.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from structlog.typing import EventDict, WrappedLogger
 
 SOCKET = Path("/run/systemd/journal/socket")
 PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -23,7 +29,7 @@ VALUE_BYTES = 16 << 10
 """Longer values are cut; a datagram of more than the socket's buffer (some 200 KiB) would be refused."""
 FIELDS = 40
 BURST, BURST_SECONDS = 1000, 30.0
-"""So many entries in so long a time, below the unit's LogRateLimit; what is more is counted and said afterwards."""
+"""The most entries in that time, below the unit's LogRateLimit; further ones are counted, and their number is sent."""
 
 _IDS = uuid.UUID("d3f7f1a6-3c0b-5d0e-9a58-6f2d1c8b7e41")
 """The namespace of our message ids; never to be changed."""
@@ -36,8 +42,8 @@ def message_id(event: str) -> str:
     return uuid.uuid5(_IDS, event).hex
 
 
-def entry(message: str, event: Mapping[str, Any]) -> bytes:
-    """One datagram for ``event`` (a structlog event dict), told to people as ``message``."""
+def entry(message: str, event: Mapping[str, object]) -> bytes:
+    """One datagram for ``event`` (a structlog event dict); ``message`` is its sentence for people."""
     name, level = str(event.get("event", "")), str(event.get("level", "info"))
     fields = {
         "MESSAGE": message, "PRIORITY": str(PRIORITY.get(level, 6)), "SYSLOG_IDENTIFIER": "heygemd",
@@ -71,7 +77,7 @@ class Handler(logging.Handler):
 
     def __init__(
         self,
-        words: Callable[[Mapping[str, Any]], str],
+        words: Callable[[Mapping[str, object]], str],
         path: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,20 +85,20 @@ class Handler(logging.Handler):
         super().__init__()
         path = path or SOCKET
         self._words, self._path, self._clock = words, path, clock
-        self._event: Mapping[str, Any] = {}
+        self._event: Mapping[str, object] = {}
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
             trial.connect(str(path))
         self._to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._to.setblocking(False)  # a journal that is being restarted must not hold the daemon up
         self._since, self._sent, self._dropped = clock(), 0, 0
 
-    def render(self, _logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+    def render(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
         """The processor that sees the event (under the handler's lock, as ``emit`` is)."""
         self._event = event
         return self._words(event)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one event; what the journal does not take is left out (the run log has it)."""
+        """Send one event; events that the journal refuses are only in the run log."""
         try:
             text = self.format(record)
             if self._may_send():
@@ -125,5 +131,5 @@ class Handler(logging.Handler):
         super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nobody is left to be told."""
+        """An event that cannot be sent is dropped: there is no other place to report it."""
         del record

@@ -1,4 +1,7 @@
-"""The demo's template: a film of the portrait that the package ships (see ``data/portrait.md``)."""
+"""Makes what demo, bench and selftest drop: a film of the shipped portrait, and the shipped speech.
+
+``data/portrait.md`` and ``data/demo_speech.md`` say where they come from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from heygemd.common.errors import SetupError
+from heygemd.common.shipped import shipped
 
 SECONDS = 6
 TIMEOUT = 300.0  # seconds
@@ -16,8 +20,15 @@ TURN = "(0.006*sin(on/37)+0.003*sin(on/15))"  # radians
 BREATHE = "(0.008*sin(on/53))"
 
 
-def film(portrait: Path, out: Path, seconds: int = SECONDS) -> None:
-    """Film the portrait (512 x 512 pixels) for ``seconds``: 960 x 720, 25 fps, H.264, without sound.
+def write_speech(out: Path) -> None:
+    """Write the shipped sentence, a FLAC file of some seconds."""
+    out.write_bytes(shipped("demo_speech.flac"))
+
+
+def make_portrait_film(out: Path, seconds: int = SECONDS) -> None:
+    """Film the shipped portrait (512 x 512 pixels) for ``seconds``: 960 x 720, 25 fps, H.264, without sound.
+
+    The portrait itself is written beside ``out``, with the suffix ``.jpg``.
 
     The eyes are 45 pixels apart in the portrait and about 104 in the film.  The camera drifts by a few
     pixels, turns by half a degree and breathes by one percent, all by fractions of a pixel and on sines
@@ -26,6 +37,8 @@ def film(portrait: Path, out: Path, seconds: int = SECONDS) -> None:
 
     Raises SetupError where ffmpeg is missing or cannot do it.
     """
+    portrait = out.with_suffix(".jpg")
+    portrait.write_bytes(shipped("portrait.jpg"))
     argv = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-loop", "1", "-framerate", "25", "-t", str(seconds)]
     argv += ["-i", str(portrait), "-vf", _filters(), "-c:v", "libx264", "-preset", "veryfast", "-crf", "16"]
     argv += ["-pix_fmt", "yuv420p", str(out)]
@@ -33,12 +46,12 @@ def film(portrait: Path, out: Path, seconds: int = SECONDS) -> None:
         done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT)
     except FileNotFoundError as error:
         cure = "Install it (Debian, Ubuntu: apt-get install ffmpeg)."
-        raise SetupError(f"ffmpeg is not on this machine, and nothing works without it. {cure}") from error
+        raise SetupError(f"ffmpeg is not installed; heygemd needs it. {cure}") from error
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"ffmpeg took over {TIMEOUT:.0f} seconds for a film of {seconds}.") from error
+        raise SetupError(f"ffmpeg took more than {TIMEOUT:.0f} seconds for a film of {seconds} seconds.") from error
     if done.returncode != 0:
         raise SetupError(
-            "ffmpeg could not make the demo's template film; does it have libx264? 'heygemd doctor' says.",
+            "ffmpeg could not make the demo's template; run 'heygemd doctor' to check that it has libx264.",
             detail=done.stderr[-2000:],
         )
 

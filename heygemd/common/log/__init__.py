@@ -1,6 +1,6 @@
-"""The run log: one named event a line, through structlog.
+"""The run log: structlog set up for a file, a terminal and the journal; one named event a line.
 
-The file holds JSON lines (time with offset, level, event, then what is bound) and starts anew at a size.  A
+The file holds JSON lines (time with offset, level, event, then what is bound) and a new file is begun at a size.  A
 terminal or the journal of systemd gets the same events as short lines.  Names of files are bytes that people
 typed: what is not UTF-8 and what would move a terminal's cursor is escaped, never an error.
 """
@@ -13,17 +13,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from heygemd.common import journald
 from heygemd.common.errors import SetupError
+from heygemd.common.log import journald
 
 _FIRST = ("time", "level", "event")
 _LIBRARIES = ("watchdog", "asyncio")
@@ -31,7 +32,7 @@ _COLOUR = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _HOLDS_QUIET_SECONDS = 60.0
 
 
-def get(**bound: Any) -> FilteringBoundLogger:
+def get(**bound: object) -> FilteringBoundLogger:
     """A logger with ``bound`` in each of its events; ``.bind(job=…)`` binds more.
 
     Event names are ``snake_case`` words: ``log.get(job="ab12").info("job_started", line="main")``.
@@ -92,7 +93,7 @@ def file() -> Path | None:
     return next((Path(h.baseFilename) for h in handlers), None)
 
 
-def _time(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event["time"] = datetime.now().astimezone().isoformat(timespec="milliseconds")
     return event
 
@@ -113,20 +114,20 @@ def _formatter(renderer: Processor) -> logging.Formatter:
     )
 
 
-def _library(logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What a library logs through the standard module becomes an event of ours."""
+def _library(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Converts records of the standard logging module to structlog events."""
     record = event.get("_record")
-    said = event.pop("event", "")
+    message = event.pop("event", "")
     return {
         **event,
         "event": "library_said",
         "library": getattr(record, "name", str(logger)),
-        "message": said,
+        "message": message,
     }
 
 
-def as_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    """One line of JSON: time, level and event first.  What JSON does not know is written as its text."""
+def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """One line of JSON: time, level and event first.  Other types are written as text."""
     ordered = {k: event[k] for k in _FIRST if k in event} | {k: v for k, v in event.items() if k not in _FIRST}
     return json.dumps(ordered, ensure_ascii=False, default=str)
 
@@ -138,7 +139,7 @@ class HumanForm:
         self.journal = journal
         self.colour = colour
 
-    def __call__(self, _logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
         level, text = str(event.get("level", "info")), words(event)
         if self.journal:  # the journal has its own clock; <n> is its priority (sd-daemon(3))
             return f"<{journald.PRIORITY.get(level, 6)}>{text}"
@@ -147,7 +148,7 @@ class HumanForm:
         return f"{str(event.get('time', ''))[11:19]} {text}"
 
 
-def words(event: Mapping[str, Any]) -> str:
+def words(event: Mapping[str, object]) -> str:
     """An event as one short line, without its time."""
     level = str(event.get("level", "info"))
     rest = " ".join(f"{k}={_shown(v)}" for k, v in event.items() if k not in _FIRST)
@@ -155,7 +156,7 @@ def words(event: Mapping[str, Any]) -> str:
     return f"{mark}{_plain(str(event.get('event', '')))} {rest}".rstrip()
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     text = str(value)
@@ -173,7 +174,7 @@ class _FileHandler(RotatingFileHandler):
 
     _complained = -_HOLDS_QUIET_SECONDS
 
-    def _open(self) -> Any:
+    def _open(self) -> TextIOWrapper:
         def opener(path: str, flags: int) -> int:
             return os.open(path, flags, 0o640)
 
@@ -181,12 +182,12 @@ class _FileHandler(RotatingFileHandler):
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=opener)
 
     def close(self) -> None:
-        """Close; what a full disk does not take is lost."""
+        """Close the file; lines that a full disk refused are lost."""
         with contextlib.suppress(OSError):
             super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A log that cannot be written must not stop the work: said on stderr, seldom."""
+        """A log that cannot be written must not stop the work: reported on stderr, seldom."""
         del record
         if time.monotonic() - self._complained > _HOLDS_QUIET_SECONDS:
             type(self)._complained = time.monotonic()
@@ -194,10 +195,10 @@ class _FileHandler(RotatingFileHandler):
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Our own on stderr, told apart from a handler of somebody else."""
+    """A class of its own, so that ``setup`` removes only our own handler."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nobody is left to be told where stderr itself is gone."""
+        """Where stderr itself is gone there is no other place to report it."""
         del record
 
 
@@ -208,7 +209,7 @@ def _file_handler(file: Path, max_mib: int, keep: int) -> logging.Handler:
     except OSError as error:
         why = error.strerror or error
         raise SetupError(
-            f"The run log {file} cannot be written: {why}. Set log_file in [daemon], or let this user write there."
+            f"The run log {file} cannot be written: {why}. Set [daemon] log_file, or give this user write permission."
         ) from error
     handler.setFormatter(_formatter(as_json))
     return handler
@@ -221,7 +222,7 @@ def _stderr_handler(stream: TextIO, journal: bool) -> logging.Handler:
 
 
 def _journal_handler() -> logging.Handler | None:
-    """``None`` where the journal does not listen, as in a container that only imitates systemd."""
+    """The journal's handler; ``None`` if no journal listens, as in some containers."""
     try:
         handler = journald.Handler(words)
     except OSError:

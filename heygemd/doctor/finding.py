@@ -1,4 +1,4 @@
-"""One finding of ``heygemd doctor``, and the user that the service runs as."""
+"""``Finding``: one result of ``heygemd doctor``; ``User``: the user that the service runs as."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SERVICE_USER = "heygemd"
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One finding; ``cure`` says what to do where it is not ok."""
+class Finding:
+    """One finding: the sentence ``said``, and in ``cure`` what to do where it is not ok."""
 
     name: str
     verdict: Literal["ok", "warn", "fail"]
