@@ -21,8 +21,9 @@ from scipy.signal import resample_poly
 
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import mel
-from heygemd.training import augment, espeak, flite, phonemes, sounds, text, voices
+from heygemd.training import augment, phonemes
 from heygemd.training.phonemes import PAUSE, Phone, Targets
+from heygemd.training.synthesis import espeak, flite, sounds, text, voices
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator

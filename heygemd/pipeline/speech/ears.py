@@ -74,8 +74,8 @@ def speak(
 
     Opening, width and visemes are those of the ears; closure, labiodental and voice what both networks say in the
     mean of their logits (each alone misses closures of voices that the other knows); embedding, spectrum and gate the
-    own network's.  Any length: beside the result, memory stays near 100 MB.  ``progress`` is called with how many frames
-    of all are done.
+    own network's.  Any length: beside the result, memory stays near 100 MB.  ``progress`` gets frames done and frames
+    in all.
     """
     ears = ears or load()
     track = lips.speak(samples)
