@@ -71,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
     order = Order(args.video, args.audio, args.out, options, replace=args.force)
     if problem := fault(order):
         raise Misuse(problem)
-    tell(render(load.load_or_default(args.config), order), as_json=args.json)
+    print_result(render(load.load_or_default(args.config), order), as_json=args.json)
     return OK
 
 
@@ -222,7 +222,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def tell(made: Made, *, as_json: bool) -> None:
+def print_result(made: Made, *, as_json: bool) -> None:
     """Print the result."""
     record = made.record
     output, engine, quality = record["output"], record["engine"], record["quality"]

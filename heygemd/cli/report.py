@@ -34,7 +34,7 @@ _ROWS = (
 def command(args: argparse.Namespace) -> int:
     """Measure any film."""
     report = measure(load.load_or_default(args.config), args.film, args.video, args.audio, args.html)
-    tell(report, args.film, args.html, as_json=args.json)
+    print_report(report, args.film, args.html, as_json=args.json)
     return OK if report["grade"] is not None else FAILED
 
 
@@ -72,7 +72,7 @@ def _hearer(show: Show) -> Callable[[News], None]:
     return hear
 
 
-def tell(report: Report, film: Path, page: Path | None, *, as_json: bool) -> None:
+def print_report(report: Report, film: Path, page: Path | None, *, as_json: bool) -> None:
     """The grade, its reasons and the figures, on stdout."""
     if as_json:
         given = {"ok": report["grade"] is not None, "film": str(film), "page": str(page or "") or None}

@@ -34,7 +34,7 @@ class JobOptions:
     extend: str | None = None
     face: str | None = None
 
-    def over(self, base: JobOptions) -> JobOptions:
+    def with_defaults(self, base: JobOptions) -> JobOptions:
         """These options, with ``base`` for those that are ``None``."""
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
         return JobOptions(**{k: getattr(base, k) if v is None else v for k, v in mine.items()})

@@ -289,14 +289,14 @@ def encode_message(request_id: str, message: Message) -> str:
     match message:
         case ProgressMessage():
             again = {"again": True} if message.again else {}
-            told = {"type": "progress", **message.to_json(), **again}
+            body = {"type": "progress", **message.to_json(), **again}
         case EventMessage():
-            told = {**message.fields, "type": "event", "level": message.level, "event": message.name}
+            body = {**message.fields, "type": "event", "level": message.level, "event": message.name}
         case DoneMessage():
-            told = {"type": "done", "result": message.result}
+            body = {"type": "done", "result": message.result}
         case FailedMessage():
-            told = {"type": "failed", "error": wire.table(message)}
-    return json.dumps({**told, "id": request_id}, ensure_ascii=True, default=_plain) + "\n"
+            body = {"type": "failed", "error": wire.table(message)}
+    return json.dumps({**body, "id": request_id}, ensure_ascii=True, default=_plain) + "\n"
 
 
 def _plain(value: object) -> object:

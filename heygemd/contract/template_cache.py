@@ -30,10 +30,10 @@ class CacheFolder:
             if self.folder.parent.stat().st_uid != os.geteuid():
                 raise PermissionError(f"{self.folder.parent} belongs to another user")
             self.folder.mkdir(mode=0o700, exist_ok=True)
-        told = self.folder.lstat()
-        if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.geteuid():
+        status = self.folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(f"{self.folder} belongs to another user")
-        if told.st_mode & 0o077:
+        if status.st_mode & 0o077:
             self.folder.chmod(0o700)
 
     def path(self, parts: Iterable[str]) -> Path:
@@ -66,8 +66,8 @@ class CacheFolder:
         out = []
         for path in self.folder.glob(f"*{SUFFIX}"):
             with contextlib.suppress(OSError):  # another process may have forgotten it meanwhile
-                told = path.lstat()
-                out.append((told.st_mtime, told.st_size, path))
+                status = path.lstat()
+                out.append((status.st_mtime, status.st_size, path))
         return out
 
 

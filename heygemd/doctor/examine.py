@@ -84,8 +84,8 @@ def _ffmpeg(config: Config) -> list[Finding]:
     checks = [_tool("ffmpeg"), _tool("ffprobe")]
     if checks[0].verdict == "fail":
         return checks
-    known = _output_of(["ffmpeg", "-hide_banner", "-encoders"]) or ""
-    checks += [_encoder("libx264", known), _encoder("aac", known), _nvenc(known, config.render.encoder)]
+    encoders = _output_of(["ffmpeg", "-hide_banner", "-encoders"]) or ""
+    checks += [_encoder("libx264", encoders), _encoder("aac", encoders), _nvenc(encoders, config.render.encoder)]
     return checks if config.mark.label == "off" else [*checks, _lettering()]
 
 
@@ -98,40 +98,40 @@ def _lettering() -> Finding:
 
 
 def _tool(name: str) -> Finding:
-    found = shutil.which(name)
+    path = shutil.which(name)
     cure = "install ffmpeg 5 or later: apt-get install ffmpeg"
-    if found is None:
+    if path is None:
         return Finding(name, "fail", "not installed or not on PATH", cure)
-    version = version_of(_output_of([found, "-version"]) or "")
+    version = version_of(_output_of([path, "-version"]) or "")
     if version is None:
-        return Finding(name, "fail", f"{found} does not report a version", cure)
+        return Finding(name, "fail", f"{path} does not report a version", cure)
     if version[0] is not None and version[0] < OLDEST_FFMPEG:
-        return Finding(name, "fail", f"{version[1]} at {found} is too old", cure)
-    return Finding(name, "ok", f"{version[1]} at {found}")
+        return Finding(name, "fail", f"{version[1]} at {path} is too old", cure)
+    return Finding(name, "ok", f"{version[1]} at {path}")
 
 
 def version_of(banner: str) -> tuple[int | None, str] | None:
     """(major, whole) of ffmpeg's first line; the major is ``None`` for a build from git, which is taken as new."""
-    found = re.match(r"ff\w+ version (\S+)", banner)
-    if found is None:
+    match = re.match(r"ff\w+ version (\S+)", banner)
+    if match is None:
         return None
-    major = re.match(r"n?(\d+)\.", found[1])
-    return int(major[1]) if major else None, found[1]
+    major = re.match(r"n?(\d+)\.", match[1])
+    return int(major[1]) if major else None, match[1]
 
 
-def _encoder(name: str, known: str) -> Finding:
-    if f" {name} " in known:
+def _encoder(name: str, encoders: str) -> Finding:
+    if f" {name} " in encoders:
         return Finding(f"encoder {name}", "ok", "known to ffmpeg")
     return Finding(f"encoder {name}", "fail", "unknown to this ffmpeg", "install Debian's or Ubuntu's own ffmpeg")
 
 
-def _nvenc(known: str, asked: str) -> Finding:
+def _nvenc(encoders: str, asked: str) -> Finding:
     """NVENC is only missed where nobody asked for it: ``auto`` takes libx264 then, ``h264_nvenc`` takes nothing."""
     name, must = "encoder h264_nvenc", asked == "h264_nvenc"
     verdict: Literal["warn", "fail"] = "fail" if must else "warn"
     cure = 'set encoder in [render] to "auto", or install an ffmpeg with NVENC and the NVIDIA driver' if must else ""
     instead = "but [render] requires it" if must else "films are encoded with libx264"
-    if " h264_nvenc " not in known:
+    if " h264_nvenc " not in encoders:
         return Finding(name, verdict, f"unknown to this ffmpeg; {instead}", cure)
     source = ["-f", "lavfi", "-i", "color=black:s=256x256:r=25"]
     trial = ["ffmpeg", "-nostdin", "-v", "error", *source, "-frames:v", "1", "-c:v", "h264_nvenc", "-f", "null", "-"]
@@ -267,8 +267,8 @@ def _faces(config: Config) -> list[Finding]:
         return [Finding("OpenCV", "fail", f"cannot be used: {facts}", cure)]
     version, missing = checked.text(facts, "version"), checked.texts(facts, "missing")
     if missing:
-        said = f"OpenCV {version} lacks {', '.join(missing)}"
-        return [Finding("face finder", "fail", said, "install opencv-python 4.x; version 5 dropped the cascades")]
+        problem = f"OpenCV {version} lacks {', '.join(missing)}"
+        return [Finding("face finder", "fail", problem, "install opencv-python 4.x; version 5 dropped the cascades")]
     return [Finding("OpenCV", "ok", version), _finder(config)]
 
 
@@ -283,11 +283,11 @@ def _finder(config: Config) -> Finding:
         if faults := store.faults(model):
             return Finding(name, "fail", faults[0], f"run heygemd models remove {model.name}, then import it again")
         return Finding(name, "ok", f"insightface with {model.name}. {model.terms}")
-    said = f"{f'the model {model.name}' if model else 'no face model'} is imported"
+    imported = f"{f'the model {model.name}' if model else 'no face model'} is imported"
     if wanted == "insightface":
         cure = "run heygemd models import PACK"
-        return Finding(name, "fail", f'finder = "insightface" in [render], but {said}', cure)
-    return Finding(name, "ok", f"the built-in Haar cascade; {said}")
+        return Finding(name, "fail", f'finder = "insightface" in [render], but {imported}', cure)
+    return Finding(name, "ok", f"the built-in Haar cascade; {imported}")
 
 
 def _try(code: str, *args: str) -> Row | str:
@@ -345,9 +345,9 @@ def _onnx(name: str, model: Model, device: str) -> Finding:
     """An ONNX file is run by onnxruntime, on a GPU only where that is built for it."""
     able = devices.onnxruntime_cuda()
     if device == "cuda" and not able:
-        said = f"{model.name} is an ONNX file and this onnxruntime has no CUDA, but [render] requires cuda"
+        problem = f"{model.name} is an ONNX file and this onnxruntime has no CUDA, but [render] requires cuda"
         cure = f"{onnxruntime.CUDA_CURE}; or import its .pth, or set device in [render] to auto"
-        return Finding(name, "warn", f"{said}: its jobs fail", cure)
+        return Finding(name, "warn", f"{problem}: its jobs fail", cure)
     where = "by onnxruntime" if able else "on the CPU with onnxruntime"
     return Finding(name, "ok", f"{model.name}, {model.size} px, {where}. {model.terms}")
 

@@ -51,8 +51,8 @@ def _in_time(name: str, act: Callable[[], list[Finding]]) -> list[Finding]:
     asking = threading.Thread(target=lambda: answer.append(act()), daemon=True)
     asking.start()
     asking.join(FOLDER_SECONDS)
-    said = f"its folders did not answer within {FOLDER_SECONDS:g} s"
-    return answer[0] if answer else [Finding(name, "warn", said, "is the share mounted and reachable?")]
+    problem = f"its folders did not answer within {FOLDER_SECONDS:g} s"
+    return answer[0] if answer else [Finding(name, "warn", problem, "is the share mounted and reachable?")]
 
 
 # ---------------------------------------------------------------- the machine
@@ -77,8 +77,8 @@ def temporary() -> Finding:
     folder = Path(tempfile.gettempdir())
     free = host.disk_free_mib(folder)
     if free is not None and free < TMP_MIB:
-        said = f"{folder}: {free} MiB free, up to {TMP_MIB} MiB are needed"
-        return Finding("temporary files", "warn", said, "free some space, or mount a larger file system there")
+        problem = f"{folder}: {free} MiB free, up to {TMP_MIB} MiB are needed"
+        return Finding("temporary files", "warn", problem, "free some space, or mount a larger file system there")
     return Finding("temporary files", "ok", f"{folder}: {free} MiB free")
 
 
@@ -86,14 +86,14 @@ def inotify_limits(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Find
     """Low limits make a line fall back to polling, which costs the share more."""
     for name, wanted in (("max_user_watches", WATCHES), ("max_user_instances", INSTANCES)):
         try:
-            found = int((folder / name).read_text())
+            limit = int((folder / name).read_text())
         except (OSError, ValueError):
             continue
-        if found < wanted:
+        if limit < wanted:
             cure = f"put 'fs.inotify.{name} = {wanted * 4}' into /etc/sysctl.d/heygemd.conf and run sysctl --system"
-            yield Finding(f"inotify {name}", "warn", f"{found}; at least {wanted} are needed", cure)
+            yield Finding(f"inotify {name}", "warn", f"{limit}; at least {wanted} are needed", cure)
         else:
-            yield Finding(f"inotify {name}", "ok", str(found))
+            yield Finding(f"inotify {name}", "ok", str(limit))
 
 
 def state(config: Config, user: User) -> Finding:
@@ -102,8 +102,8 @@ def state(config: Config, user: User) -> Finding:
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     with contextlib.suppress(OSError):
         if blind(there):
-            said = f"{folder} is on a network file system or FUSE, where the journal is not safe"
-            return Finding("state_dir", "fail", said, "set state_dir in [daemon] to a folder on a local disk")
+            problem = f"{folder} is on a network file system or FUSE, where the journal is not safe"
+            return Finding("state_dir", "fail", problem, "set state_dir in [daemon] to a folder on a local disk")
         if not user.may_write(there.stat()):
             cure = f"install -d -o {user.name} -m 0750 {folder}"
             return Finding("state_dir", "warn", f"{user.name} cannot write to {there}", cure)
@@ -120,9 +120,9 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
         folder: Path = getattr(line, part)
         try:
             if str(folder) not in line.trusted and folder.is_symlink():
-                said = f"{folder} is a symbolic link; links below a line's root are not followed"
+                problem = f"{folder} is a symbolic link; links below a line's root are not followed"
                 cure = f"set the link's target in the line: {part} = {json.dumps(str(folder.resolve()))}"
-                yield Finding(f"{name} {part}", "fail", said, cure)
+                yield Finding(f"{name} {part}", "fail", problem, cure)
                 return
             status = folder.stat()
         except FileNotFoundError:
@@ -139,8 +139,8 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
         if not user.may_write(status):
             yield _foreign(f"{name} {part}", folder, status, user)
     if missing:
-        said = f"{', '.join(missing)} do not exist yet; the daemon makes them if it has permission"
-        yield Finding(f"{name} folders", "ok", said)
+        note = f"{', '.join(missing)} do not exist yet; the daemon makes them if it has permission"
+        yield Finding(f"{name} folders", "ok", note)
     if "inbox" not in missing:
         yield _watching(config, name, line.inbox)
         if "processing" not in missing:
@@ -148,9 +148,11 @@ def folders(config: Config, line: LineConfig, user: User) -> Iterator[Finding]:
 
 
 def _foreign(name: str, folder: Path, status: os.stat_result, user: User) -> Finding:
-    said = f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
+    denied = (
+        f"{folder} belongs to {_owner(status.st_uid)} with mode {stat.filemode(status.st_mode)}; {user.name} cannot"
+    )
     cure = f"run chown {user.name} {folder}, or assign it to a group of {user.name} with mode 2770"
-    return Finding(name, "warn", f"{said} write there", cure)
+    return Finding(name, "warn", f"{denied} write there", cure)
 
 
 def _owner(uid: int) -> str:
@@ -165,8 +167,8 @@ def _watching(config: Config, name: str, inbox: Path) -> Finding:
     if not blind(inbox):
         return Finding(name, "ok", f"{inbox}: with inotify")
     if config.intake.watch == "inotify":
-        said = f"{inbox} is a share or FUSE, where inotify does not report files that others write"
-        return Finding(name, "warn", said, "set watch in [intake] to auto")
+        problem = f"{inbox} is a share or FUSE, where inotify does not report files that others write"
+        return Finding(name, "warn", problem, "set watch in [intake] to auto")
     return Finding(
         name, "ok", f"{inbox}: by polling, because inotify does not report files that others write to a share"
     )
@@ -231,8 +233,8 @@ def _port(port: int) -> Finding:
         ours = False
     if ours:
         return Finding(name, "ok", f"heygemd answers at {url}")
-    said = f"another program listens on port {port} of this machine, so the daemon cannot"
-    return Finding(name, "warn", said, "choose another port in [metrics]")
+    problem = f"another program listens on port {port} of this machine, so the daemon cannot"
+    return Finding(name, "warn", problem, "choose another port in [metrics]")
 
 
 # ---------------------------------------------------------------- hooks

@@ -31,7 +31,7 @@ from heygemd.intake.manifest_schema import (
     ManifestCheck,
     at,
     clip,
-    said,
+    quoted,
 )
 
 
@@ -169,12 +169,12 @@ def _rows(table: Mapping[str, object], check: ManifestCheck, max_jobs: int) -> l
         raise Hopeless("must contain either 'videos' (with 'audio') or 'jobs'" + (", not both" if given else ""))
     listed = table[given[0]]
     if not isinstance(listed, list) or not listed:
-        raise Hopeless(f"'{given[0]}' must be a list with at least one entry, not {said(listed)}")
+        raise Hopeless(f"'{given[0]}' must be a list with at least one entry, not {quoted(listed)}")
     if len(listed) > max_jobs:
         raise Hopeless(f"requests {len(listed)} films; at most {max_jobs} are allowed in one manifest")
     shared: dict[str, object] = {}
     if "audio" in table or given == ["videos"]:
-        # A fault of it is told once; any good name may stand in, as no job will come of it.
+        # A fault of it is reported once; any good name may stand in, as no job will come of it.
         shared = {"audio": check.path("", table, "audio") or "audio.wav"}
     if "consent" in table and (consent := check.path("", table, "consent")) is not None:
         shared["consent"] = consent
@@ -185,7 +185,7 @@ def _rows(table: Mapping[str, object], check: ManifestCheck, max_jobs: int) -> l
         if isinstance(job, dict):
             rows.append((f"job {n}", {**shared, **job}))
         else:
-            check.fault(f"job {n}", f"must be a table with 'audio' and 'video', not {said(job)}")
+            check.fault(f"job {n}", f"must be a table with 'audio' and 'video', not {quoted(job)}")
     return rows
 
 
@@ -257,7 +257,7 @@ def _jobs(
             if first != where:
                 check.fault(at(where, "output"), f"'{clip(output)}' is already the output of {first}")
         consent = check.path(where, row, "consent") if "consent" in row else None
-        jobs.append(ManifestJob(output or "", audio or "", video or "", options.over(base), consent))
+        jobs.append(ManifestJob(output or "", audio or "", video or "", options.with_defaults(base), consent))
     if check.faults:
         raise Faulty
     return _named(jobs, set(wanted))

@@ -70,11 +70,11 @@ class ManifestCheck:
         more = (Fault("the file", "has more faults, which are not listed"),)
         return tuple(self.faults) + (more if len(self.faults) >= MAX_FAULTS else ())
 
-    def keys(self, where: str, table: Mapping[str, object], known: Sequence[str]) -> None:
+    def keys(self, where: str, table: Mapping[str, object], allowed: Sequence[str]) -> None:
         """No other keys than these."""
         for key in table:
-            if key not in known:
-                hint = guess(key, known) if len(key) < 40 else ""
+            if key not in allowed:
+                hint = guess(key, allowed) if len(key) < 40 else ""
                 self.fault(where, f"unknown key '{clip(key)}'{hint}")
 
     def all_different(self, where: str, texts: Iterable[str]) -> None:
@@ -97,7 +97,7 @@ class ManifestCheck:
     def _crf(self, where: str, raw: object) -> int | None:
         if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= CRF_MAX:
             return raw
-        self.fault(at(where, "crf"), f"must be a whole number from 0 to {CRF_MAX}, not {said(raw)}")
+        self.fault(at(where, "crf"), f"must be a whole number from 0 to {CRF_MAX}, not {quoted(raw)}")
         return None
 
     def _choice(self, where: str, table: Mapping[str, object], key: str, choices: Sequence[_Choice]) -> _Choice | None:
@@ -108,7 +108,7 @@ class ManifestCheck:
             if raw == choice:
                 return choice
         hint = guess(raw, choices) if isinstance(raw, str) and len(raw) < 40 else ""
-        self.fault(at(where, key), f"must be one of {', '.join(choices)}, not {said(raw)}{hint}")
+        self.fault(at(where, key), f"must be one of {', '.join(choices)}, not {quoted(raw)}{hint}")
         return None
 
     def path(self, where: str, table: Mapping[str, object], key: str) -> str | None:
@@ -119,7 +119,7 @@ class ManifestCheck:
             return None
         raw = table[key]
         if not isinstance(raw, str):
-            self.fault(place, f"must be the name of a file, not {said(raw)}")
+            self.fault(place, f"must be the name of a file, not {quoted(raw)}")
             return None
         clean, fault = names.inside(raw)
         suffixes, kind = _KINDS.get(key, (None, ""))
@@ -138,7 +138,7 @@ class ManifestCheck:
             return None
         raw = table["output"]
         if not isinstance(raw, str):
-            self.fault(at(where, "output"), f"must be a name, not {said(raw)}")
+            self.fault(at(where, "output"), f"must be a name, not {quoted(raw)}")
             return None
         stem, suffix = names.split(raw)
         name = names.nfc(stem if suffix == ".mp4" else raw)
@@ -158,7 +158,7 @@ def clip(text: str, limit: int = 120) -> str:
     return names.display(text if len(text) <= limit else text[:limit] + "…")
 
 
-def said(raw: object) -> str:
+def quoted(raw: object) -> str:
     """A value as a fault quotes it; ``null`` for nothing, and TOML's dates by what they are."""
     if raw is None:
         return "null"

@@ -111,7 +111,8 @@ class Pairs:
     def _lone_consent(self, item: InboxFile) -> None:
         if not item.stamp.size:
             self._wait(
-                item.path, Clause("is an empty consent file; replace it with the complete file", "consent_empty")
+                item.path,
+                Clause("is empty and therefore not a consent; replace it with the complete file", "consent_empty"),
             )
         elif not any(other.key == item.key and other.kind == "visual" for other in self._listing.folders[item.folder]):
             like = f"{names.display(item.stem)}.*"

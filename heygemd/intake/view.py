@@ -210,8 +210,8 @@ class Listing:
             return [path]
         if self._folded is None:
             self._folded = {}
-            for known in self.items:
-                self._folded.setdefault(folded(known), []).append(known)
+            for other in self.items:
+                self._folded.setdefault(folded(other), []).append(other)
         return self._folded.get(folded(path), [])
 
     def is_other(self, path: str) -> bool:
@@ -236,15 +236,15 @@ class Listing:
         kept, priority = self.place(folder)
         below = JobOptions()
         while kept:
-            if (found := self._defaults.get(folded(kept))) is not None:
-                below = found
+            if (options := self._defaults.get(folded(kept))) is not None:
+                below = options
                 break
             kept = parent(kept)
-        return JobOptions(priority=priority).over(below).over(self.view.line.options)
+        return JobOptions(priority=priority).with_defaults(below).with_defaults(self.view.line.options)
 
     def finished(self, job: JobRequest, folder: str) -> JobRequest:
         """``job`` with every default filled in, and its problem if its engine is not allowed here."""
-        options = job.options.over(self.defaults(folder)).over(JobOptions(priority="normal"))
+        options = job.options.with_defaults(self.defaults(folder)).with_defaults(JobOptions(priority="normal"))
         line = self.view.line
         problem, code = job.problem, job.problem_code
         if problem is None and options.engine is not None and options.engine not in line.allowed_engines:
@@ -264,11 +264,11 @@ class Listing:
         if unfinished is not None:
             seconds = f"{self.view.rules.incomplete_seconds:g} seconds"
             why = self.view.incomplete[unfinished.path]
-            said = (
+            sentence = (
                 f"{display(unfinished.name)} looks unfinished: {why}; it is taken anyway after {seconds} without a "
                 "change"
             )
-            return Clause(said, "unfinished", file=display(unfinished.name), why=why)
+            return Clause(sentence, "unfinished", file=display(unfinished.name), why=why)
         files = some([item.name for item in moving])
         return Clause(f"{files} {be(moving)} still arriving", "arriving", files=files)
 
@@ -278,31 +278,31 @@ _CONSENT = re.compile(r"(.+)\.consent(\.[^.]+)?", re.IGNORECASE | re.DOTALL)
 
 def consent_of(name: str) -> str | None:
     """The template's name, without its ending, where ``name`` is that of a consent file: ``<name>.consent.*``."""
-    found = _CONSENT.fullmatch(name)
-    return found.group(1) if found else None
+    match = _CONSENT.fullmatch(name)
+    return match.group(1) if match else None
 
 
 def wants_consent(templates: Sequence[str]) -> str:
     """The clause that asks for the missing consent files."""
     files = some([f"{split(name)[0]}.consent.pdf" for name in templates])
     who = "the consent of the person shown" if len(templates) == 1 else "the consents of the people shown"
-    said = f"waits for {who} in {some(templates)}: add it as a file such as {files} in the same folder"
-    return Clause(said, "consent", templates=some(templates), files=files)
+    sentence = f"waits for {who} in {some(templates)}: add it as a file such as {files} in the same folder"
+    return Clause(sentence, "consent", templates=some(templates), files=files)
 
 
-def some(found: Sequence[str], at_most: int = 5) -> str:
+def some(names: Sequence[str], at_most: int = 5) -> str:
     """Names in a sentence: ``a, b and c``, or the first few ``and 7 more``."""
-    shown = [display(name) for name in found[:at_most]]
-    if len(found) > at_most:
-        return ", ".join(shown) + f" and {len(found) - at_most} more"
+    shown = [display(name) for name in names[:at_most]]
+    if len(names) > at_most:
+        return ", ".join(shown) + f" and {len(names) - at_most} more"
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
-def be(found: Sequence[object], past: bool = False) -> str:
+def be(items: Sequence[object], past: bool = False) -> str:
     """``is`` or ``are`` (``was`` or ``were``), by number."""
     if past:
-        return "was" if len(found) == 1 else "were"
-    return "is" if len(found) == 1 else "are"
+        return "was" if len(items) == 1 else "were"
+    return "is" if len(items) == 1 else "are"
 
 
 def target(path: str, folder: str) -> str:

@@ -126,9 +126,9 @@ class Child:
             _widen(pipe)
 
     def _read_stderr(self) -> None:
-        said = self._process.stderr or self._process.stdout
-        assert said is not None
-        for raw in said:
+        pipe = self._process.stderr or self._process.stdout
+        assert pipe is not None
+        for raw in pipe:
             line = raw.decode("utf-8", "replace").rstrip()
             if not (self._on_line and self._on_line(line)) and line:
                 self._lines.append(line)
@@ -228,25 +228,25 @@ def run(
     stall: float = 600.0,
     feed: bytes = b"",
     on_line: Callable[[str], bool] | None = None,
-    told: Callable[[int], None] | None = None,
+    on_frames: Callable[[int], None] | None = None,
 ) -> Done:
     """Run a child to its end, feeding it ``feed``; its stdout is kept up to 64 MiB.
 
-    ``told``: the child is an ffmpeg that may write a file for hours and would say nothing meanwhile; it is asked to
-    tell how far it is, and ``told`` is called about twice a second with the number of frames.
+    ``on_frames``: the child is an ffmpeg that may write a file for hours and would say nothing meanwhile; it is asked
+    to report its progress, and ``on_frames`` is called about twice a second with the number of frames.
 
     Raises ``EngineError`` when it says nothing for ``stall`` seconds or too much, ``SetupError`` when it is
     not installed.
     """
-    if told is not None:
+    if on_frames is not None:
         argv = [argv[0], "-progress", "pipe:1", *argv[1:]]
     with _in_memory(feed) as descriptor:
         child = Child(argv, limits=limits, stall=stall, feed=descriptor, on_line=on_line)
     try:
         out = bytearray()
         while chunk := child.read_some():
-            if told is not None:
-                told(max(map(int, _FRAME.findall(chunk)), default=0))
+            if on_frames is not None:
+                on_frames(max(map(int, _FRAME.findall(chunk)), default=0))
                 continue
             out += chunk
             if len(out) > _MAX_CAPTURE:
@@ -284,11 +284,11 @@ def _in_memory(content: bytes) -> Iterator[int]:
 @functools.lru_cache(maxsize=8)
 def require(program: str) -> str:
     """The full path of a program; ``SetupError`` where it is not installed."""
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         cure = "  Cure: apt-get install ffmpeg" if program in ("ffmpeg", "ffprobe") else ""
         raise SetupError(f"{program} is not installed, not on PATH or not executable.{cure}")
-    return found
+    return path
 
 
 class FfmpegFacts(TypedDict):
@@ -317,8 +317,8 @@ def ffmpeg_facts(stall: float = 20.0) -> FfmpegFacts:
 def ffmpeg_version() -> str:
     """Such as ``5.1.9-0+deb12u1``."""
     first = run(["ffmpeg", "-version"], stall=20.0).stdout.decode("utf-8", "replace").splitlines()[:1]
-    found = re.match(r"ffmpeg version (\S+)", first[0]) if first else None
-    return found.group(1) if found else "unknown"
+    match = re.match(r"ffmpeg version (\S+)", first[0]) if first else None
+    return match.group(1) if match else "unknown"
 
 
 @functools.lru_cache(maxsize=8)

@@ -69,15 +69,15 @@ def keep(task: Task, engine: DrawingEngine, made: Planned, tell: Tell) -> Planne
     from heygemd.pipeline.face.track import arrays as track_arrays
 
     subject, inputs = _subject(task.settings, engine.name), [_identity(path) for path in (task.audio, task.video)]
-    digest = hashlib.sha256(json.dumps([subject, *(told["sha256"] for told in inputs)]).encode())
+    digest = hashlib.sha256(json.dumps([subject, *(identity["sha256"] for identity in inputs)]).encode())
     try:
         plan_arrays = made.plan.pack(task.work)
         if plan_arrays is not None:
-            told = {"seconds": made.seconds, "limit": made.clip.limit}
+            facts = {"seconds": made.seconds, "limit": made.clip.limit}
             parts = {"plan": plan_arrays, "index": made.clip.index_arrays(), "track": track_arrays(made.track)}
             arrays = {f"{part}/{name}": value for part in parts for name, value in parts[part].items()}
             about = {"subject": subject, "inputs": inputs}
-            digest = _written(task.work, about, {"told": np.array(json.dumps(told)), **arrays})
+            digest = _written(task.work, about, {"told": np.array(json.dumps(facts)), **arrays})
             track = replace(made.track, crops=NO_CROPS)
             return replace(made, track=track, digest=digest.hexdigest(), written=True)
     except OSError as error:
@@ -107,12 +107,12 @@ def recalled(task: Task, video: Media, engine: DrawingEngine, stages: Stages) ->
         if receipt["subject"] != _subject(task.settings, engine.name) or not _same_inputs(task, receipt["inputs"]):
             return None
         with stages("plan"):
-            found = _read(task, video, engine, receipt["sha256"])
+            planned = _read(task, video, engine, receipt["sha256"])
     except _DAMAGE as error:
         stages.tell.event("plan_damaged", level="warning", problem=repr(error))
         return None
-    stages.tell.event("plan_recalled", sha256=found.digest)
-    return found
+    stages.tell.event("plan_recalled", sha256=planned.digest)
+    return planned
 
 
 def _read(task: Task, video: Media, engine: DrawingEngine, digest: str) -> Planned:
@@ -131,13 +131,13 @@ def _read(task: Task, video: Media, engine: DrawingEngine, digest: str) -> Plann
                 parts[part][inner] = getattr(NO_CROPS, inner)
             elif inner:
                 parts[part][inner] = entry[name]
-        told = json.loads(str(entry["told"]))
+        facts = json.loads(str(entry["told"]))
     assert video.video is not None
-    clip = open_clip(task.video, video.video, task.settings, task.video_name, video.start, told["limit"])
+    clip = open_clip(task.video, video.video, task.settings, task.video_name, video.start, facts["limit"])
     clip.take_index(parts["index"])
     track = read_again(parts["track"], detect.choose(task.settings))
     plan = engine.unpack(parts["plan"], task.work)
-    return Planned(clip, track, parts["plan"]["order"], plan, told["seconds"], digest, written=True)
+    return Planned(clip, track, parts["plan"]["order"], plan, facts["seconds"], digest, written=True)
 
 
 def forget(folder: Path) -> None:
@@ -165,8 +165,8 @@ def _written(folder: Path, about: Mapping[str, object], arrays: template_cache.A
 
 def _subject(settings: Settings, engine: str) -> str:
     """What a plan depends on beside its inputs."""
-    told = settings.flat()
-    chosen = {k: v for k, v in told.items() if k not in BESIDE | _LATER and not k.startswith(("report", "label"))}
+    values = settings.flat()
+    chosen = {k: v for k, v in values.items() if k not in BESIDE | _LATER and not k.startswith(("report", "label"))}
     return hashlib.sha256(json.dumps([engine, chosen, *template_cache.versions()], sort_keys=True).encode()).hexdigest()
 
 
@@ -177,14 +177,14 @@ def _identity(path: Path) -> _Identity:
 
 
 def _stat(path: Path) -> list[int]:
-    told = path.stat()
-    return [told.st_size, told.st_mtime_ns, told.st_ino]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _same_inputs(task: Task, known: list[_Identity]) -> bool:
-    """Staged copies do not change; those that were staged anew are read."""
+def _same_inputs(task: Task, identities: list[_Identity]) -> bool:
+    """Staged copies do not change; those that were staged again are read."""
     paths = (task.audio, task.video)
     return all(
-        told["stat"] == _stat(path) or told["sha256"] == _identity(path)["sha256"]
-        for path, told in zip(paths, known, strict=True)
+        identity["stat"] == _stat(path) or identity["sha256"] == _identity(path)["sha256"]
+        for path, identity in zip(paths, identities, strict=True)
     )

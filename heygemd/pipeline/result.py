@@ -84,38 +84,40 @@ def advice(audio: Media, video: Media, audio_name: str, video_name: str) -> list
     """(code, sentence) of what the inputs could do better; none of it stops the job."""
     assert audio.audio is not None and video.video is not None
     sound, picture = audio.audio, video.video
-    said: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
     if sound.seconds > LONG_SECONDS:
-        said.append(
+        notes.append(
             (
                 "long_audio",
                 f"{audio_name} lasts {sound.seconds / 60:.1f} minutes; up to five minutes give the best results.",
             )
         )
     if not sound.codec.startswith(_LOSSLESS) or sound.codec in _TELEPHONE:
-        said.append(
+        notes.append(
             ("lossy_audio", f"The sound of {audio_name} is {sound.codec}, which loses detail; WAV or FLAC is better.")
         )
     if picture.still is None and picture.codec != "h264":
-        said.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
+        notes.append(("not_h264", f"{video_name} is {picture.codec}; H.264 is the safest choice for templates."))
     if picture.fps < SLOW_RATE:
-        said.append(("slow_rate", f"{video_name} has {float(picture.fps):g} frames per second; lips need 20 or more."))
-    return said
+        notes.append(("slow_rate", f"{video_name} has {float(picture.fps):g} frames per second; lips need 20 or more."))
+    return notes
 
 
 def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
     """(code, sentence) of what had to be done to the template's pictures, known once they have been counted."""
     info, facts, name = clip.info, clip.facts(), clip.name
-    said: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
     if facts["padded_to_even"]:
-        said.append(("padded", f"{name} has an odd width or height; the film is padded to {clip.width}x{clip.height}."))
-    said += _conversions(clip)
+        warnings.append(
+            ("padded", f"{name} has an odd width or height; the film is padded to {clip.width}x{clip.height}.")
+        )
+    warnings += _conversions(clip)
     if facts["scaled"]:
-        said.append(
+        warnings.append(
             ("scaled", f"{name} ({info.width}x{info.height}) is scaled to {clip.width}x{clip.height} for the film.")
         )
     if info.vfr or facts["repeated"] or facts["dropped"]:
-        said.append(
+        warnings.append(
             (
                 "variable_rate",
                 f"The frames of {name} are not equally spaced; at {facts['fps']} frames per second, "
@@ -123,16 +125,16 @@ def clip_warnings(clip: Clip) -> list[tuple[str, str]]:
             )
         )
     if facts["decode_faults"]:
-        said.append(("damaged", f"{name} is damaged: ffmpeg reported {facts['decode_faults']} decoding errors."))
-    return said
+        warnings.append(("damaged", f"{name} is damaged: ffmpeg reported {facts['decode_faults']} decoding errors."))
+    return warnings
 
 
 def _conversions(clip: Clip) -> list[tuple[str, str]]:
     """What was done to every picture."""
     info, facts, name = clip.info, clip.facts(), clip.name
-    said: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
     if facts["deinterlaced"]:
-        said.append(
+        warnings.append(
             (
                 "interlaced",
                 f"{name} is interlaced: one of the two fields of each frame is shown, at {facts['fps']} frames per "
@@ -140,18 +142,18 @@ def _conversions(clip: Clip) -> list[tuple[str, str]]:
             )
         )
     elif info.fields:
-        said.append(
+        warnings.append(
             ("interlaced", f"{name} is interlaced and rotated; it is not deinterlaced, so combing remains visible.")
         )
     if facts["tone_mapped_from"]:
-        said.append(
+        warnings.append(
             (
                 "hdr",
                 f"{name} is HDR ({_HDR[facts['tone_mapped_from']]}); the film is converted to standard range (BT.709).",
             )
         )
     elif info.color_transfer in _HDR:
-        said.append(
+        warnings.append(
             (
                 "hdr",
                 f"{name} is HDR ({_HDR[info.color_transfer]}) and this ffmpeg cannot convert it (it lacks zscale): "
@@ -159,8 +161,8 @@ def _conversions(clip: Clip) -> list[tuple[str, str]]:
             )
         )
     if info.bit_depth > 8 or "420" not in info.pix_fmt:
-        said.append(("converted", f"The frames of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
-    return said
+        warnings.append(("converted", f"The frames of {name} ({info.pix_fmt}) are converted to 8-bit 4:2:0 once."))
+    return warnings
 
 
 def versions() -> dict[str, str]:

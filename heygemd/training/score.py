@@ -46,25 +46,25 @@ def score(examples: Sequence[Example], torch_net: LipsNet) -> dict[str, object]:
 
 def compare(examples: Sequence[Example], net: lips.Network) -> Score:
     """``Score`` over all frames of ``examples``."""
-    said, meant = [], []
-    hits = found = right = raised = 0
+    predicted, meant = [], []
+    hits = closures = right = raised = 0
     for example in examples:
         assert example.samples is not None
         track = lips.speak(example.samples, net)
         count = min(len(track), len(example.targets.values))
         values = example.targets.values[:count]
-        said.append(np.stack([track.opening[:count], track.width[:count], track.voice[:count]], 1))
+        predicted.append(np.stack([track.opening[:count], track.width[:count], track.voice[:count]], 1))
         meant.append(values[:, [0, 1, 4]])
         true, heard = values[:, 2] > 0.5, track.closure[:count] > 0.5
-        hits, found = hits + _overlaps(true, heard), found + len(runs(true))
+        hits, closures = hits + _overlaps(true, heard), closures + len(runs(true))
         right, raised = right + _overlaps(heard, true), raised + len(runs(heard))
-    a, b = np.concatenate(said), np.concatenate(meant)
+    a, b = np.concatenate(predicted), np.concatenate(meant)
     return Score(
         utterances=len(examples),
         opening_r=_r(a[:, 0], b[:, 0]),
         width_r=_r(a[:, 1], b[:, 1]),
-        closures=found,
-        closure_recall=round(hits / max(1, found), 3),
+        closures=closures,
+        closure_recall=round(hits / max(1, closures), 3),
         closure_precision=round(right / max(1, raised), 3),
         voice_right=round(float(((a[:, 2] > 0.5) == (b[:, 2] > 0.5)).mean()), 3),
     )

@@ -102,10 +102,10 @@ def _check_own(path: Path | None, suffixes: frozenset[str], option: str) -> None
     if path is None:
         return
     if not path.is_file():
-        raise InputError(f"{option} {path} does not exist.", reason="missing")
+        raise InputError(f"{option} {path}: the file does not exist.", reason="missing")
     if path.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
-        raise InputError(f"{option} {path} must be one of these kinds of file: {known}.", reason="suffix")
+        raise InputError(f"{option} {path}: the file must be of one of these kinds: {known}.", reason="suffix")
 
 
 def _pair(stage: TemporaryLine, video: Path | None, audio: Path | None, show: Show) -> DemoPair:

@@ -209,7 +209,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "index"
     folder.mkdir()
     machine = os.uname().machine
-    for name in ("tomli", "watchdog"):
+    for name in ("markupsafe", "tomli", "watchdog"):
         stand_in(folder, name, metadata.version(name), f"cp313-cp313-manylinux_2_17_{machine}")
     for build in ("2.13.0", "2.13.0+cpu"):
         stand_in(folder, "torch", build, f"cp313-cp313-manylinux_2_28_{machine}")
@@ -288,7 +288,7 @@ def test_models_travel_with_their_terms(tmp_path: Path, model: Model) -> None:
 
 def test_a_model_that_is_not_there_or_not_what_was_imported_is_refused(tmp_path: Path, model: Model) -> None:
     order = BundleOrder(tmp_path / "out.tar", models=("ears",), models_dir=tmp_path / "models")
-    with pytest.raises(SetupError, match="there: mouths"):
+    with pytest.raises(SetupError, match=r"imported in .*: mouths"):
         bundle_build.build(order, find(tmp_path / "stubs"))
     (tmp_path / "models" / "mouths" / "weights.safetensors").write_bytes(b"altered")
     with pytest.raises(SetupError, match="SHA-256 differs"):

@@ -140,7 +140,7 @@ def test_a_path_that_leads_out_is_a_fault_that_names_it(path: str, key: str) -> 
         ({"crf": 10**30}, "not a huge number"),
         (
             {"engine": "fotage"},
-            "duix, not 'fotage'; did you mean 'footage'?",
+            "command, not 'fotage'; did you mean 'footage'?",
         ),
         ({"engine": {}}, "not a table"),
         ({"preset": "x" * 9999}, "job 1, preset: must be one of"),

@@ -68,7 +68,7 @@ def test_an_ffmpeg_that_only_writes_a_file_is_asked_how_far_it_is(tmp_path: Path
     slow = ["-re", "-f", "lavfi", "-i", "color=s=16x16:r=10", "-t", "6", "-c:v", "mpeg4", str(tmp_path / "a.mp4")]
     argv = ["ffmpeg", "-nostdin", "-nostats", "-loglevel", "error", *slow]
     if asked:
-        assert run(argv, stall=4, told=frames.append).code == 0
+        assert run(argv, stall=4, on_frames=frames.append).code == 0
         assert frames[-1] == 60 and frames == sorted(frames) and len(frames) > 3
     else:
         with pytest.raises(EngineError, match="made no progress for 4 seconds"):

@@ -189,7 +189,7 @@ def test_the_user_s_fault_carries_the_user_s_file_name(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(InputError, match=r"lesson\.mp4 is empty"):
         lipsync(job(tmp_path, tmp_path / "x", tone(tmp_path / "a.wav", 1.0)), Quiet())
-    with pytest.raises(InputError, match=r"lesson\.wav has no sound"):
+    with pytest.raises(InputError, match=r"lesson\.wav contains no sound"):
         video = numbered(tmp_path / "v.mp4", 5)
         lipsync(job(tmp_path, video, video), Quiet())
 

@@ -134,7 +134,7 @@ def test_a_daemon_that_does_not_start_is_told_in_its_own_words(
 
 def test_a_daemon_that_dies_halfway_is_told(daemon: Daemon, own: tuple[Path, Path], tmp_path: Path) -> None:
     daemon("dies")
-    with pytest.raises(EngineError, match="ended with code -6"):
+    with pytest.raises(EngineError, match="exited with code -6"):
         demo.run(*own, tmp_path / "out", False)
 
 
@@ -182,9 +182,9 @@ def _until(true: Callable[[], bool]) -> None:
 def test_a_missing_or_strange_file_is_named_before_anything_starts(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(InputError, match=r"gone\.mp4: does not exist"):
+    with pytest.raises(InputError, match=r"gone\.mp4: the file does not exist"):
         demo.run(tmp_path / "gone.mp4", None, None, False)
-    with pytest.raises(InputError, match=r"notes\.txt: must be one of these kinds"):
+    with pytest.raises(InputError, match=r"notes\.txt: the file must be of one of these kinds"):
         demo.run(None, text, None, False)
 
 

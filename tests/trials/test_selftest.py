@@ -51,7 +51,7 @@ def test_a_job_that_fails_fails_the_test_and_stays_with_its_reason(
 def test_without_a_daemon_or_for_a_line_that_is_not_there_nothing_is_dropped(site: Site) -> None:
     with pytest.raises(NoDaemon):
         run(site)
-    with pytest.raises(SetupError, match=r"no line 'other' in .*: main"):
+    with pytest.raises(SetupError, match=r"has no line 'other'; its lines: main"):
         run(site, "other")
     assert site.tree("inbox") == []
 

@@ -127,9 +127,12 @@ def onto(
     argv += ["-filter_complex", f"[0:{info.index}]{whole}[film];[film][1:v]{laid.filter()},{sar}[out]"]
     argv += ["-map", "[out]", "-map", "0:a", "-c:a", "copy", *encoder_argv(settings, choose_encoder(settings))]
     argv += ["-pix_fmt", "yuv420p", *tags, "-fps_mode", "passthrough", "-f", "mp4", f"file:{out}"]
-    told = tell or Quiet()
+    teller = tell or Quiet()
     done = run(
-        argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=lambda n: told.progress("label", n, frames)
+        argv,
+        limits=UNTRUSTED_WRITER,
+        stall=settings.media_seconds,
+        on_frames=lambda n: teller.progress("label", n, frames),
     )
     if done.code:
         raise EngineError("The film could not be labelled.", detail=done.stderr)
@@ -166,8 +169,8 @@ def entries(label: Label | None, settings: Settings) -> dict[str, str]:
     """The metadata that lets a later look find it."""
     if label is None or settings.mark == "off":
         return {}
-    told = {"text": label.text, "position": settings.label.position, "percent": settings.label.percent}
-    return {TAG: json.dumps(told | {"frames": label.frames}, ensure_ascii=False)}
+    claim = {"text": label.text, "position": settings.label.position, "percent": settings.label.percent}
+    return {TAG: json.dumps(claim | {"frames": label.frames}, ensure_ascii=False)}
 
 
 def claimed(
@@ -176,9 +179,9 @@ def claimed(
     """The label that a film of ``frames`` frames should show by its metadata; ``None`` where that names none, or one
     that the font of ``settings`` cannot write."""
     try:
-        told = json.loads(tags[TAG])
-        text, position = str(told["text"]), str(told["position"])
-        percent, shown = float(told["percent"]), int(told["frames"])
+        claim = json.loads(tags[TAG])
+        text, position = str(claim["text"]), str(claim["position"])
+        percent, shown = float(claim["percent"]), int(claim["frames"])
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
     if not (0 < len(text) <= LABEL_LETTERS and position in LABEL_POSITIONS and 1 <= percent <= 50 and shown > 0):
@@ -233,9 +236,9 @@ def _letters(text: str, em: int, settings: Settings) -> Bytes:
         raise SetupError(f"The label's font {font.name} lacks {lacking}.  Cure: set label_font in [mark].")
     lines = text.split("\n")
     wide, tall = 2 * ((max(map(len, lines)) + 2) * em // 2 + em), 2 * round((len(lines) + 1) * 1.6 * em / 2)
-    told = f"fontfile={_spelt(str(font))}:fontsize={em}:fontcolor=white:x={em}:y={em // 2}:expansion=none"
-    told += f":line_spacing={round((_LINE - 1) * em / 2)}:text={_spelt(text)}"
-    argv = [*FFMPEG, "-f", "lavfi", "-i", f"color=black:s={wide}x{tall}:r=1,format=rgb24,drawtext={told}"]
+    options = f"fontfile={_spelt(str(font))}:fontsize={em}:fontcolor=white:x={em}:y={em // 2}:expansion=none"
+    options += f":line_spacing={round((_LINE - 1) * em / 2)}:text={_spelt(text)}"
+    argv = [*FFMPEG, "-f", "lavfi", "-i", f"color=black:s={wide}x{tall}:r=1,format=rgb24,drawtext={options}"]
     argv += ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     done = run(argv, limits=OURS, stall=settings.media_seconds)
     if done.code or len(done.stdout) != 3 * wide * tall:

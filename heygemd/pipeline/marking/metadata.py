@@ -34,9 +34,9 @@ def made(settings: Settings, key: str, engine: str) -> dict[str, str]:
     if settings.mark == "off":
         return {}
     values = {"Label": GENERATED, "ContentProducer": settings.producer, "ProduceID": key[:32]}
-    told = {name: values.get(name, "") for name in KEYS}
+    mark = {name: values.get(name, "") for name in KEYS}
     return {
-        "AIGC": json.dumps(told, ensure_ascii=False),
+        "AIGC": json.dumps(mark, ensure_ascii=False),
         "comment": f"Made by a machine: heygemd {__version__}, engine {engine}",
     }
 
@@ -54,16 +54,16 @@ def tags(film: Path, settings: Settings) -> dict[str, str]:
     words = ["ffprobe", "-v", "error", *input_argv(film), "-show_entries", "format_tags", "-of", "json"]
     done = run(words, limits=UNTRUSTED, stall=settings.media_seconds)
     try:
-        told = member(member(json_object(done.stdout), "format"), "tags")
+        entries = member(member(json_object(done.stdout), "format"), "tags")
     except ValueError:
         return {}
-    return {str(name): str(value) for name, value in told.items()}
+    return {str(name): str(value) for name, value in entries.items()}
 
 
 def found(film: Path, settings: Settings) -> dict[str, str] | None:
     """The mark that a file carries; ``None`` where it carries none that can be read."""
     try:
-        told = json.loads(next(value for name, value in tags(film, settings).items() if name.upper() == "AIGC"))
+        mark = json.loads(next(value for name, value in tags(film, settings).items() if name.upper() == "AIGC"))
     except (ValueError, StopIteration):
         return None
-    return {name: str(told.get(name, "")) for name in KEYS} if isinstance(told, dict) else None
+    return {name: str(mark.get(name, "")) for name in KEYS} if isinstance(mark, dict) else None

@@ -43,32 +43,32 @@ def _reason(code: str, level: str | None, **values: float | None) -> list[Messag
     return [] if level is None else [{"code": code, "level": level, "values": values}]
 
 
-def _sync(told: SyncFigures, settings: Settings, *, ours: bool) -> list[MessageReason]:
-    spoken = told.get("speech_seconds") or 0.0
-    if not told or spoken < 1.0:
-        return _reason("no_speech", "fair") if told else _reason("sync_unknown", "fair")
-    moved, share = told.get("speech_sd_io"), told.get("articulation")
+def _sync(sync: SyncFigures, settings: Settings, *, ours: bool) -> list[MessageReason]:
+    spoken = sync.get("speech_seconds") or 0.0
+    if not sync or spoken < 1.0:
+        return _reason("no_speech", "fair") if sync else _reason("sync_unknown", "fair")
+    moved, share = sync.get("speech_sd_io"), sync.get("articulation")
     still = moved is not None and moved < LEAST_MOVEMENT
     small = (1 - share) / (1 - settings.thresholds.articulation) if share is not None else 0.0
     if still:
         return _reason("mouth_still", "poor", moved=moved)
     reasons = _reason("mouth_moves_little", _level(small), percent=round(100 * share)) if share is not None else []
-    confidence, offset = told["confidence"], told["offset_ms"]
+    confidence, offset = sync["confidence"], sync["offset_ms"]
     if offset is None:
         return [*reasons, *_reason("sync_unknown", "fair")]
     if confidence == "none":
         level = "poor" if ours or spoken >= SURE_SECONDS else "fair"
-        return [*reasons, *_reason("does_not_follow" if level == "poor" else "sync_unsure", level, r=told["r"])]
+        return [*reasons, *_reason("does_not_follow" if level == "poor" else "sync_unsure", level, r=sync["r"])]
     late = _level(abs(offset) / settings.thresholds.offset_ms)
     code = "mouth_late" if offset > 0 else "mouth_early"
     reasons += _reason(code, late if confidence == "high" or late is None else "fair", ms=abs(offset))
     if confidence == "low" and late is None:
-        reasons += _reason("sync_unsure", "fair", r=told["r"])
+        reasons += _reason("sync_unsure", "fair", r=sync["r"])
     return reasons
 
 
-def _sound(told: SoundFigures, settings: Settings) -> list[MessageReason]:
-    r, offset = told.get("r"), told.get("offset_ms")
+def _sound(sound: SoundFigures, settings: Settings) -> list[MessageReason]:
+    r, offset = sound.get("r"), sound.get("offset_ms")
     if r is None or offset is None:
         return []
     if r < SAME_SOUND:
@@ -76,9 +76,9 @@ def _sound(told: SoundFigures, settings: Settings) -> list[MessageReason]:
     return _reason("sound_moved", _level(abs(offset) / settings.thresholds.offset_ms), ms=offset)
 
 
-def _picture(told: PictureFigures, settings: Settings) -> list[MessageReason]:
+def _picture(picture: PictureFigures, settings: Settings) -> list[MessageReason]:
     reasons: list[MessageReason] = []
-    sharp, seam, outside = told.get("sharpness"), told.get("seam"), told.get("outside_db")
+    sharp, seam, outside = picture.get("sharpness"), picture.get("seam"), picture.get("outside_db")
     if sharp is not None:
         level = _level((1 - sharp) / (1 - settings.thresholds.sharpness))
         reasons += _reason("mouth_soft", level, percent=round(100 * sharp))
@@ -86,7 +86,7 @@ def _picture(told: PictureFigures, settings: Settings) -> list[MessageReason]:
         reasons += _reason("seam", "fair", times=seam)
     if outside is not None and outside < OUTSIDE_DB:
         reasons += _reason("changed_elsewhere", "fair", db=outside)
-    held = told.get("held_percent")
+    held = picture.get("held_percent")
     if held is not None:
         level = _level(held / settings.thresholds.held_percent)
         reasons += _reason("pictures_held", level, percent=held)
@@ -105,14 +105,14 @@ def _passed(figures: Figures, passed: Sequence[tuple[int, int]], settings: Setti
     )  # fmt: skip
 
 
-def _structure(told: StructureFigures, settings: Settings, fps: float, *, ours: bool) -> list[MessageReason]:
-    if settings.mark == "on" and ours and not told.get("mark", True):
+def _structure(structure: StructureFigures, settings: Settings, fps: float, *, ours: bool) -> list[MessageReason]:
+    if settings.mark == "on" and ours and not structure.get("mark", True):
         return _reason("not_marked", "fair")
-    if told.get("label") is False:
+    if structure.get("label") is False:
         return _reason("label_missing", "poor" if ours else "fair")
-    seen, heard = told.get("picture_seconds"), told.get("sound_seconds")
-    if heard is None:
+    picture, sound = structure.get("picture_seconds"), structure.get("sound_seconds")
+    if sound is None:
         return _reason("no_sound", "poor")
-    if seen is not None and abs(seen - heard) > 2 / fps + 0.05:
-        return _reason("lengths_differ", "fair" if abs(seen - heard) < 0.5 else "poor", picture=seen, sound=heard)
+    if picture is not None and abs(picture - sound) > 2 / fps + 0.05:
+        return _reason("lengths_differ", "fair" if abs(picture - sound) < 0.5 else "poor", picture=picture, sound=sound)
     return []

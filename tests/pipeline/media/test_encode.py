@@ -76,7 +76,7 @@ def test_a_film_with_too_few_frames_is_refused(tmp_path: Path) -> None:
 
 def test_a_film_whose_sound_is_too_long_is_refused(tmp_path: Path) -> None:
     path = film(tmp_path, numbered(tmp_path / "t.mp4", 12), 50, 2.2)
-    with pytest.raises(EngineError, match=r"picture lasts 2\.000 s and its sound 2\.200 s"):
+    with pytest.raises(EngineError, match=r"picture lasts 2\.000 s, its sound 2\.200 s"):
         verify(path, 50, Fraction(25), 2.0, QUICK)
 
 

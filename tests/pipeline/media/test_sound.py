@@ -124,7 +124,7 @@ def test_a_sound_that_was_encoded_ahead_makes_the_same_film(rate: str, silent_fi
         mux(silent_film, path, found.audio, tmp_path / name, QUICK, 2.5, Fraction(25), encoded=encoded)
         for name, encoded in (("now.mp4", None), ("then.mp4", ahead))
     ]
-    assert said == [ahead.said] * 2 and ahead.said.startswith("encoded aac")
+    assert said == [ahead.treatment] * 2 and ahead.treatment.startswith("encoded aac")
     assert (tmp_path / "now.mp4").read_bytes() == (tmp_path / "then.mp4").read_bytes()
     assert {p.suffix for p in tmp_path.iterdir()} == {".wav", ".mp4"}, "what was encoded was left behind"
     burst_at = onsets(decode_audio(tmp_path / "then.mp4"))
@@ -174,7 +174,7 @@ def test_more_channels_than_can_be_mixed_are_refused_with_what_to_do(tmp_path: P
     with wave.open(str(path), "wb") as sound:
         sound.setparams((65, 2, 16000, 0, "NONE", ""))
         sound.writeframes(bytes(65 * 2 * 16000))
-    with pytest.raises(InputError, match=r"lesson\.wav has 65 channels; 64 at most.*mono or stereo"):
+    with pytest.raises(InputError, match=r"lesson\.wav has 65 channels; at most 64 .*mono or stereo"):
         probe(path, "lesson.wav", QUICK, want="audio")
 
 

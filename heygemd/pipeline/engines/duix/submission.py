@@ -134,7 +134,7 @@ class Submitter:
         began, broken = self._clock(), 0
         while True:
             with self._giving_way(entry):
-                verdict, said = self._offer(entry, *names)
+                verdict, answer = self._offer(entry, *names)
             if verdict in ("accepted", "unclear"):
                 if verdict == "accepted" and entry.phase == "chosen":
                     entry.phase = "sent"
@@ -144,7 +144,7 @@ class Submitter:
             broken += verdict == "broken"
             if verdict == "refused" or broken >= TRIES:
                 self._spend(entry)
-                raise EngineError(f"The Duix container at {self._client.url} refused {order.name}: {said}.")
+                raise EngineError(f"The Duix container at {self._client.url} refused {order.name}: {answer}.")
             if self._clock() - began >= self._timeouts.busy:
                 self._spend(entry)
                 raise EngineAway(f"The Duix container at {self._client.url} is busy with another film.")
@@ -156,14 +156,14 @@ class Submitter:
         except Unclear as error:
             return self._heard(entry), str(error)
         self.server = reply.server or self.server
-        said = f"code {reply.code} {reply.msg}".strip()
+        answer = f"code {reply.code} {reply.msg}".strip()
         if api.accepted(reply):
-            return "accepted", said
+            return "accepted", answer
         if reply.code in (api.BUSY, api.LOCKED):
-            return "busy", said
+            return "busy", answer
         if reply.code == api.WRONG:
-            return "refused", said
-        return self._heard(entry), said
+            return "refused", answer
+        return self._heard(entry), answer
 
     def _heard(self, entry: ChunkTask) -> Verdict:
         """Whether a task that got no proper answer is known to the container all the same.  While that is unclear it
@@ -192,28 +192,28 @@ class Submitter:
         """Ask once; an end is on the disk before anybody acts on it."""
         reply = self._client.query(entry.code)
         self.server = reply.server or self.server
-        told = api.task_state(reply)
-        if told.state in ("done", "failed"):
-            entry.phase, entry.answer = "answered", {"state": told.state, "result": told.result, "said": told.message}
+        task = api.task_state(reply)
+        if task.state in ("done", "failed"):
+            entry.phase, entry.answer = "answered", {"state": task.state, "result": task.result, "said": task.message}
             self._record.save()
-        return told
+        return task
 
     def _await(self, entry: ChunkTask, order: ChunkRequest) -> None:
-        """Until the container has told how the task ended, or its film is there without that."""
+        """Until the container has reported how the task ended, or its film is there without that."""
         ends = self._clock() + self._timeouts.task
         clear, gone, progress = self._clock(), 0, 0.0
         while entry.phase in ("chosen", "sent"):
             if self._clock() > ends:
                 self._hung(entry, order)
-            state, said = self._look(entry)
-            if isinstance(said, TaskState):
-                progress = said.progress
+            state, answer = self._look(entry)
+            if isinstance(answer, TaskState):
+                progress = answer.progress
             if state not in ("trouble", "away"):
                 clear = self._clock()
             elif state == "away" and self._clock() - clear > self._timeouts.silence:
-                raise self._away(str(said))
+                raise self._away(str(answer))
             elif state == "trouble" and self._clock() - clear > self._timeouts.trouble:
-                raise Unfit(f"it answers: {said}")
+                raise Unfit(f"it answers: {answer}")
             gone = gone + 1 if state == "no_task" else 0
             if gone and self._left_film(entry):
                 return
@@ -223,18 +223,18 @@ class Submitter:
                 self._rest(progress / 100)
 
     def _look(self, entry: ChunkTask) -> tuple[str, TaskState | str]:
-        """The state, or that there is ``trouble`` or that it is ``away``, with what is said of it."""
+        """The state, or that there is ``trouble`` or that it is ``away``, with the task, or what was answered."""
         try:
-            told = self._ask(entry)
+            task = self._ask(entry)
         except Unreachable as error:
             return "away", str(error)
         except Unclear as error:
             return "trouble", str(error)
-        return told.state, told.message if told.state == "trouble" else told
+        return task.state, task.message if task.state == "trouble" else task
 
     def _left_film(self, entry: ChunkTask) -> bool:
-        """Whether a task that is not known any more has left its film: its end may have been told to somebody who did
-        not live to note it."""
+        """Whether a task that is not known any more has left its film: its end may have been reported to a process
+        that did not live to note it."""
         with self._patience():
             if not self._shared.size(result_of(entry.code)):
                 return False
@@ -311,7 +311,7 @@ _CURES = (
 """Parts of what it says (Duix-Avatar issues 471, 556; 226, 287; 464, 579) and what its users found to help."""
 
 
-def explained(said: str) -> str:
+def explained(message: str) -> str:
     """What it says of a failure, with what is known to help."""
-    cure = next((f" ({cure})" for sign, cure in _CURES if sign in said), "")
-    return f"it reports {said or 'no reason'}{cure}"
+    cure = next((f" ({cure})" for sign, cure in _CURES if sign in message), "")
+    return f"it reports {message or 'no reason'}{cure}"

@@ -58,9 +58,9 @@ class Index:
 
     def arrays(self) -> Arrays:
         """All of a whole pass's index, to be kept; ``recalled`` reads it back."""
-        told = {"timed": self.timed, "first": self.first, "faults": self.faults}
+        facts = {"timed": self.timed, "first": self.first, "faults": self.faults}
         lists = {name: np.array(getattr(self, name), _TYPES[name]) for name in _TYPES}
-        return {"told": np.array(json.dumps(told)), **lists}
+        return {"told": np.array(json.dumps(facts)), **lists}
 
     @staticmethod
     def recalled(fps: Fraction, arrays: Arrays) -> Index:

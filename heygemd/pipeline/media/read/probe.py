@@ -61,7 +61,7 @@ def _check_file(path: Path, name: str) -> None:
             head = file.read(1)
     except PermissionError as error:
         raise InputError(
-            f"{name} cannot be opened: the service has no permission to read it.", reason="unreadable"
+            f"{name} cannot be opened: its permissions do not allow this service to read it.", reason="unreadable"
         ) from error
     except OSError as error:
         raise InputError(f"{name} cannot be opened: {error.strerror}.", reason="unreadable") from error
@@ -75,8 +75,8 @@ def _read(path: Path, name: str, settings: Settings, still: str | None) -> Media
     done = run(argv, limits=UNTRUSTED, stall=settings.media_seconds)
     if done.code != 0:
         raise _unreadable(path, name, done)
-    told = json_object(done.stdout)
-    streams, container = members(told, "streams"), member(told, "format")
+    ffprobe_output = json_object(done.stdout)
+    streams, container = members(ffprobe_output, "streams"), member(ffprobe_output, "format")
     start = number(container.get("start_time"))
     seconds = number(container.get("duration"))
     video = _pick(streams, "video")
@@ -91,19 +91,19 @@ def _read(path: Path, name: str, settings: Settings, still: str | None) -> Media
 
 
 def _unreadable(path: Path, name: str, done: Done) -> InputError:
-    said = done.stderr
+    stderr = done.stderr
     with path.open("rb") as file:
         box = file.read(8)[4:]  # ffmpeg misses the moov of any text that is called .mp4
-    if "moov atom not found" in said and box in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
+    if "moov atom not found" in stderr and box in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
         return InputError(
             f"{name} is cut off: the index at the end of an MP4 file (moov) is missing.  The copy or the "
             "recording was interrupted; please copy or export it again.",
-            detail=said,
+            detail=stderr,
             reason="truncated",
         )
     return InputError(
         f"{name} is not a supported video or audio file, whatever its name.",
-        detail=said,
+        detail=stderr,
         reason="not_media",
     )
 
@@ -115,51 +115,51 @@ def _pick(streams: list[Json], kind: str) -> Json | None:
     return next(iter(marked or fit), None)
 
 
-def _video_info(told: Json, name: str, container_seconds: float, path: Path, still: str | None) -> VideoInfo:
-    width, height = int(number(told.get("width"))), int(number(told.get("height")))
+def _video_info(stream: Json, name: str, container_seconds: float, path: Path, still: str | None) -> VideoInfo:
+    width, height = int(number(stream.get("width"))), int(number(stream.get("height")))
     _check_size(width, height, name)
-    turn = turn_of(path, still).rotation if still else _rotation(told)
+    turn = turn_of(path, still).rotation if still else _rotation(stream)
     if turn in (90, 270):
         width, height = height, width
-    rate = frame_rate(told) if not still else (Fraction(25), False)
+    rate = frame_rate(stream) if not still else (Fraction(25), False)
     if rate is None:
         raise InputError(f"{name} has no frame rate.", reason="bad_rate")
     fps, vfr = rate
-    seconds = float(1 / fps) if still else number(told.get("duration")) or container_seconds
-    colour = {key: words(told.get(key)) for key in _COLOUR_KEYS}
-    pix_fmt = str(told.get("pix_fmt", "unknown"))
+    seconds = float(1 / fps) if still else number(stream.get("duration")) or container_seconds
+    colour = {key: words(stream.get(key)) for key in _COLOUR_KEYS}
+    pix_fmt = str(stream.get("pix_fmt", "unknown"))
     if pix_fmt.startswith("yuvj"):
         colour["color_range"] = "pc"
     return VideoInfo(
-        index=int(number(told["index"])),
+        index=int(number(stream["index"])),
         width=width,
         height=height,
         fps=fps,
-        native_fps=fraction(told.get("avg_frame_rate")),
+        native_fps=fraction(stream.get("avg_frame_rate")),
         vfr=vfr,
         frames=max(1, round(seconds * fps)),
         seconds=seconds,
-        start=number(told.get("start_time")),
-        codec=str(told.get("codec_name", "unknown")),
+        start=number(stream.get("start_time")),
+        codec=str(stream.get("codec_name", "unknown")),
         pix_fmt=pix_fmt,
-        bit_depth=_bit_depth(told, pix_fmt),
+        bit_depth=_bit_depth(stream, pix_fmt),
         rotation=turn,
-        sar=fraction(str(told.get("sample_aspect_ratio", "1:1")).replace(":", "/")) or Fraction(1),
-        field_order=words(told.get("field_order")),
+        sar=fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/")) or Fraction(1),
+        field_order=words(stream.get("field_order")),
         still=still,
         **colour,
     )
 
 
-def _audio_info(told: Json, container_seconds: float) -> AudioInfo:
+def _audio_info(stream: Json, container_seconds: float) -> AudioInfo:
     return AudioInfo(
-        index=int(number(told["index"])),
-        codec=str(told.get("codec_name", "unknown")),
-        sample_rate=int(number(told.get("sample_rate"))),
-        channels=int(number(told.get("channels"))),
-        seconds=number(told.get("duration")) or container_seconds,
-        start=number(told.get("start_time")),
-        bit_rate=int(number(told.get("bit_rate"))),
+        index=int(number(stream["index"])),
+        codec=str(stream.get("codec_name", "unknown")),
+        sample_rate=int(number(stream.get("sample_rate"))),
+        channels=int(number(stream.get("channels"))),
+        seconds=number(stream.get("duration")) or container_seconds,
+        start=number(stream.get("start_time")),
+        bit_rate=int(number(stream.get("bit_rate"))),
     )
 
 
@@ -182,15 +182,15 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _rotation(told: Json) -> int:
-    for data in members(told, "side_data_list"):
+def _rotation(stream: Json) -> int:
+    for data in members(stream, "side_data_list"):
         if "rotation" in data:
             return round(number(data["rotation"]) / 90) * 90 % 360
     return 0
 
 
-def _bit_depth(told: Json, pix_fmt: str) -> int:
-    raw = int(number(told.get("bits_per_raw_sample")))
+def _bit_depth(stream: Json, pix_fmt: str) -> int:
+    raw = int(number(stream.get("bits_per_raw_sample")))
     if raw:
         return raw
     return next((depth for depth in (9, 10, 12, 14, 16) if f"p{depth}" in pix_fmt), 8)
@@ -200,11 +200,11 @@ def _try_audio(path: Path, name: str, settings: Settings, media: Media) -> None:
     if media.audio is None:
         raise InputError(f"{name} contains no sound.", reason="no_audio")
     if 0 < media.audio.sample_rate < _LEAST_RATE:
-        told = f"has {media.audio.sample_rate} samples per second"
-        raise InputError(f"The sound of {name} {told}; speech needs at least {_LEAST_RATE}.", reason="undecodable")
+        fault = f"has {media.audio.sample_rate} samples per second"
+        raise InputError(f"The sound of {name} {fault}; speech needs at least {_LEAST_RATE}.", reason="undecodable")
     if media.audio.channels > _MOST_CHANNELS:
-        told = f"has {media.audio.channels} channels; at most {_MOST_CHANNELS} can be mixed"
-        raise InputError(f"The sound of {name} {told}.  Please export it in mono or stereo.", reason="undecodable")
+        fault = f"has {media.audio.channels} channels; at most {_MOST_CHANNELS} can be mixed"
+        raise InputError(f"The sound of {name} {fault}.  Please export it in mono or stereo.", reason="undecodable")
     argv = [*FFMPEG, *input_argv(path), "-map", f"0:{media.audio.index}"]
     argv += ["-af", media.audio.mix] if media.audio.mix else []
     argv += ["-frames:a", str(_TRIAL_FRAMES), "-ac", "1", "-ar", "8000", "-f", "s16le", "pipe:1"]
@@ -229,10 +229,10 @@ def _try_video(path: Path, name: str, settings: Settings, media: Media) -> Video
     shown: list[str] = []
 
     def hear(line: str) -> bool:
-        told = "[Parsed_showinfo" in line
-        if told:
+        is_showinfo = "[Parsed_showinfo" in line
+        if is_showinfo:
             shown.append(line)
-        return told or "[info]" in line
+        return is_showinfo or "[info]" in line
 
     argv = [*FFMPEG[:-1], "repeat+level+info", *source, "-frames:v", "1"]
     argv += ["-vf", "showinfo=checksum=0,scale=16:16,format=gray", "-f", "rawvideo", "pipe:1"]

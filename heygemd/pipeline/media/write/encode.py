@@ -55,22 +55,22 @@ def encoder_argv(settings: Settings, encoder: str) -> list[str]:
 
 def colour_argv(info: VideoInfo) -> list[str]:
     """The tags that tell a player how to read the planes; see ``output_colour``."""
-    told = output_colour(info)
+    colour = output_colour(info)
     words = {
-        "-color_range": told["color_range"],
-        "-colorspace": told["color_space"],
-        "-color_primaries": told["color_primaries"],
-        "-color_trc": _GAMMAS.get(told["color_transfer"] or "", told["color_transfer"]),
+        "-color_range": colour["color_range"],
+        "-colorspace": colour["color_space"],
+        "-color_primaries": colour["color_primaries"],
+        "-color_trc": _GAMMAS.get(colour["color_transfer"] or "", colour["color_transfer"]),
     }
     return [word for key, value in words.items() if value for word in (key, value)]
 
 
 def encoder_failed(encoder: str, frames: int, code: int, tail: str) -> EngineError:
     """What to raise where an encode ended with ``code`` after ``frames`` and left ``tail`` on its stderr."""
-    said = f"The encoder {encoder} failed after {frames} frames"
+    failure = f"The encoder {encoder} failed after {frames} frames"
     if encoder == "h264_nvenc" and "out of memory" in tail.lower():
-        return GpuMemoryError(f"{said}: the GPU ran out of memory.", detail=tail)
-    return EngineError(f"{said} (exit code {code}).", detail=tail)
+        return GpuMemoryError(f"{failure}: the GPU ran out of memory.", detail=tail)
+    return EngineError(f"{failure} (exit code {code}).", detail=tail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,12 @@ def decoded(film: Path, frames: int, settings: Settings) -> Packets:
 
     Raises ``EngineError`` where it does not decode without an error into ``frames`` frames.
     """
-    seen = 0
+    decoded_frames = 0
 
     def count(line: str) -> bool:
-        nonlocal seen
-        if told := _FRAMES.match(line):
-            seen = int(told.group(1))
+        nonlocal decoded_frames
+        if match := _FRAMES.match(line):
+            decoded_frames = int(match.group(1))
         return "=" in line and not line.startswith("[")
 
     argv = [*FFMPEG, *CAREFUL, "-progress", "pipe:2", "-threads", str(cores(settings.threads)), "-i", f"file:{film}"]
@@ -49,8 +49,8 @@ def decoded(film: Path, frames: int, settings: Settings) -> Packets:
     parameters, listing, code, tail = _listened(Child(argv, limits=OURS, stall=settings.media_seconds, on_line=count))
     if code != 0 or "[error]" in tail:
         raise EngineError("A segment of the finished film cannot be decoded without errors.", detail=tail)
-    if seen != frames:
-        raise EngineError(f"A segment of the finished film has {seen} frames instead of {frames}.")
+    if decoded_frames != frames:
+        raise EngineError(f"A segment of the finished film has {decoded_frames} frames instead of {frames}.")
     return _summed(parameters, listing)
 
 
@@ -63,11 +63,11 @@ def consists_of(film: Path, parts: Sequence[Packets], settings: Settings) -> boo
     parameters, listing, code, tail = _listened(Child(argv, limits=OURS, stall=settings.media_seconds))
     if code != 0:
         raise EngineError("The finished film cannot be read.", detail=tail)
-    at, found = 0, []
+    at, packets = 0, []
     for part in parts:
-        found.append(_summed(parameters, listing[at : at + part.count]))
+        packets.append(_summed(parameters, listing[at : at + part.count]))
         at += part.count
-    return found == list(parts) and at == len(listing)
+    return packets == list(parts) and at == len(listing)
 
 
 def _summed(parameters: str, listing: Sequence[str]) -> Packets:
@@ -76,14 +76,14 @@ def _summed(parameters: str, listing: Sequence[str]) -> Packets:
 
 def _listened(child: Child) -> tuple[str, list[str], int, str]:
     """Parameters, size and checksum of each packet, exit code, last words."""
-    said = bytearray()
+    output = bytearray()
     try:
         while chunk := child.read_some():
-            said += chunk
+            output += chunk
         code = child.finish()
     finally:
         child.kill()
-    lines = said.decode("ascii", "replace").splitlines()
+    lines = output.decode("ascii", "replace").splitlines()
     parameters = "".join(line for line in lines if line.startswith(_PARAMETERS))
     listing = [line.split(",", 4)[4].strip() for line in lines if line.count(",") == 5 and line[:1] != "#"]
     return parameters, listing, code, child.tail

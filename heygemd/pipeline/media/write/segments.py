@@ -52,8 +52,8 @@ class Segment:
     def done(self) -> bool:
         """Whether it was finished in an earlier life, under the same key, and is still what it was."""
         try:
-            told = json.loads(self.receipt.read_text())
-            return told == self._facts() and bool(told["bytes"])
+            receipt = json.loads(self.receipt.read_text())
+            return receipt == self._facts() and bool(receipt["bytes"])
         except (OSError, ValueError):
             return False
 
@@ -75,8 +75,8 @@ class Segment:
 def key_of(settings: Settings, plan: str, frames: int, tools: Sequence[str] = ()) -> str:
     """What decides every picture of the film: the plan by its hash, the settings, the number of frames, this version,
     and the ``tools`` that the settings leave open: which encoder, which model."""
-    told = settings.flat()
-    chosen = {key: told[key] for key in told if key not in BESIDE and not key.startswith("report")}
+    values = settings.flat()
+    chosen = {key: values[key] for key in values if key not in BESIDE and not key.startswith("report")}
     return hashlib.sha256(json.dumps([__version__, plan, frames, chosen, *tools], sort_keys=True).encode()).hexdigest()
 
 

@@ -23,7 +23,7 @@ class Encoded:
     """A sound as it will lie in the film, and what was done to it, as words."""
 
     path: Path
-    said: str
+    treatment: str
 
 
 def mux(
@@ -42,38 +42,38 @@ def mux(
 
     Copied untouched where mp4 holds it and where the copy lasts as long as what was decoded (``seconds``) to half
     a frame: a copied mp3 loses the note that says how much of its last block is padding.  Else ``encoded``, or what
-    ``encode_sound`` makes of it now.  ``entries``: metadata that is written into the film; nothing else is.  What it
-    takes is told as the beginning of ``verify``.
+    ``encode_sound`` makes of it now.  ``entries``: metadata that is written into the film; nothing else is.  Its
+    progress is reported as the beginning of ``verify``.
 
     Returns such as ``"copied aac"`` or ``"encoded aac 192k"``.  Raises ``EngineError``.
     """
     tags, teller, of = metadata_argv(entries or {}), tell or Quiet(), round(seconds * fps)
 
-    def told(_: int) -> None:
+    def on_frames(_: int) -> None:
         teller.progress("verify", 0, of)
 
     def tried(sound: Path, stream: int) -> str | None:
         maps = ["-map", "0:v:0", "-map", f"1:{stream}", "-c", "copy", *tags]
-        return _failed(["-i", f"file:{video}", *input_argv(sound), *maps], out, settings, told)
+        return _failed(["-i", f"file:{video}", *input_argv(sound), *maps], out, settings, on_frames)
 
     if info.codec in COPIED and tried(audio, info.index) is None:
         copied = probe(out, out.name, settings).audio
         if copied is not None and abs(copied.seconds - seconds) <= 1 / (2 * fps):
             return f"copied {info.codec}"
-    made = encoded or encode_sound(audio, info, out.with_name("sound.m4a"), settings, told)
+    made = encoded or encode_sound(audio, info, out.with_name("sound.m4a"), settings, on_frames)
     failed = tried(made.path, 0)
     made.path.unlink()
     if failed is not None:
         raise EngineError("The sound could not be written into the film.", detail=failed)
-    return made.said
+    return made.treatment
 
 
 def encode_sound(
-    audio: Path, info: AudioInfo, out: Path, settings: Settings, told: Callable[[int], None] = lambda _: None
+    audio: Path, info: AudioInfo, out: Path, settings: Settings, on_frames: Callable[[int], None] = lambda _: None
 ) -> Encoded:
     """One AAC encode at the sound's own sample rate and channels, or in stereo where AAC has no layout for that number.
 
-    ``told`` is called while it lasts, so that hours of sound do not pass for a child that hangs.
+    ``on_frames`` is called while it lasts, so that hours of sound do not pass for a child that hangs.
 
     Raises ``EngineError``.
     """
@@ -81,7 +81,7 @@ def encode_sound(
     for channels in (1,) if info.mix else dict.fromkeys((info.channels, 2)):
         bits = _AAC_BITS_PER_CHANNEL * max(1, min(channels, 6))
         argv = [*input_argv(audio), "-map", f"0:{info.index}", *_aac(info, channels, bits), *metadata_argv({})]
-        failed = _failed(argv, out, settings, told)
+        failed = _failed(argv, out, settings, on_frames)
         if failed is None:
             mixed = "" if channels == info.channels else f", mixed to {'mono' if channels == 1 else 'stereo'}"
             return Encoded(out, f"encoded aac {bits // 1000}k{mixed}")
@@ -102,8 +102,8 @@ def _aac(info: AudioInfo, channels: int, bits: int) -> list[str]:
     return ["-c:a", "aac", "-b:a", str(bits), "-ar", str(rate), "-ac", str(channels), "-af", filters]
 
 
-def _failed(argv: Sequence[str], out: Path, settings: Settings, told: Callable[[int], None]) -> str | None:
+def _failed(argv: Sequence[str], out: Path, settings: Settings, on_frames: Callable[[int], None]) -> str | None:
     """Have ffmpeg write ``out``; its words where it could not."""
     argv = [*FFMPEG, "-y", *argv, "-f", "mp4", f"file:{out}"]
-    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, told=told)
+    done = run(argv, limits=UNTRUSTED_WRITER, stall=settings.media_seconds, on_frames=on_frames)
     return done.stderr if done.code else None

@@ -132,9 +132,9 @@ def measure(
     if not media.is_mp4:
         raise EngineError(f"The finished film is {media.container} instead of mp4.")
     frames, decoded = _decoded(film, media.video, media.audio, settings, tell or Quiet(), of, parts)
-    begins, told = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
-    complete = told > 0 and decoded >= told - _BLOCK / media.audio.sample_rate
-    return media, frames, begins + (told if complete else decoded)
+    begins, duration = media.audio.ends(media) - media.audio.seconds, media.audio.seconds
+    complete = duration > 0 and decoded >= duration - _BLOCK / media.audio.sample_rate
+    return media, frames, begins + (duration if complete else decoded)
 
 
 def _decoded(
@@ -144,9 +144,9 @@ def _decoded(
     if not parts:
         return _decode(film, video, audio, settings, tell, of)
     with ThreadPoolExecutor(1, "packets") as beside:
-        known = beside.submit(consists_of, film, parts, settings)
+        comparison = beside.submit(consists_of, film, parts, settings)
         _, heard = _decode(film, None, audio, settings, tell, of)
-        if known.result():
+        if comparison.result():
             return sum(part.count for part in parts), heard
     return _decode(film, video, audio, settings, tell, of)
 
@@ -159,8 +159,8 @@ def _decode(
 
     def count(line: str) -> bool:
         nonlocal frames
-        if told := _FRAMES.match(line):
-            frames = int(told.group(1))
+        if match := _FRAMES.match(line):
+            frames = int(match.group(1))
         return "=" in line and not line.startswith("[")
 
     argv = [*FFMPEG, *CAREFUL, "-progress", "pipe:2", *input_argv(film)]

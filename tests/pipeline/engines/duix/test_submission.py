@@ -123,7 +123,7 @@ def test_whatever_it_does_the_film_is_had_once_and_nothing_stays(bench: Bench, f
         (Faults(late=3), "the film as done, but the film is missing"),
         (Faults(half=3), "the film as done, but the film is incomplete"),
         (Faults(link="/etc/passwd"), "is not a regular file"),
-        (Faults(query500=1000), "it answers HTTP 500"),
+        (Faults(query500=1000), "it answers: HTTP 500"),
     ],
     ids=named,
 )
