@@ -16,6 +16,7 @@ from heygemd.config.toml_schema import Rule
 
 ON_POOR = ("deliver", "hold")
 LABELS = ("off", "start", "always")
+EARS = ("whisper", "own")
 FINDERS = ("auto", "haar", "insightface")
 
 
@@ -156,6 +157,9 @@ class RenderConfig:
     finder: Annotated[
         str, Rule("face detector: haar, insightface, or auto (an imported model, else haar)", choices=FINDERS)
     ] = "auto"
+    ears: Annotated[
+        str, Rule("what reads lip shapes from sound: whisper (a speech encoder) or own (a small network)", choices=EARS)
+    ] = "whisper"
     threads: Annotated[int, Rule("CPU threads of a render; 0: all cores", low=0, high=1024)] = 0
     segment_seconds: Annotated[
         float, Rule("seconds per film segment; a crash loses at most one segment", low=1, high=3600)

@@ -73,6 +73,7 @@ class Settings:
     engine: str = "footage"  # footage | wav2lip | duix | command
     crf: int = 18  # constant quality of the one video encode, 0 (lossless) to 51
     preset: str = "veryfast"  # x264's name for the trade of speed against size
+    ears: str = "whisper"  # whisper | own: what turns sound into mouth shapes
     encoder: str = "auto"  # auto | libx264 | h264_nvenc; auto takes NVENC where a trial encode works
     extend: str = "bounce"  # bounce | loop | hold: what a template does that is shorter than the sound
     face: str = "largest"  # largest | left | right | center: which face speaks

@@ -34,7 +34,7 @@ TOOL_SECONDS = 30.0
 LIBRARY_SECONDS = 120.0
 """The first import of torch on a cold disk takes the best part of a minute."""
 DISK_SECONDS = 5.0
-LIPS = DATA / "lips.safetensors"
+LIPS = (DATA / "lips.safetensors", DATA / "ears.safetensors")
 CASCADES = ("haarcascade_frontalface_alt2.xml", "haarcascade_eye.xml")
 
 _TORCH = """
@@ -305,9 +305,12 @@ def _try(code: str, *args: str) -> Row | str:
 
 
 def _lips() -> Finding:
-    if LIPS.is_file() and LIPS.stat().st_size > 0:
-        return Finding("lips weights", "ok", f"{LIPS.stat().st_size >> 10} KiB")
-    return Finding("lips weights", "fail", f"{LIPS} is missing", "reinstall heygemd; the package contains the file")
+    missing = [path for path in LIPS if not path.is_file() or not path.stat().st_size]
+    if missing:
+        paths = ", ".join(map(str, missing))
+        return Finding("lips weights", "fail", f"missing: {paths}", "reinstall heygemd; the package contains the files")
+    sizes = ", ".join(f"{path.name} {path.stat().st_size >> 10} KiB" for path in LIPS)
+    return Finding("lips weights", "ok", f"{sizes}; ears: Whisper tiny.en, MIT licence, Copyright (c) 2022 OpenAI")
 
 
 # ---------------------------------------------------------------- the engines

@@ -125,7 +125,7 @@ def _planned(task: Task, audio: Media, video: Media, engine: DrawingEngine, stag
         later.enter_context(clip.keeping_behind())
         later.callback(beside.shutdown, wait=False, cancel_futures=True)  # what a job that fails has not begun
         heard_so_far = [0, 0]
-        heard = beside.submit(_heard, samples, heard_so_far)
+        heard = beside.submit(_heard, samples, settings.ears, heard_so_far)
         own_sound = beside.submit(media.own_sound, clip, video, settings)
         encoded = beside.submit(_encoded, task, audio)
         with stages("face", clip.count):  # 2  frames -> the tracked face
@@ -203,14 +203,14 @@ def plan_ahead(task: Task, tell: Tell) -> bool:
     return True
 
 
-def _heard(samples: Samples, so_far: list[int]) -> LipTrack:
-    """Mouth shapes for a sound; ``so_far`` is kept at how many frames of how many are done."""
-    from heygemd.pipeline.speech.lips import speak
+def _heard(samples: Samples, name: str, so_far: list[int]) -> LipTrack:
+    """Mouth shapes for a sound by the ears of that ``name``; ``so_far``: frames done, frames in all."""
+    from heygemd.pipeline.speech import ears
 
     def count(done: int, of: int) -> None:
         so_far[:] = done, of
 
-    return speak(samples, progress=count)
+    return ears.named(name)(samples, count)
 
 
 def _awaited(one: Future[T], tell: Callable[[], None]) -> T:

@@ -15,15 +15,7 @@ from typing import Protocol
 
 from heygemd.common import log
 from heygemd.common.aio import Later, Pace
-from heygemd.common.errors import (
-    Cancelled,
-    EngineError,
-    HeygemdError,
-    InputError,
-    SetupError,
-    StorageError,
-    WorkerDied,
-)
+from heygemd.common.errors import Cancelled, EngineError, HeygemdError, InputError, SetupError, StorageError, WorkerDied
 from heygemd.config.live import Live
 from heygemd.contract.renderer import News, ProgressMessage, RenderRequest
 from heygemd.scheduler.admission import Admission

@@ -14,7 +14,7 @@ from scipy.signal import fftconvolve, resample_poly
 
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech.mel import SAMPLE_RATE
-from heygemd.training import sounds
+from heygemd.training.synthesis import sounds
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator

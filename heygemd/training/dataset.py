@@ -11,7 +11,7 @@ import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,9 @@ from scipy.signal import resample_poly
 
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import mel
-from heygemd.training import augment, espeak, flite, phonemes, sounds, text, voices
+from heygemd.training import augment, phonemes
 from heygemd.training.phonemes import PAUSE, Phone, Targets
+from heygemd.training.synthesis import espeak, flite, sounds, text, voices
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
@@ -40,13 +41,21 @@ class Utterance(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Example:
     """One utterance.  mels: one or more recordings of it as raw log-mel (T, 80) float16, with the average spectrum
-    (80,) and active frames of each; samples: the clean sound, kept for held-out items only."""
+    (80,) and active frames of each; samples: the clean sound and recordings: the disturbed ones, both (n,) at 16 kHz,
+    kept where ``build`` is told so."""
 
     item: Utterance
     targets: Targets
     mels: tuple[NDArray[np.float16], ...]
     averages: tuple[tuple[Floats, int], ...]
     samples: Floats | None = None
+    recordings: tuple[Floats, ...] = ()
+
+
+def without_sound(example: Example) -> Example:
+    """What ``build`` keeps of an example: the clean sound of held-out ones alone."""
+    held_out = example.item.kind.startswith("held_")
+    return replace(example, samples=example.samples if held_out else None, recordings=())
 
 
 def training_items(scale: float = 1.0) -> list[Utterance]:
@@ -60,8 +69,14 @@ def held_out_items(scale: float = 1.0) -> list[Utterance]:
     return _items({"held_voice": 50, "held_language": 50, "held_flite": 40}, scale)
 
 
-def build(items: Sequence[Utterance], seed: int, workers: int, tell: Callable[[str], None]) -> list[Example]:
-    """Make all items, in order.  SetupError where a synthesizer is missing."""
+def build(
+    items: Sequence[Utterance],
+    seed: int,
+    workers: int,
+    tell: Callable[[str], None],
+    reduced: Callable[[Example], Example] = without_sound,
+) -> list[Example]:
+    """Make all items, in order; each is ``reduced`` where it was made.  SetupError where a synthesizer is missing."""
     found: list[Example] = []
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -69,7 +84,7 @@ def build(items: Sequence[Utterance], seed: int, workers: int, tell: Callable[[s
         with context.Pool(1) as pool:
             pool.apply(_check_languages, (folder,))
         with context.Pool(max(1, workers), maxtasksperchild=1) as pool:
-            groups = [(items[start : start + GROUP], seed, folder) for start in range(0, len(items), GROUP)]
+            groups = [(items[start : start + GROUP], seed, folder, reduced) for start in range(0, len(items), GROUP)]
             for examples in pool.imap(_make, groups):
                 found += examples
                 if len(found) % (10 * GROUP) == 0 or len(found) == len(items):
@@ -104,10 +119,10 @@ def _check_languages(folder: Path) -> None:
         raise SetupError(f"espeak-ng cannot speak {', '.join(missing)}: another version than 1.51?")
 
 
-def _make(group: tuple[Sequence[Utterance], int, Path]) -> list[Example]:
-    items, seed, folder = group
+def _make(group: tuple[Sequence[Utterance], int, Path, Callable[[Example], Example]]) -> list[Example]:
+    items, seed, folder, reduced = group
     voice = espeak.Espeak(folder)
-    return [make(item, seed, voice) for item in items]
+    return [reduced(make(item, seed, voice)) for item in items]
 
 
 def make(item: Utterance, seed: int, voice: espeak.Espeak) -> Example:
@@ -161,7 +176,8 @@ def _negative(item: Utterance, rng: Rng, _voice: espeak.Espeak) -> Example | Non
     kind, count = item.number % 8, int(rng.uniform(4, 8) * mel.SAMPLE_RATE)
     recordings = tuple(sounds.negative(kind, count, rng) for _ in range(2))
     mels, averages = _features(recordings, (1.0, 1.0))
-    return Example(item, phonemes.rest(count * phonemes.RATE // mel.SAMPLE_RATE), mels, averages)
+    rest = phonemes.rest(count * phonemes.RATE // mel.SAMPLE_RATE)
+    return Example(item, rest, mels, averages, recordings[0], recordings)
 
 
 Maker = Callable[[Utterance, Rng, espeak.Espeak], Example | None]
@@ -219,13 +235,20 @@ def _training_example(item: Utterance, sound: Floats, phones: list[Phone], rng: 
     recordings = tuple(augment.disturb(sound, rng) for _ in range(2))
     warps = tuple(float(value) for value in rng.choice(np.arange(0.86, 1.19, 0.02), 2))
     mels, averages = _features(recordings, warps)
-    return Example(item, phonemes.targets(phones, len(sound) / mel.SAMPLE_RATE), mels, averages)
+    meant = phonemes.targets(phones, len(sound) / mel.SAMPLE_RATE)
+    return Example(item, meant, mels, averages, _levelled(sound), recordings)
 
 
 def _clean_example(item: Utterance, sound: Floats, phones: list[Phone]) -> Example:
-    sound = (sound * (0.05 / (np.sqrt(np.mean(sound**2)) + 1e-9))).astype(np.float32)
+    sound = _levelled(sound)
     mels, averages = _features((sound,), (1.0,))
     return Example(item, phonemes.targets(phones, len(sound) / mel.SAMPLE_RATE), mels, averages, sound)
+
+
+def _levelled(sound: Floats) -> Floats:
+    """With a level of -26 dBFS."""
+    result: Floats = (sound * (0.05 / (np.sqrt(np.mean(sound**2)) + 1e-9))).astype(np.float32)
+    return result
 
 
 def _features(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heygemd.pipeline.speech import lips, mel
-from heygemd.training import sounds
 from heygemd.training.dataset import Example
 from heygemd.training.network import LipsNet, trained
+from heygemd.training.synthesis import sounds
 
 SETS = ("held_voice", "held_language", "held_flite")
 LOWEST = {"opening_r": 0.83, "closure_recall": 0.85, "closure_precision": 0.65}

@@ -15,6 +15,7 @@ from heygemd.config.whole import Config
 from heygemd.contract.job import Settings
 
 LOGGED = (
+    "ears "
     "engine crf preset encoder extend face threads device min_eye_px cache_dir cache_mib cache_days command "
     "command_seconds duix_url duix_shared duix_part_seconds duix_seconds duix_poll_seconds segment_seconds finder "
     "models_dir wav2lip_model av_offset_ms sharpen batch mark producer label label_text label_position label_seconds "

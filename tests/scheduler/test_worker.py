@@ -15,15 +15,7 @@ import pytest
 
 from heygemd.common.errors import EngineError, WorkerDied
 from heygemd.contract.job import Settings, Task
-from heygemd.contract.renderer import (
-    LookRequest,
-    NamedFile,
-    News,
-    PingRequest,
-    ProgressMessage,
-    RenderRequest,
-    Request,
-)
+from heygemd.contract.renderer import LookRequest, NamedFile, News, PingRequest, ProgressMessage, RenderRequest, Request
 from heygemd.scheduler.worker import Worker
 
 PING = PingRequest()

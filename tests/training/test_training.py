@@ -13,9 +13,10 @@ from heygemd import training
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import lips
 from heygemd.pipeline.speech import mel as speech_mel
-from heygemd.training import augment, dataset, espeak, flite, phonemes, recipe, score, sounds, text, voices
+from heygemd.training import augment, dataset, phonemes, recipe, score
 from heygemd.training.dataset import Example, Utterance
 from heygemd.training.network import LipsNet, trained
+from heygemd.training.synthesis import espeak, flite, sounds, text, voices
 
 HAS_ESPEAK = ctypes.util.find_library("espeak-ng") is not None
 HAS_BABEL = importlib.util.find_spec("babel") is not None
@@ -103,7 +104,8 @@ def test_a_perfect_net_scores_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def perfect(*_: object) -> lips.LipTrack:
         rest = lips._resting(len(v))
-        return lips.LipTrack(v[:, 0], v[:, 1], v[:, 2], v[:, 3], v[:, 4], rest.visemes, rest.embedding, rest.spectrum)
+        others = rest.visemes, rest.embedding, rest.spectrum, rest.gate
+        return lips.LipTrack(v[:, 0], v[:, 1], v[:, 2], v[:, 3], v[:, 4], *others)
 
     monkeypatch.setattr(lips, "speak", perfect)
     found = score.compare([example], lips.load())

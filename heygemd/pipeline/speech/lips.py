@@ -47,7 +47,8 @@ class LipTrack:
     opening (T,): inner-lip gap, 0 closed (rest) to 1 wide open.  width (T,): -1 rounded to 1 spread, 0 neutral.
     closure (T,): probability of closed lips, as in p, b, m; 0 at rest.  labiodental (T,): of f, v.
     voice (T,): of speech.  visemes (T, 15): probabilities of VISEMES.  embedding (T, 128): the network's last layer.
-    spectrum (T, 80): its input, normalised log-mel.
+    spectrum (T, 80): its input, normalised log-mel.  gate (T,): 0 where nothing can be speech (GATE_DBFS, STEADY), 1
+    where the network alone decides; all that is said of the mouth is multiplied by it.
     """
 
     opening: Floats
@@ -58,6 +59,7 @@ class LipTrack:
     visemes: Floats
     embedding: Floats
     spectrum: Floats
+    gate: Floats
 
     def __len__(self) -> int:
         return len(self.opening)
@@ -231,6 +233,7 @@ def _fill(track: LipTrack, first: int, last: int, net: Network, features: Floats
     scores = net.scores(embedding)
     likely = _sigmoid(scores[:, 2:5])
     here = slice(first, last)
+    track.gate[here] = open_gate
     track.opening[here] = np.clip(scores[:, 0], 0, 1) * open_gate
     track.width[here] = np.clip(scores[:, 1], -1, 1) * open_gate
     for column, name in enumerate(("closure", "labiodental", "voice")):
@@ -276,10 +279,10 @@ def _gate(level: Floats, total: int) -> Floats:
 
 
 def _allocate(frames: int) -> LipTrack:
-    opening, width, closure, labiodental, voice = np.zeros((5, frames), np.float32)
+    opening, width, closure, labiodental, voice, gate = np.zeros((6, frames), np.float32)
     visemes, embedding = np.zeros((frames, len(VISEMES)), np.float32), np.zeros((frames, CHANNELS), np.float32)
     spectrum = np.full((frames, mel.BANDS), mel.CLIP[0], np.float32)
-    return LipTrack(opening, width, closure, labiodental, voice, visemes, embedding, spectrum)
+    return LipTrack(opening, width, closure, labiodental, voice, visemes, embedding, spectrum, gate)
 
 
 def _resting(frames: int) -> LipTrack:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from heygemd.common.errors import SetupError
 from heygemd.pipeline.speech import lips, mel
-from heygemd.training import sounds
+from heygemd.training.synthesis import sounds
 
 RATE = mel.SAMPLE_RATE
 

@@ -86,7 +86,15 @@ class Footage:
             who = speaker.learn(shapes, where, bank)
             with ThreadPoolExecutor(1, "seen") as beside:
                 seen = beside.submit(pixels_of, scene, who)
-                codes, of_sound = _codes(who, lip, want, times, _own_voice(template_audio, track), clip)
+                codes, of_sound = _codes(
+                    who,
+                    lip,
+                    want,
+                    times,
+                    _own_voice(template_audio, track, settings.ears),
+                    clip,
+                    heard.USUAL[settings.ears],
+                )
                 plan = LayersPlan.decided(scene, who, codes, seen.result(), tell)
             plan.facts = of_sound | plan.facts
         else:
@@ -147,32 +155,32 @@ def _codes(
     times: Floats,
     own: LipTrack | None,
     clip: Clip,
+    usual: Floats,
 ) -> tuple[Floats, Facts]:
     """The code of every output frame ``(N, 2)``, and facts on how the sound was read."""
     own_codes = who.codes[who.bank]
     own_times = (who.bank + 0.5) / float(clip.fps)
     if own is None:
-        curve, own_gate = heard.general(lip, times), None
+        curve, own_gate = heard.general(lip, times, usual), None
     else:
-        curve = heard.personal(lip, times, own, own_times, own_codes)
+        curve = heard.personal(lip, times, own, own_times, own_codes, usual)
         own_gate = target.wanted(own, own_times + curve.lag).gate
-        want = target.wanted(lip, times + curve.lag)
     own_range = target.range_of(own_codes, own_gate)
     return target.codes(curve.values, curve.usual, want, own_range, float(clip.fps)), curve.facts
 
 
-def _own_voice(samples: Singles | None, track: FaceTrack) -> LipTrack | None:
+def _own_voice(samples: Singles | None, track: FaceTrack, name: str) -> LipTrack | None:
     """The LipTrack of the template's own sound; None if it has none or nobody speaks in it."""
     if samples is None or not len(samples):
         return None
-    from heygemd.pipeline.speech import lips
+    from heygemd.pipeline.speech import ears, lips
 
     names = lips.LipTrack.__slots__
-    basis = (np.ascontiguousarray(samples).data, lips.WEIGHTS.read_bytes())
+    basis = (samples.tobytes(), name.encode(), *(path.read_bytes() for path in ears.FILES[name]))
     memory = track.memory.about("voice", *(hashlib.sha256(data).hexdigest() for data in basis))
     known = memory.recall(*names)
     if known is None:
-        own = lips.speak(samples)
+        own = ears.named(name)(samples, None)
         memory.keep(**{name: getattr(own, name) for name in names})
     else:
         own = lips.LipTrack(**known)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heygemd.common.errors import SetupError
-from heygemd.training.espeak import CURE
 from heygemd.training.phonemes import BREATH, PAUSE, Phone
+from heygemd.training.synthesis.espeak import CURE
 
 _ARPABET = {
     "aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "ʃ",

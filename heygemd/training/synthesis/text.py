@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from heygemd.common.errors import SetupError
-from heygemd.training.espeak import CURE
+from heygemd.training.synthesis.espeak import CURE
 
 Rng = np.random.Generator
 _T = TypeVar("_T")
