@@ -225,7 +225,8 @@ class Daemon:
         event = event_of(before, after)
         if event is not None:
             drop = self.journal.drop(after.drop_id)
-            self.hooks.fire(notice(event, after, drop.line, self.store.outlet(drop, after)))
+            configured = drop.line in self.store.lines  # a line may be gone from the file, its old jobs still end
+            self.hooks.fire(notice(event, after, drop.line, self.store.outlet(drop, after) if configured else ""))
 
     def _drained(self) -> bool:
         """With ``once``: every line has been looked at, nothing is on its way, and no job is left that could run."""

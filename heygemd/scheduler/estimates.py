@@ -8,6 +8,7 @@ from pathlib import Path
 
 from heygemd.config.live import Live
 from heygemd.config.render_settings import settings_for
+from heygemd.config.whole import Config
 from heygemd.contract.job import Settings
 from heygemd.guard import needs
 from heygemd.guard.decide import Need, Way
@@ -33,7 +34,8 @@ class EngineDevices:
     def now(self) -> Devices:
         """The devices by the configuration in force."""
         old, self._config = self._config, self._live.now
-        if any(getattr(old, table) != getattr(self._config, table) for table in _DEVICE_TABLES):
+        tables_differ = any(getattr(old, table) != getattr(self._config, table) for table in _DEVICE_TABLES)
+        if tables_differ or _engines(old) != _engines(self._config):
             self._devices = self._chosen()
         return self._devices
 
@@ -41,6 +43,11 @@ class EngineDevices:
         devices = Devices(self._config, self._torch)
         devices.choose(self._reader(gpus=devices.gpu_matters))
         return devices
+
+
+def _engines(config: Config) -> set[str]:
+    """The engines that lines allow: one that a reload adds gets a device too."""
+    return {engine for line in config.lines for engine in line.allowed_engines}
 
 
 class Estimates:

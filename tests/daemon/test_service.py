@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from heygemd.common.request import DropRequest, JobRequest, Source
+from heygemd.store.journal import Journal
+from heygemd.store.states import JobState
 from tests.site import Site, make_film, make_wav
 
 
@@ -301,3 +304,18 @@ def test_ctrl_c_lets_the_job_end_and_a_second_one_does_not_wait_for_it(site: Sit
     (site.root / "go").touch()
     assert site.once() == 0
     assert site.tree("outbox") == ["lesson.json", "lesson.mp4"]
+
+
+def test_an_interrupted_job_of_a_line_that_is_no_longer_configured_does_not_keep_the_daemon_from_starting(
+    site: Site,
+) -> None:
+    assert site.once() == 0
+    journal = Journal(site.state / "journal.sqlite")
+    wanted = JobRequest("a", Source("a.wav"), Source("a.mp4"))
+    drop = journal.add_drop("d1", "gone", DropRequest("pair", "a", "", (), (wanted,)), None)
+    job = journal.set_job(journal.jobs_of(drop.id)[0], JobState.RUNNING, attempts=99)
+    journal.close()
+    assert site.once() in (0, 3)
+    journal = Journal.read_only(site.state / "journal.sqlite")
+    assert journal.job(job.id).state is JobState.FAILED
+    journal.close()

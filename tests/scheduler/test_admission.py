@@ -650,3 +650,11 @@ def test_a_new_configuration_is_gone_by_at_the_next_look_without_being_handed_on
     assert table.admission.status()["devices"]["wav2lip"]["device"] == "cpu"
     ticket = asyncio.run(table.admission.choose(names))
     assert isinstance(ticket, Ticket) and ticket.settings.device == "cpu"
+
+
+def test_an_engine_that_a_reload_allows_on_a_line_gets_a_device(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    assert "duix" not in table.admission.status()["devices"]
+    line = replace(table.config.lines[0], allowed_engines=(*table.config.lines[0].allowed_engines, "duix"))
+    table.live.replace(replace(table.config, lines=(line, *table.config.lines[1:])))
+    assert table.admission.status()["devices"]["duix"]["device"] == "cpu"
