@@ -32,6 +32,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The mouth does not follow the sound: they agree no better than by chance (correlation {r}).",
         "嘴部动作与声音不符：二者的相关性（{r}）不高于随机水平。",
     ),
+    "listeners_disagree": (
+        "Two ways of listening place the sound {ms} ms apart: its offset to the mouth is uncertain.",
+        "两种听音方法得到的声音位置相差 {ms} 毫秒：声音与嘴部的偏差不确定。",
+    ),
     "sync_unsure": (
         "It is uncertain whether the mouth follows the sound (correlation {r}).",
         "无法确定嘴部动作是否与声音一致（相关性 {r}）。",
@@ -95,6 +99,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "do:mouth_late": (
         "Check whether sound and picture were shifted after rendering; with wav2lip, set av_offset_ms.",
         "请检查之后声音与画面是否被错开；使用 wav2lip 时可调整 av_offset_ms。",
+    ),
+    "do:listeners_disagree": (
+        "Watch the film: if it looks in sync, ignore this.",
+        "请观看成片：若看起来同步，可忽略此项。",
     ),
     "do:mouth_early": (
         "Check whether sound and picture were shifted after rendering; with wav2lip, set av_offset_ms.",

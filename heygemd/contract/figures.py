@@ -37,6 +37,9 @@ class SyncFigures(TypedDict, total=False):
     r: float | None
     chance_r: float | None
     z: float | None
+    second_offset_ms: int  # by the own network, where another drove the film
+    second_confidence: str
+    second_r: float
     speech_seconds: float
     speech_sd_io: float | None
     silence_seconds: float

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import heygemd.pipeline.face.track
-import heygemd.pipeline.speech.lips  # both loaded before they are replaced: loading sets the package's attribute
+import heygemd.pipeline.speech.ears  # both loaded before they are replaced: loading sets the package's attribute
 from heygemd.pipeline import engines
 from heygemd.pipeline.media import Clip, Frame
 
@@ -44,5 +44,5 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, engine: Unchanged, **track: An
 
     monkeypatch.setattr(heygemd.pipeline.face.track, "track", counted)
     monkeypatch.setattr(heygemd.pipeline.face.track, "thinned", lambda track: track)
-    monkeypatch.setattr(heygemd.pipeline.speech.lips, "speak", lambda *_, **__: None)
+    monkeypatch.setattr(heygemd.pipeline.speech.ears, "speak", lambda *_, **__: None)
     monkeypatch.setattr(engines, "load", lambda _: engine)

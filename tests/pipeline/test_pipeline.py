@@ -106,13 +106,13 @@ def test_hearing_a_long_sound_is_told_of_while_it_goes_on(
             super().progress(stage, frame, of)
             heard.append((stage, frame, of))
 
-    def slow(*_: Any, progress: Any, **__: Any) -> None:
+    def slow(_samples: Any, progress: Any) -> None:
         progress(10, 100)
         deadline = time.monotonic() + 20
         while ("lips", 10, 100) not in heard and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    monkeypatch.setattr("heygemd.pipeline.speech.lips.speak", slow)
+    monkeypatch.setattr("heygemd.pipeline.speech.ears.speak", slow)
     lipsync(job(tmp_path, numbered(tmp_path / "v.mp4", 20), bursts(tmp_path / "a.wav")), Told())
     assert ("lips", 10, 100) in heard and heard[-1][0] == "verify"
     assert isinstance(painter.seen.order, np.ndarray)

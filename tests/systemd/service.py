@@ -11,6 +11,7 @@ from tests.systemd.machine import Machine
 PYTHON = f"/opt/heygemd-python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 RUN = f"""#!/bin/sh
 export PYTHONPATH=/opt/heygemd-source:/opt/heygemd-packages
+export LD_LIBRARY_PATH=/opt/heygemd-python/lib  # a shared build must not find the machine's own libpython
 exec {PYTHON} -m heygemd "$@"
 """
 FILM = 'ffmpeg -v error -y -nostdin -i "$1" -i "$2" -map 0:v -map 1:a -c:v copy -c:a aac -shortest "$3"'

@@ -35,7 +35,7 @@ from heygemd.pipeline.quality import grade, picture, sync
 from heygemd.pipeline.quality.look import Known, Looked, bgr, look, pairs, template_changes
 from heygemd.pipeline.quality.mouths import Openings, openings
 from heygemd.pipeline.quality.windows import Crop, Film, Window, open_film, read
-from heygemd.pipeline.speech import lips
+from heygemd.pipeline.speech import ears, lips
 
 __all__ = ["Evidence", "Known", "guarded", "measure", "report"]
 
@@ -96,7 +96,8 @@ def measure(
     opened = open_film(film, found, settings)
     looked = look(opened, known, settings, tell)
     samples = media.sound_of(film, found, settings, film.name) if found.audio is not None else None
-    lip = lips.speak(samples) if samples is not None else None
+    lip = ears.named(settings.ears)(samples, None) if samples is not None else None
+    second = lips.speak(samples) if samples is not None and settings.ears != "own" else None
     place = mouth.locate(known.track.crops)
     numbers, canonical = np.array(looked.numbers, np.int64), np.array(looked.canonical)
     shown = openings(canonical, place) if len(numbers) >= _LEAST else None
@@ -115,7 +116,8 @@ def measure(
         },
         "structure": _structure(opened, samples, known.label, settings),
         "sound": {} if given is None or samples is None else sync.same_sound(samples, given),
-        "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps),
+        "sync": {} if shown is None or lip is None else _sync(shown, numbers, lip, known, place, opened.fps)
+        | _second(shown, (numbers + 0.5) / opened.fps, second),
         "picture": picture_figures,
     }  # fmt: skip
     evidence = Evidence(fps=opened.fps, frames=opened.frames)
@@ -180,6 +182,18 @@ def _sync(
         "closures": sync.closures(shown.lips, times, lip, late),
         "template_sd_io": usual,
         "articulation": round(moved / usual, 2) if moved is not None and usual is not None and speaks else None,
+    }
+
+
+def _second(shown: Openings, times: Floats, lip: lips.LipTrack | None) -> SyncFigures:
+    """What the own network, which did not drive the film, says of mouth and sound; nothing if it was the driver."""
+    found = None if lip is None else sync.follow(shown.curve, times, lip)
+    if found is None:
+        return {}
+    return {
+        "second_offset_ms": round(1000 * found.offset),
+        "second_confidence": found.confidence,
+        "second_r": round(found.r, 2),
     }
 
 

@@ -18,6 +18,7 @@ LEAST_MOVEMENT = 0.012
 OUTSIDE_DB = 32.0  # PSNR of what must not have changed; encoding at CRF 28 still gives 36
 SEAM = 1.6  # times the template's edges where the mouth is blended in
 SAME_SOUND = 0.6  # correlation of the loudness of two sounds: encoding leaves .95, another speech gives .3
+APART_MS = 80  # between the offsets of two listeners: more than a frame of either
 SURE_SECONDS = 20.0  # of speech, from which on a mouth that follows nothing is known to follow nothing
 
 
@@ -62,6 +63,9 @@ def _sync(sync: SyncFigures, settings: Settings, *, ours: bool) -> list[MessageR
     late = _level(abs(offset) / settings.thresholds.offset_ms)
     code = "mouth_late" if offset > 0 else "mouth_early"
     reasons += _reason(code, late if confidence == "high" or late is None else "fair", ms=abs(offset))
+    second = sync.get("second_offset_ms")
+    if second is not None and confidence == sync.get("second_confidence") == "high" and abs(second - offset) > APART_MS:
+        reasons += _reason("listeners_disagree", "fair", ms=abs(second - offset))
     if confidence == "low" and late is None:
         reasons += _reason("sync_unsure", "fair", r=sync["r"])
     return reasons
